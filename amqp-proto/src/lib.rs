@@ -1,0 +1,5 @@
+//! AMQP 0-9-1 as RabbitMQ speaks it, without I/O.
+#![cfg_attr(not(feature = "std"), no_std)]
+extern crate alloc;
+
+pub mod wire;
