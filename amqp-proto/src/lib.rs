@@ -2,4 +2,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 extern crate alloc;
 
+mod buffer;
 pub mod wire;
+
+pub use buffer::{Payload, RecvBuf, SendBuf};

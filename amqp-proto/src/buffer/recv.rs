@@ -1,0 +1,367 @@
+//! What arrives: the caller reads into it, the core takes frames out of it.
+
+use core::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// The space that an idle connection keeps.
+const IDLE: usize = 4 * 1024;
+
+/// The space that a busy connection reads into.
+const BUSY: usize = 64 * 1024;
+
+/// After how many small arrivals in a row a busy buffer becomes an idle one.
+const QUIET: u8 = 16;
+
+/// What a buffer holds at most unless it is told otherwise: two of RabbitMQ's largest frames.
+const LIMIT: usize = 256 * 1024;
+
+/// Where the caller reads octets into.
+///
+/// ```
+/// # use std::io::Read;
+/// use amqp_proto::RecvBuf;
+///
+/// # fn read_some(mut socket: impl Read) -> std::io::Result<()> {
+/// let mut input = RecvBuf::new();
+/// let count = socket.read(input.spare_mut())?;
+/// input.advance(count);
+/// # Ok(())
+/// # }
+/// # read_some(&b"\x08\0\0\0\0\0\0\xce"[..]).unwrap();
+/// ```
+///
+/// It takes 4 KiB while little arrives and up to 64 KiB under load, more only while a larger frame is arriving (it doubles
+/// with what is there, whatever a frame declares), and goes back when it is quiet again. What is [taken](Self::take) out
+/// shares the buffer's memory without a copy, and that memory is read into again once nothing taken out is left. It never
+/// holds more than its limit, 256 KiB unless [`with_limit`](Self::with_limit) says otherwise: unread octets are the
+/// back-pressure.
+#[derive(Default)]
+pub struct RecvBuf {
+    /// `filled` octets that arrived, then octets to read into.
+    storage: BytesMut,
+    filled: usize,
+    limit: Limit,
+    space: Space,
+}
+
+impl RecvBuf {
+    /// An empty buffer; allocates when it is first read into.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty buffer that holds at most `octets`; at least 4096, since no frame is smaller than that allows.
+    #[must_use]
+    pub fn with_limit(octets: usize) -> Self {
+        Self {
+            limit: Limit(octets.max(IDLE)),
+            ..Self::default()
+        }
+    }
+
+    /// Makes room for a frame of that many octets to become whole: raises the limit to it if it is lower. Allocates nothing.
+    pub fn raise_limit(&mut self, octets: usize) {
+        self.limit.0 = self.limit.0.max(octets);
+    }
+
+    /// Where to read into; empty if the buffer [is full](Self::is_full). Tell [`advance`](Self::advance) how much it was.
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        if self.is_full() {
+            return &mut [];
+        }
+        if self.filled == 0 && self.space.is_to_shrink() {
+            self.storage = BytesMut::new();
+        }
+        if self.storage.len() - self.filled < self.space.smallest_spare().min(self.limit.0 - self.filled) {
+            self.make_spare();
+        }
+        let end = self.storage.len().min(self.limit.0);
+        self.storage.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    /// Says how many octets were read into [`spare_mut`](Self::spare_mut); more than it had is taken for all it had.
+    pub fn advance(&mut self, count: usize) {
+        let count = count.min(self.storage.len() - self.filled);
+        self.filled += count;
+        self.space.note_arrival(count, self.filled == self.storage.len());
+    }
+
+    /// Copies octets in, as many as the limit allows, and says how many those were.
+    pub fn extend(&mut self, octets: &[u8]) -> usize {
+        let mut rest = octets;
+        while let spare @ [_, ..] = self.spare_mut()
+            && !rest.is_empty()
+        {
+            let (now, later) = rest.split_at(rest.len().min(spare.len()));
+            if let Some(place) = spare.get_mut(..now.len()) {
+                place.copy_from_slice(now);
+            }
+            self.advance(now.len());
+            rest = later;
+        }
+        octets.len() - rest.len()
+    }
+
+    /// Whether nothing more fits until something is consumed.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.filled >= self.limit.0
+    }
+
+    /// What has arrived and was not consumed.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.storage.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Drops the first octets that are unread; at most all of them.
+    pub fn consume(&mut self, count: usize) {
+        let count = count.min(self.filled);
+        bytes::Buf::advance(&mut self.storage, count);
+        self.filled -= count;
+    }
+
+    /// Takes the first octets that are unread out, at most all of them: without a copy, they share the buffer's memory.
+    ///
+    /// As long as one octet of it is kept, so is the whole piece of memory (up to 64 KiB, or a large frame).
+    pub fn take(&mut self, count: usize) -> Bytes {
+        let count = count.min(self.filled);
+        self.filled -= count;
+        self.storage.split_to(count).freeze()
+    }
+
+    /// Gives memory back now: keeps what is unread, and starts small again.
+    pub fn shrink(&mut self) {
+        self.space = Space::default();
+        let mut small = BytesMut::with_capacity(self.filled);
+        small.extend_from_slice(self.unread());
+        self.storage = small;
+    }
+
+    /// How many octets of memory it holds itself, taken pieces not counted.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.storage.capacity()
+    }
+
+    /// Gets more room behind what is filled: the memory that was taken out before if nothing of it is left, else new. Only
+    /// what is unread is ever copied.
+    #[cold]
+    fn make_spare(&mut self) {
+        let wanted = self
+            .space
+            .wanted()
+            .max(self.filled.saturating_mul(2))
+            .min(self.limit.0);
+        self.storage.truncate(self.filled);
+        self.storage.reserve(wanted - self.filled);
+        self.storage.resize(wanted, 0);
+    }
+}
+
+struct Limit(usize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(LIMIT)
+    }
+}
+
+/// How much space to keep: doubles when a read fills it, falls back when only little arrives for a while.
+struct Space {
+    wanted: usize,
+    small_arrivals: u8,
+}
+
+impl Default for Space {
+    fn default() -> Self {
+        Self {
+            wanted: IDLE,
+            small_arrivals: 0,
+        }
+    }
+}
+
+impl Space {
+    const fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Less spare room than this is not worth a system call.
+    const fn smallest_spare(&self) -> usize {
+        self.wanted / 8
+    }
+
+    fn note_arrival(&mut self, count: usize, filled_it: bool) {
+        if filled_it {
+            self.wanted = (self.wanted * 2).min(BUSY);
+        }
+        self.small_arrivals = if count > IDLE / 2 {
+            0
+        } else {
+            self.small_arrivals.saturating_add(1)
+        };
+    }
+
+    /// Whether it is time to fall back; says so once.
+    fn is_to_shrink(&mut self) -> bool {
+        let is_quiet = self.wanted > IDLE && self.small_arrivals >= QUIET;
+        if is_quiet {
+            *self = Self::default();
+        }
+        is_quiet
+    }
+}
+
+impl fmt::Debug for RecvBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvBuf")
+            .field("unread", &self.filled)
+            .field("capacity", &self.capacity())
+            .field("limit", &self.limit.0)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    /// As a socket would: fills the spare room with at most `count` octets, counting up.
+    fn arrive(buffer: &mut RecvBuf, count: usize) -> usize {
+        let spare = buffer.spare_mut();
+        let count = count.min(spare.len());
+        for (octet, value) in spare.iter_mut().zip((0..count).map(|i| i.to_le_bytes()[0])) {
+            *octet = value;
+        }
+        buffer.advance(count);
+        count
+    }
+
+    #[test]
+    fn a_new_buffer_holds_nothing_and_an_idle_one_4_kib() {
+        let mut buffer = RecvBuf::new();
+        assert_eq!(buffer.capacity(), 0);
+        arrive(&mut buffer, 8);
+        assert_eq!((buffer.unread().len(), buffer.capacity()), (8, IDLE));
+    }
+
+    #[test]
+    fn it_grows_while_reads_fill_it_and_shrinks_after_sixteen_small_ones() {
+        let mut buffer = RecvBuf::new();
+        for _ in 0..10 {
+            let count = arrive(&mut buffer, usize::MAX);
+            buffer.consume(count);
+        }
+        assert_eq!(buffer.spare_mut().len(), BUSY);
+        for _ in 0..QUIET - 1 {
+            arrive(&mut buffer, 100);
+            buffer.consume(100);
+        }
+        assert!(buffer.spare_mut().len() > BUSY / 2);
+        arrive(&mut buffer, 100);
+        buffer.consume(100);
+        assert_eq!(buffer.spare_mut().len(), IDLE);
+        assert_eq!(buffer.capacity(), IDLE);
+    }
+
+    #[test]
+    fn a_large_arrival_in_between_keeps_it_large() {
+        let mut buffer = RecvBuf::new();
+        for round in 0..100 {
+            let count = arrive(&mut buffer, if round % 10 == 0 { usize::MAX } else { 100 });
+            buffer.consume(count);
+        }
+        assert!(buffer.capacity() > IDLE);
+    }
+
+    #[test]
+    fn the_limit_holds_and_consuming_makes_room_again() {
+        let mut buffer = RecvBuf::with_limit(10_000);
+        assert_eq!(buffer.extend(&[7; 20_000]), 10_000);
+        assert!(buffer.is_full());
+        assert!(buffer.spare_mut().is_empty());
+        assert_eq!(buffer.extend(b"more"), 0);
+        buffer.consume(1);
+        assert!(!buffer.is_full());
+        assert_eq!(buffer.extend(b"more"), 1);
+        buffer.raise_limit(10_002);
+        assert_eq!(buffer.extend(b"more"), 2);
+        buffer.raise_limit(1);
+        assert!(buffer.is_full());
+        assert_eq!(buffer.unread().len(), 10_002);
+        assert!(buffer.capacity() < 32_000);
+    }
+
+    #[test]
+    fn a_limit_is_never_under_4096() {
+        assert_eq!(RecvBuf::with_limit(0).extend(&[1; 5000]), 4096);
+    }
+
+    #[test]
+    fn octets_come_out_as_they_went_in_whatever_the_pieces() {
+        let octets: Vec<u8> = (0..300_000u32).map(|i| i.to_le_bytes()[1]).collect();
+        let mut buffer = RecvBuf::with_limit(70_000);
+        let (mut sent, mut kept, mut received) = (0, Vec::new(), Vec::new());
+        for step in 1.. {
+            sent += buffer.extend(&octets[sent..(sent + step * 37 % 9_000).min(octets.len())]);
+            let wanted = step * 31 % 8_000;
+            if step % 3 == 0 {
+                let unread = buffer.unread();
+                received.extend_from_slice(&unread[..wanted.min(unread.len())]);
+                buffer.consume(wanted);
+            } else {
+                let piece = buffer.take(wanted);
+                received.extend_from_slice(&piece);
+                kept.push(piece);
+            }
+            if step % 5 == 0 {
+                kept.clear();
+            }
+            if received.len() == octets.len() {
+                break;
+            }
+        }
+        assert_eq!(received, octets);
+    }
+
+    #[test]
+    fn memory_is_read_into_again_once_nothing_taken_is_left() {
+        let mut buffer = RecvBuf::new();
+        for _ in 0..5 {
+            let count = arrive(&mut buffer, usize::MAX);
+            drop(buffer.take(count));
+        }
+        arrive(&mut buffer, usize::MAX);
+        let before = buffer.unread().as_ptr();
+        drop(buffer.take(usize::MAX));
+        arrive(&mut buffer, usize::MAX);
+        assert_eq!(buffer.unread().as_ptr(), before);
+    }
+
+    #[test]
+    fn what_was_taken_stays_as_it_was() {
+        let mut buffer = RecvBuf::new();
+        buffer.extend(&[1; 4096]);
+        let taken = buffer.take(3000);
+        buffer.extend(&[2; 9000]);
+        buffer.shrink();
+        assert_eq!(taken, vec![1; 3000]);
+        assert_eq!(buffer.unread()[..1096], [1; 1096]);
+        assert_eq!(buffer.unread()[1096..], [2; 9000]);
+    }
+
+    #[test]
+    fn shrinking_an_empty_buffer_frees_it() {
+        let mut buffer = RecvBuf::new();
+        buffer.extend(&[1; 5000]);
+        buffer.consume(usize::MAX);
+        buffer.shrink();
+        assert_eq!(buffer.capacity(), 0);
+        assert_eq!(buffer.spare_mut().len(), IDLE);
+    }
+}

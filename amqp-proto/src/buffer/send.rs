@@ -1,0 +1,522 @@
+//! What leaves: the core writes frames into it, the caller writes it to the socket.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::{Buf, Bytes};
+
+use crate::wire::frame::{
+    FRAME_OVERHEAD, HEARTBEAT, begin_body, encode_body, encode_header, encode_method, end_body,
+};
+use crate::wire::{Arguments, CarriesContent, ContentHeader, EncodeError, PROTOCOL_HEADER, Properties};
+
+/// A shared body from this size on is not copied: below, one more chunk to write costs more than the copy.
+const SHARED_FROM: usize = 4096;
+
+/// An empty buffer keeps this much memory for the next messages.
+const KEPT: usize = 64 * 1024;
+
+/// What the caller writes out: octets in order, in few chunks.
+///
+/// Methods, headers and small bodies stand in one piece; a shared body of 4096 octets or more stays where it is and is a
+/// chunk of its own. Read it as a [`bytes::Buf`]: [`chunk`](Buf::chunk) or `chunks_vectored`, then [`advance`](Buf::advance) by
+/// what the socket took.
+///
+/// ```
+/// use amqp_proto::wire::{BasicPublish, Properties, QueueDeclare};
+/// use amqp_proto::SendBuf;
+/// use bytes::Buf;
+///
+/// let mut output = SendBuf::new();
+/// output.method(1, &QueueDeclare { queue: "hello".try_into()?, ..Default::default() }, 131_072)?;
+/// let publish = BasicPublish { routing_key: "hello".try_into()?, ..Default::default() };
+/// output.content(1, &publish, &Properties::default(), b"Hello World!", 131_072)?;
+///
+/// let mut socket = Vec::new();
+/// while output.has_remaining() {
+///     let count = std::io::Write::write(&mut socket, output.chunk())?;
+///     output.advance(count);
+/// }
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct SendBuf {
+    /// Everything that was copied, one after the other.
+    flat: Vec<u8>,
+    /// How much of `flat` has been read.
+    start: usize,
+    /// What was not copied, and before which octet of `flat` it stands.
+    shared: VecDeque<(usize, Bytes)>,
+    /// How many octets of `shared` are left.
+    shared_size: usize,
+}
+
+/// A body to send: octets to copy, or [`Bytes`] that need no copy.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Octets that are copied.
+    Borrowed(&'a [u8]),
+    /// Octets that are shared; small ones are copied all the same.
+    Shared(Bytes),
+}
+
+impl SendBuf {
+    /// An empty buffer; allocates when something is first written.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends the protocol header that opens a connection.
+    pub fn protocol_header(&mut self) {
+        self.flat.extend_from_slice(&PROTOCOL_HEADER);
+    }
+
+    /// Appends a heartbeat.
+    pub fn heartbeat(&mut self) {
+        self.flat.extend_from_slice(&HEARTBEAT);
+    }
+
+    /// Appends a method; `frame_max` is what the peer accepts, in octets of the whole frame.
+    ///
+    /// # Errors
+    /// The method makes a larger frame; nothing is written.
+    #[inline]
+    pub fn method<A: Arguments>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        frame_max: u32,
+    ) -> Result<(), EncodeError> {
+        encode_method(&mut self.flat, channel, method, frame_max)
+    }
+
+    /// Appends a method with its content, in one step: nothing can come between. The body is split into frames of at most
+    /// `frame_max` octets.
+    ///
+    /// # Errors
+    /// The method or the properties make a larger frame; nothing is written.
+    #[inline]
+    pub fn content<'p, A: CarriesContent>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        properties: &Properties<'_>,
+        body: impl Into<Payload<'p>>,
+        frame_max: u32,
+    ) -> Result<(), EncodeError> {
+        let body = body.into();
+        let start = self.flat.len();
+        let header = ContentHeader {
+            body_size: body.len() as u64,
+            properties: *properties,
+        };
+        encode_method(&mut self.flat, channel, method, frame_max)?;
+        if let Err(error) = encode_header(&mut self.flat, channel, &header, frame_max) {
+            self.flat.truncate(start);
+            return Err(error);
+        }
+        let piece_max = frame_max.saturating_sub(FRAME_OVERHEAD).max(1) as usize;
+        match body {
+            Payload::Shared(body) if body.len() >= SHARED_FROM => self.share(channel, body, piece_max),
+            Payload::Shared(body) => self.copy(channel, &body, piece_max),
+            Payload::Borrowed(body) => self.copy(channel, body, piece_max),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn copy(&mut self, channel: u16, body: &[u8], piece_max: usize) {
+        for piece in body.chunks(piece_max) {
+            encode_body(&mut self.flat, channel, piece);
+        }
+    }
+
+    fn share(&mut self, channel: u16, mut body: Bytes, piece_max: usize) {
+        self.shared_size += body.len();
+        while !body.is_empty() {
+            let piece = body.split_to(piece_max.min(body.len()));
+            begin_body(&mut self.flat, channel, piece.len());
+            self.shared.push_back((self.flat.len(), piece));
+            end_body(&mut self.flat);
+        }
+    }
+
+    /// The unread part of `flat` up to the next shared piece, then that piece if there is one.
+    fn front(&self) -> (&[u8], Option<&Bytes>) {
+        match self.shared.front() {
+            Some((place, piece)) => (self.flat.get(self.start..*place).unwrap_or_default(), Some(piece)),
+            None => (self.flat.get(self.start..).unwrap_or_default(), None),
+        }
+    }
+
+    /// All of it was read: start anew, with memory for the usual and not for the largest.
+    fn reset(&mut self) {
+        self.flat.clear();
+        self.flat.shrink_to(KEPT);
+        self.start = 0;
+    }
+}
+
+impl Buf for SendBuf {
+    fn remaining(&self) -> usize {
+        self.flat.len() - self.start + self.shared_size
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self.front() {
+            ([], Some(piece)) => piece,
+            (flat, _) => flat,
+        }
+    }
+
+    /// Marks octets as written; more than there are is taken for all there are.
+    fn advance(&mut self, mut count: usize) {
+        loop {
+            let (flat, piece) = self.front();
+            let from_flat = count.min(flat.len());
+            let flat_is_done = from_flat == flat.len();
+            let piece_len = piece.map_or(0, Bytes::len);
+            self.start += from_flat;
+            count -= from_flat;
+            if !flat_is_done || piece_len == 0 {
+                break;
+            }
+            let from_piece = count.min(piece_len);
+            self.shared_size -= from_piece;
+            count -= from_piece;
+            if from_piece < piece_len {
+                if let Some((_, piece)) = self.shared.front_mut() {
+                    piece.advance(from_piece);
+                }
+                break;
+            }
+            self.shared.pop_front();
+        }
+        if self.remaining() == 0 {
+            self.reset();
+        }
+    }
+
+    #[cfg(feature = "std")]
+    fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut from = self.start;
+        let shared = self.shared.iter().map(|(place, piece)| (*place, &piece[..]));
+        for (place, piece) in shared.chain([(self.flat.len(), &[][..])]) {
+            for chunk in [self.flat.get(from..place).unwrap_or_default(), piece] {
+                if chunk.is_empty() {
+                    continue;
+                }
+                let Some(slice) = slices.get_mut(count) else {
+                    return count;
+                };
+                *slice = std::io::IoSlice::new(chunk);
+                count += 1;
+            }
+            from = place;
+        }
+        count
+    }
+}
+
+impl Payload<'_> {
+    /// How many octets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_bytes().is_empty()
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(octets) => octets,
+            Self::Shared(octets) => octets,
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    fn from(octets: &'a [u8]) -> Self {
+        Self::Borrowed(octets)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
+    fn from(octets: &'a [u8; N]) -> Self {
+        Self::Borrowed(octets)
+    }
+}
+
+impl<'a> From<&'a str> for Payload<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Borrowed(text.as_bytes())
+    }
+}
+
+impl From<Bytes> for Payload<'_> {
+    fn from(octets: Bytes) -> Self {
+        Self::Shared(octets)
+    }
+}
+
+impl From<Vec<u8>> for Payload<'_> {
+    fn from(octets: Vec<u8>) -> Self {
+        Self::Shared(octets.into())
+    }
+}
+
+impl fmt::Debug for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} octets)", self.len())
+    }
+}
+
+impl fmt::Debug for SendBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendBuf")
+            .field("remaining", &self.remaining())
+            .field("shared_pieces", &self.shared.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{BasicPublish, ChannelOpen, Frame, FrameLimits, RawFrame};
+    use alloc::vec;
+
+    const LIMITS: FrameLimits = FrameLimits {
+        body: 1 << 20,
+        other: 1 << 20,
+    };
+
+    fn publish(output: &mut SendBuf, body: impl Into<Payload<'static>>, frame_max: u32) {
+        output
+            .content(
+                1,
+                &BasicPublish::default(),
+                &Properties::default(),
+                body,
+                frame_max,
+            )
+            .unwrap();
+    }
+
+    /// All octets, read `step` at a time.
+    fn drain(output: &mut SendBuf, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while output.has_remaining() {
+            let chunk = output.chunk();
+            assert!(!chunk.is_empty());
+            let count = step.min(chunk.len());
+            all.extend_from_slice(&chunk[..count]);
+            output.advance(count);
+        }
+        all
+    }
+
+    /// The bodies and how many frames each came in.
+    fn bodies(mut octets: &[u8]) -> Vec<(Vec<u8>, usize)> {
+        let mut bodies: Vec<(Vec<u8>, usize)> = Vec::new();
+        while let Some(raw) = RawFrame::parse(octets, &LIMITS).unwrap() {
+            match raw.decode().unwrap() {
+                Frame::Header { header, .. } => {
+                    assert!(
+                        bodies
+                            .last()
+                            .is_none_or(|(body, _)| body.capacity() == body.len())
+                    );
+                    bodies.push((Vec::with_capacity(usize::try_from(header.body_size).unwrap()), 0));
+                }
+                Frame::Body { payload, .. } => {
+                    let (body, frames) = bodies.last_mut().unwrap();
+                    body.extend_from_slice(payload);
+                    *frames += 1;
+                }
+                Frame::Method { .. } | Frame::Heartbeat => {}
+            }
+            octets = &octets[raw.size()..];
+        }
+        assert!(octets.is_empty());
+        bodies
+    }
+
+    fn sample(size: usize) -> Vec<u8> {
+        (0..size).map(|i| (i * 7).to_le_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn bodies_are_split_at_frame_max_and_no_body_has_no_frame() {
+        for shared in [false, true] {
+            let mut output = SendBuf::new();
+            let sizes = [0, 1, 4088, 4089, 8176, 8177, 20_000];
+            for size in sizes {
+                if shared {
+                    publish(&mut output, sample(size), 4096);
+                } else {
+                    publish(&mut output, &*sample(size).leak(), 4096);
+                }
+            }
+            let all = drain(&mut output, 1000);
+            let expected: Vec<_> = sizes
+                .iter()
+                .map(|&size| (sample(size), size.div_ceil(4088)))
+                .collect();
+            assert_eq!(bodies(&all), expected);
+        }
+    }
+
+    #[test]
+    fn a_shared_body_is_a_chunk_of_its_own_from_4096_octets_on() {
+        let body = Bytes::from(sample(4096));
+        let mut output = SendBuf::new();
+        publish(&mut output, body.clone(), 1 << 20);
+        let before = output.chunk().len();
+        output.advance(before);
+        assert_eq!(output.chunk().as_ptr(), body.as_ptr());
+        output.advance(4095);
+        assert_eq!(output.chunk(), &body[4095..]);
+        output.advance(1);
+        assert_eq!(output.chunk(), [0xCE]);
+
+        let mut output = SendBuf::new();
+        publish(&mut output, body.slice(1..), 1 << 20);
+        assert_eq!(output.chunk().len(), output.remaining());
+    }
+
+    #[test]
+    fn a_shared_body_of_several_frames_is_one_chunk_a_frame() {
+        let mut output = SendBuf::new();
+        publish(&mut output, sample(10_000), 4096);
+        heartbeat_and_count(&mut output, 3);
+    }
+
+    fn heartbeat_and_count(output: &mut SendBuf, pieces: usize) {
+        output.heartbeat();
+        assert_eq!(output.shared.len(), pieces);
+        let all = drain(output, usize::MAX);
+        assert_eq!(all[all.len() - 8..], HEARTBEAT);
+    }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn vectored_chunks_are_the_same_octets() {
+        let mut output = SendBuf::new();
+        output.protocol_header();
+        publish(&mut output, "small", 4096);
+        publish(&mut output, sample(9_000), 4096);
+        output.heartbeat();
+        publish(&mut output, sample(5_000), 8192);
+        output.advance(3);
+        let mut slices = [std::io::IoSlice::new(&[]); 16];
+        let count = output.chunks_vectored(&mut slices);
+        let vectored: Vec<u8> = slices[..count]
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        assert_eq!(vectored.len(), output.remaining());
+        assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
+        assert_eq!(output.chunks_vectored(&mut slices[..2]), 2);
+        let step = vectored.len();
+        assert_eq!(drain(&mut output, step), vectored);
+    }
+
+    #[test]
+    fn advancing_over_everything_at_once_or_too_far_empties_it() {
+        for excess in [0, 1] {
+            let mut output = SendBuf::new();
+            publish(&mut output, sample(9_000), 4096);
+            output.advance(output.remaining() + excess);
+            assert_eq!((output.remaining(), output.chunk().len()), (0, 0));
+            publish(&mut output, sample(5_000), 8192);
+            assert_eq!(bodies(&drain(&mut output, 10)), [(sample(5_000), 1)]);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_nothing_behind() {
+        let key = "k".repeat(255);
+        let large = BasicPublish {
+            routing_key: key.as_str().try_into().unwrap(),
+            ..BasicPublish::default()
+        };
+        let properties = Properties {
+            message_id: Some(key.as_str().try_into().unwrap()),
+            ..Properties::default()
+        };
+        let mut output = SendBuf::new();
+        output.method(7, &ChannelOpen::default(), 4096).unwrap();
+        let before = output.remaining();
+        let error = output
+            .content(1, &large, &Properties::default(), "x", 200)
+            .unwrap_err();
+        assert_eq!(
+            error,
+            EncodeError::FrameTooLarge {
+                name: "basic.publish",
+                size: 272,
+                limit: 200
+            }
+        );
+        let error = output
+            .content(1, &BasicPublish::default(), &properties, "x", 200)
+            .unwrap_err();
+        assert_eq!(
+            error,
+            EncodeError::FrameTooLarge {
+                name: "content header",
+                size: 278,
+                limit: 200
+            }
+        );
+        assert_eq!(output.remaining(), before);
+    }
+
+    #[test]
+    fn a_frame_may_be_as_large_as_the_limit_and_no_larger() {
+        let mut output = SendBuf::new();
+        assert_eq!(output.method(7, &ChannelOpen::default(), 13), Ok(()));
+        assert_eq!(output.remaining(), 13);
+        assert!(output.method(7, &ChannelOpen::default(), 12).is_err());
+        assert_eq!(output.remaining(), 13);
+    }
+
+    #[test]
+    fn an_absurd_frame_max_still_ends() {
+        let mut output = SendBuf::new();
+        output.copy(1, b"abc", 1);
+        assert_eq!(output.remaining(), 3 * (FRAME_OVERHEAD as usize + 1));
+        assert!(
+            output
+                .content(
+                    1,
+                    &BasicPublish::default(),
+                    &Properties::default(),
+                    vec![0; 10],
+                    0
+                )
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn memory_is_kept_for_the_usual_and_given_back_beyond() {
+        let mut output = SendBuf::new();
+        publish(&mut output, &*sample(200_000).leak(), 1 << 20);
+        output.advance(usize::MAX);
+        assert_eq!(output.flat.capacity(), KEPT);
+        publish(&mut output, "small", 4096);
+        output.advance(usize::MAX);
+        assert_eq!(output.flat.capacity(), KEPT);
+    }
+}

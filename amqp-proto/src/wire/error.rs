@@ -1,0 +1,180 @@
+//! What can be wrong with octets that the peer sent, and where.
+
+use core::fmt;
+
+use super::ReplyCode;
+use super::text::Printable;
+
+/// The peer broke the protocol: what is wrong, in which part of which frame, and at which octet.
+///
+/// Every such error ends the connection: the receiver says [`reply_code`](Self::reply_code) in `connection.close`
+/// (specification 4.10), unless the other end does not speak AMQP 0-9-1 at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} (in {place}, octet {offset} of the frame)")]
+#[non_exhaustive]
+pub struct ProtocolError {
+    /// What is wrong.
+    pub problem: Problem,
+    /// What was being read: `frame header`, `basic.deliver routing_key`, `content header priority`.
+    pub place: &'static str,
+    /// Where, in octets from the first octet of the frame.
+    pub offset: usize,
+}
+
+impl ProtocolError {
+    /// Names a problem, what was being read and the offset from the frame's first octet.
+    #[must_use]
+    pub const fn new(problem: Problem, place: &'static str, offset: usize) -> Self {
+        Self {
+            problem,
+            place,
+            offset,
+        }
+    }
+
+    /// The code for `connection.close`: one of 501 to 505.
+    #[must_use]
+    pub const fn reply_code(&self) -> ReplyCode {
+        self.problem.reply_code()
+    }
+}
+
+/// The kinds of [`ProtocolError`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The other end answered with a protocol header, as a broker does that wants another version (501). The four
+    /// octets after `AMQP` say which: `[0, 0, 9, 1]` is 0-9-1 itself, `[3, 1, 0, 0]` is SASL of AMQP 1.0.
+    ProtocolHeader([u8; 4]),
+    /// The other end does not speak AMQP: its first octets (501).
+    NotAmqp([u8; 8]),
+    /// A frame type other than 1, 2, 3 and 8 (501).
+    FrameType(u8),
+    /// A frame that does not end in 0xCE (501).
+    FrameEnd(u8),
+    /// A frame over the limit, both in octets of the whole frame (501).
+    FrameTooLarge {
+        /// What the frame's header declares, framing included.
+        size: u64,
+        /// What is allowed for a frame of this type.
+        limit: u32,
+    },
+    /// A frame whose payload ends before the value does (501).
+    Truncated,
+    /// Octets that nothing accounts for, after the last value (501).
+    Trailing(usize),
+    /// A heartbeat that carries octets (501).
+    HeartbeatPayload(usize),
+    /// A heartbeat on a channel other than 0 (505, as RabbitMQ; specification 4.2.7 leaves it open).
+    HeartbeatChannel(u16),
+    /// A class and method number that RabbitMQ's 0-9-1 does not have (503).
+    UnknownMethod {
+        /// The class number.
+        class: u16,
+        /// The method number.
+        method: u16,
+    },
+    /// Content of a class other than basic (505).
+    ContentClass(u16),
+    /// A content weight other than 0 (505).
+    ContentWeight(u16),
+    /// Property flags that the basic class does not have: the unknown bits (502).
+    PropertyFlags(u16),
+    /// A field table that cannot be read (502).
+    Table(TableProblem),
+}
+
+impl Problem {
+    const fn reply_code(&self) -> ReplyCode {
+        match self {
+            Self::ProtocolHeader(_)
+            | Self::NotAmqp(_)
+            | Self::FrameType(_)
+            | Self::FrameEnd(_)
+            | Self::FrameTooLarge { .. }
+            | Self::Truncated
+            | Self::Trailing(_)
+            | Self::HeartbeatPayload(_) => ReplyCode::FRAME_ERROR,
+            Self::PropertyFlags(_) | Self::Table(_) => ReplyCode::SYNTAX_ERROR,
+            Self::UnknownMethod { .. } => ReplyCode::COMMAND_INVALID,
+            Self::HeartbeatChannel(_) | Self::ContentClass(_) | Self::ContentWeight(_) => {
+                ReplyCode::UNEXPECTED_FRAME
+            }
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProtocolHeader([a, b, c, d]) => {
+                write!(f, "the peer wants another protocol version: AMQP {a} {b} {c} {d}")
+            }
+            Self::NotAmqp(first) => write!(
+                f,
+                "the peer does not speak AMQP, it began with {}",
+                Printable(first)
+            ),
+            Self::FrameType(found) => write!(f, "unknown frame type {found}"),
+            Self::FrameEnd(found) => write!(f, "frame ends in {found:#04x} instead of 0xce"),
+            Self::FrameTooLarge { size, limit } => {
+                write!(f, "frame of {size} octets is over the limit of {limit}")
+            }
+            Self::Truncated => f.write_str("value runs past the end of the frame"),
+            Self::Trailing(count) => write!(f, "{count} octets too many after the last value"),
+            Self::HeartbeatPayload(count) => write!(f, "heartbeat with a payload of {count} octets"),
+            Self::HeartbeatChannel(channel) => write!(f, "heartbeat on channel {channel}"),
+            Self::UnknownMethod { class, method } => write!(f, "unknown method {method} of class {class}"),
+            Self::ContentClass(class) => write!(f, "content of class {class}"),
+            Self::ContentWeight(weight) => write!(f, "content of weight {weight}"),
+            Self::PropertyFlags(flags) => write!(f, "unknown property flags {flags:#06x}"),
+            Self::Table(problem) => write!(f, "{problem}"),
+        }
+    }
+}
+
+/// A field table that cannot be read: what is wrong, and where.
+///
+/// In a message's headers it concerns that message only, and the connection lives; in a method's arguments it becomes a
+/// [`ProtocolError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} (octet {offset} of the table)")]
+#[non_exhaustive]
+pub struct TableError {
+    /// What is wrong.
+    pub problem: TableProblem,
+    /// Where, in octets from the table's first entry.
+    pub offset: usize,
+}
+
+/// The kinds of [`TableError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableProblem {
+    /// A key or value that declares more octets than its table or array has left.
+    #[error("table entry runs past the end of its table")]
+    Truncated,
+    /// A type octet that RabbitMQ does not know.
+    #[error("unknown field type {0:#04x}")]
+    UnknownType(u8),
+    /// Tables and arrays nested deeper than [`MAX_TABLE_DEPTH`](super::MAX_TABLE_DEPTH).
+    #[error("tables nested deeper than {}", super::MAX_TABLE_DEPTH)]
+    TooDeep,
+}
+
+/// What the caller wanted to send does not fit the wire; nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The frame would be larger than the peer accepts. Only the arguments of a method or the headers of a message
+    /// can do that: bodies are split.
+    #[error("{name} makes a frame of {size} octets, and the peer accepts {limit}")]
+    FrameTooLarge {
+        /// The method's name, or `content header`.
+        name: &'static str,
+        /// The whole frame, in octets.
+        size: usize,
+        /// The limit in force: the negotiated frame-max, or 4096 before it is.
+        limit: u32,
+    },
+}

@@ -1,0 +1,254 @@
+//! Message properties and the content header that carries them (specification 4.2.6.1).
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use nom::error::{ErrorKind, ParseError};
+use nom::{IResult, Parser};
+
+use super::method::Argument;
+use super::octets::{field_table, longlong, octet, short, short_string};
+use super::{FieldTableRef, Problem, ProtocolError, ShortStr, encode, frame};
+
+/// The class of all content.
+const BASIC: u16 = 60;
+
+/// What a content header frame carries: how long the body is, and the message's properties.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ContentHeader<'a> {
+    /// The length of the body in octets, all its frames together.
+    pub body_size: u64,
+    /// The properties.
+    pub properties: Properties<'a>,
+}
+
+impl<'a> ContentHeader<'a> {
+    /// Reads the payload of a header frame. Of the header table only the length is checked: its entries are read when
+    /// somebody asks for them.
+    ///
+    /// # Errors
+    /// A payload that is too short or too long (501), another class or weight (505), unknown property flags (502).
+    #[inline]
+    pub fn decode(payload: &'a [u8]) -> Result<Self, ProtocolError> {
+        let located = |failure| located(failure, payload);
+        let (rest, (class, weight, body_size, flags)) =
+            (short, short, longlong, short).parse(payload).map_err(located)?;
+        if class != BASIC {
+            return Err(wrong_start(Problem::ContentClass(class), 0));
+        }
+        if weight != 0 {
+            return Err(wrong_start(Problem::ContentWeight(weight), 2));
+        }
+        if flags & !Properties::ALL_FLAGS != 0 {
+            return Err(wrong_start(
+                Problem::PropertyFlags(flags & !Properties::ALL_FLAGS),
+                12,
+            ));
+        }
+        let (rest, properties) = Properties::read(rest, flags).map_err(located)?;
+        if !rest.is_empty() {
+            let offset = frame::HEADER_SIZE.saturating_add(payload.len().saturating_sub(rest.len()));
+            return Err(ProtocolError::new(
+                Problem::Trailing(rest.len()),
+                "content header",
+                offset,
+            ));
+        }
+        Ok(Self {
+            body_size,
+            properties,
+        })
+    }
+
+    /// Appends the payload of a header frame.
+    #[inline]
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let [s0, s1, s2, s3, s4, s5, s6, s7] = self.body_size.to_be_bytes();
+        let [f0, f1] = self.properties.flags().to_be_bytes();
+        let [c0, c1] = BASIC.to_be_bytes();
+        out.extend_from_slice(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, f0, f1]);
+        self.properties.write(out);
+    }
+}
+
+impl fmt::Display for ContentHeader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "header body_size={}", self.body_size)?;
+        let mut result = Ok(());
+        self.properties.for_each(&mut |name, value| {
+            result = result.and_then(|()| value.write(f, name));
+        });
+        result
+    }
+}
+
+macro_rules! properties {
+    ($($(#[doc = $doc:literal])+ $name:ident: $parser:ident -> $type:ty = bit $bit:literal;)+) => {
+        /// The fourteen properties of a message (specification 1.8.1); RabbitMQ only looks at some of them.
+        #[derive(Debug, Clone, Copy, PartialEq, Default)]
+        pub struct Properties<'a> {
+            $($(#[doc = $doc])+ pub $name: Option<$type>,)+
+        }
+
+        impl<'a> Properties<'a> {
+            const ALL_FLAGS: u16 = $(1 << $bit)|+;
+
+            #[inline]
+            fn read(input: &'a [u8], flags: u16) -> IResult<&'a [u8], Self, Failure<'a>> {
+                $(let (input, $name) = property(input, flags & 1 << $bit != 0, $parser, concat!("content header ", stringify!($name)))?;)+
+                Ok((input, Self { $($name),+ }))
+            }
+
+            #[inline]
+            fn flags(&self) -> u16 {
+                $(u16::from(self.$name.is_some()) << $bit)|+
+            }
+
+            #[inline]
+            fn write(&self, out: &mut Vec<u8>) {
+                $(if let Some(value) = self.$name {
+                    value.write(out);
+                })+
+            }
+
+            /// Shows every property that is there, in wire order.
+            pub fn for_each(&self, visit: &mut dyn FnMut(&'static str, Argument<'_>)) {
+                $(if let Some(value) = self.$name {
+                    visit(stringify!($name), value.into());
+                })+
+            }
+        }
+    };
+}
+
+properties! {
+    /// MIME type of the body.
+    content_type: short_string -> ShortStr<'a> = bit 15;
+    /// MIME content encoding of the body.
+    content_encoding: short_string -> ShortStr<'a> = bit 14;
+    /// Headers: for headers exchanges, and for applications.
+    headers: field_table -> FieldTableRef<'a> = bit 13;
+    /// 1 transient, 2 persistent.
+    delivery_mode: octet -> u8 = bit 12;
+    /// 0 to 255; a priority queue has as many levels as it was declared with.
+    priority: octet -> u8 = bit 11;
+    /// Which request this answers.
+    correlation_id: short_string -> ShortStr<'a> = bit 10;
+    /// Where to send the answer.
+    reply_to: short_string -> ShortStr<'a> = bit 9;
+    /// Time to live in milliseconds, in decimal digits.
+    expiration: short_string -> ShortStr<'a> = bit 8;
+    /// The application's name for the message.
+    message_id: short_string -> ShortStr<'a> = bit 7;
+    /// Seconds since 1970-01-01 UTC.
+    timestamp: longlong -> u64 = bit 6;
+    /// The application's name for the kind of message (the specification's `type`).
+    message_type: short_string -> ShortStr<'a> = bit 5;
+    /// The publisher; RabbitMQ checks that it is the connection's user (406).
+    user_id: short_string -> ShortStr<'a> = bit 4;
+    /// The publishing application.
+    app_id: short_string -> ShortStr<'a> = bit 3;
+    /// Deprecated; reserved in 0-9-1.
+    cluster_id: short_string -> ShortStr<'a> = bit 2;
+}
+
+impl Properties<'_> {
+    /// The [`delivery_mode`](Self::delivery_mode) of a message that need not survive a restart of the server.
+    pub const TRANSIENT: u8 = 1;
+    /// The [`delivery_mode`](Self::delivery_mode) of a message that survives a restart in a durable queue.
+    pub const PERSISTENT: u8 = 2;
+}
+
+/// How one property is written.
+trait Property {
+    fn write(self, out: &mut Vec<u8>);
+}
+
+impl Property for ShortStr<'_> {
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) {
+        encode::short_string(out, self);
+    }
+}
+
+impl Property for FieldTableRef<'_> {
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) {
+        encode::long_string(out, self.as_encoded());
+    }
+}
+
+impl Property for u8 {
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) {
+        out.push(self);
+    }
+}
+
+impl Property for u64 {
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_be_bytes());
+    }
+}
+
+struct Failure<'a> {
+    at: &'a [u8],
+    place: &'static str,
+}
+
+impl<'a> ParseError<&'a [u8]> for Failure<'a> {
+    fn from_error_kind(at: &'a [u8], _: ErrorKind) -> Self {
+        Failure {
+            at,
+            place: "content header",
+        }
+    }
+
+    fn append(_: &'a [u8], _: ErrorKind, other: Self) -> Self {
+        other
+    }
+}
+
+/// One property, if its flag is set.
+#[inline]
+fn property<'a, T>(
+    input: &'a [u8],
+    is_present: bool,
+    parser: impl Fn(&'a [u8]) -> IResult<&'a [u8], T, Failure<'a>>,
+    name: &'static str,
+) -> IResult<&'a [u8], Option<T>, Failure<'a>> {
+    if !is_present {
+        return Ok((input, None));
+    }
+    match parser(input) {
+        Ok((rest, value)) => Ok((rest, Some(value))),
+        Err(error) => Err(error.map(|failure| Failure {
+            place: name,
+            ..failure
+        })),
+    }
+}
+
+#[cold]
+fn located(error: nom::Err<Failure<'_>>, payload: &[u8]) -> ProtocolError {
+    let (left, place) = match error {
+        nom::Err::Error(failure) | nom::Err::Failure(failure) => (failure.at.len(), failure.place),
+        // The parsers are complete ones: nothing gives this.
+        nom::Err::Incomplete(_) => (0, "content header"),
+    };
+    ProtocolError::new(
+        Problem::Truncated,
+        place,
+        frame::HEADER_SIZE.saturating_add(payload.len().saturating_sub(left)),
+    )
+}
+
+#[cold]
+fn wrong_start(problem: Problem, offset: usize) -> ProtocolError {
+    ProtocolError::new(
+        problem,
+        "content header",
+        frame::HEADER_SIZE.saturating_add(offset),
+    )
+}
