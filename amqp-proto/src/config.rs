@@ -84,13 +84,19 @@ impl Config {
             return Err(ConfigError::VirtualHostNul);
         }
         if (1..FRAME_MIN_SIZE).contains(&self.frame_max) {
-            return Err(ConfigError::FrameMaxTooSmall { frame_max: self.frame_max });
+            return Err(ConfigError::FrameMaxTooSmall {
+                frame_max: self.frame_max,
+            });
         }
         if !(1..=255).contains(&self.locale.len()) || self.locale.contains('\0') {
-            return Err(ConfigError::Locale { length: self.locale.len() });
+            return Err(ConfigError::Locale {
+                length: self.locale.len(),
+            });
         }
         if self.max_method_frame < FRAME_MIN_SIZE {
-            return Err(ConfigError::MaxMethodFrameTooSmall { max_method_frame: self.max_method_frame });
+            return Err(ConfigError::MaxMethodFrameTooSmall {
+                max_method_frame: self.max_method_frame,
+            });
         }
         Ok(())
     }
@@ -289,7 +295,9 @@ pub enum ConfigError {
         max_method_frame: u32,
     },
     /// The credentials erase themselves once connected, so that reconnecting could never succeed.
-    #[error("credentials: erase_on_connect rules out reconnecting; use a credential provider or switch one of them off")]
+    #[error(
+        "credentials: erase_on_connect rules out reconnecting; use a credential provider or switch one of them off"
+    )]
     EraseOnConnectWithReconnect,
     /// There is no host to connect to.
     #[error("hosts: there must be at least one")]
@@ -316,13 +324,19 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::string::ToString;
+    use alloc::vec::Vec;
 
     #[test]
     fn defaults_are_pikas() {
         let config = Config::default();
         assert_eq!(config.virtual_host, "/");
         assert_eq!(config.credentials.user(), Some("guest"));
-        let plain = config.credentials.select(b"PLAIN").unwrap().respond(0, b"").unwrap();
+        let plain = config
+            .credentials
+            .select(b"PLAIN")
+            .unwrap()
+            .respond(0, b"")
+            .unwrap();
         assert_eq!(plain.expose(), b"\0guest\0guest");
         assert_eq!((config.channel_max, config.frame_max), (0, 131_072));
         assert_eq!(config.heartbeat.negotiate(60), 60);
@@ -331,7 +345,11 @@ mod tests {
         assert_eq!(config.connection_name, None);
         assert_eq!(config.max_method_frame, 131_072);
         assert_eq!(config.max_message_size, 134_217_728);
-        let timeouts = [config.handshake_timeout, config.request_timeout, config.close_timeout];
+        let timeouts = [
+            config.handshake_timeout,
+            config.request_timeout,
+            config.close_timeout,
+        ];
         assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [10, 30, 10]);
         assert_eq!(config.blocked_connection_timeout, None);
         assert_eq!(config.validate(), Ok(()));
@@ -362,14 +380,18 @@ mod tests {
             .close_timeout(Duration::from_secs(14))
             .blocked_connection_timeout(Some(Duration::from_secs(15)));
         assert_eq!(config.virtual_host, "v");
-        assert_eq!(config.credentials.mechanisms().collect::<alloc::vec::Vec<_>>(), ["EXTERNAL"]);
+        assert_eq!(config.credentials.mechanisms().collect::<Vec<_>>(), ["EXTERNAL"]);
         assert_eq!((config.channel_max, config.frame_max), (7, 8192));
         assert_eq!(config.heartbeat.negotiate(60), 9);
         assert_eq!(config.locale, "de_DE");
         assert_eq!(config.client_properties, properties);
         assert_eq!(config.connection_name.as_deref(), Some("me"));
         assert_eq!((config.max_method_frame, config.max_message_size), (10_000, 11));
-        let timeouts = [config.handshake_timeout, config.request_timeout, config.close_timeout];
+        let timeouts = [
+            config.handshake_timeout,
+            config.request_timeout,
+            config.close_timeout,
+        ];
         assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [12, 13, 14]);
         assert_eq!(config.blocked_connection_timeout, Some(Duration::from_secs(15)));
     }
@@ -385,16 +407,27 @@ mod tests {
         assert_eq!(with(|c| c.virtual_host("")), Ok(()));
         assert_eq!(with(|c| c.virtual_host("a\0")), Err(ConfigError::VirtualHostNul));
         assert_eq!(with(|c| c.frame_max(0)), Ok(()));
-        assert_eq!(with(|c| c.frame_max(1)), Err(ConfigError::FrameMaxTooSmall { frame_max: 1 }));
-        assert_eq!(with(|c| c.frame_max(4095)), Err(ConfigError::FrameMaxTooSmall { frame_max: 4095 }));
+        assert_eq!(
+            with(|c| c.frame_max(1)),
+            Err(ConfigError::FrameMaxTooSmall { frame_max: 1 })
+        );
+        assert_eq!(
+            with(|c| c.frame_max(4095)),
+            Err(ConfigError::FrameMaxTooSmall { frame_max: 4095 })
+        );
         assert_eq!(with(|c| c.frame_max(4096)), Ok(()));
         assert_eq!(with(|c| c.locale("")), Err(ConfigError::Locale { length: 0 }));
         assert_eq!(with(|c| c.locale("x".repeat(255))), Ok(()));
-        assert_eq!(with(|c| c.locale("x".repeat(256))), Err(ConfigError::Locale { length: 256 }));
+        assert_eq!(
+            with(|c| c.locale("x".repeat(256))),
+            Err(ConfigError::Locale { length: 256 })
+        );
         assert_eq!(with(|c| c.locale("\0")), Err(ConfigError::Locale { length: 1 }));
         assert_eq!(
             with(|c| c.max_method_frame(4095)),
-            Err(ConfigError::MaxMethodFrameTooSmall { max_method_frame: 4095 })
+            Err(ConfigError::MaxMethodFrameTooSmall {
+                max_method_frame: 4095
+            })
         );
         assert_eq!(with(|c| c.max_method_frame(4096)), Ok(()));
         let message = with(|c| c.frame_max(4095)).unwrap_err().to_string();
@@ -405,8 +438,14 @@ mod tests {
     fn erase_on_connect_rules_out_reconnecting_only() {
         let config = Config::default().credentials(Credentials::default().erase_on_connect(true));
         assert_eq!(config.validate(), Ok(()));
-        assert_eq!(config.validate_reconnect(), Err(ConfigError::EraseOnConnectWithReconnect));
-        assert_eq!(config.frame_max(5).validate_reconnect(), Err(ConfigError::FrameMaxTooSmall { frame_max: 5 }));
+        assert_eq!(
+            config.validate_reconnect(),
+            Err(ConfigError::EraseOnConnectWithReconnect)
+        );
+        assert_eq!(
+            config.frame_max(5).validate_reconnect(),
+            Err(ConfigError::FrameMaxTooSmall { frame_max: 5 })
+        );
     }
 
     #[test]
@@ -449,7 +488,12 @@ mod tests {
             (Heartbeat::Off, 0, 0, "Off"),
             (Heartbeat::Seconds(5), 5, 5, "Seconds(5)"),
             (Heartbeat::Seconds(600), 600, 600, "Seconds(600)"),
-            (Heartbeat::custom(|proposal| proposal / 2 + 1), 31, 1, "Custom(..)"),
+            (
+                Heartbeat::custom(|proposal| proposal / 2 + 1),
+                31,
+                1,
+                "Custom(..)",
+            ),
         ] {
             assert_eq!((heartbeat.negotiate(60), heartbeat.negotiate(0)), (of_60, of_0));
             assert_eq!(format!("{heartbeat:?}"), debug);

@@ -53,7 +53,10 @@ impl Credentials {
         mechanisms: impl IntoIterator<Item = Mechanism>,
     ) -> Self {
         let password = SharedSecret::new(&password.into());
-        let identity = Arc::new(Identity { user: user.into(), password });
+        let identity = Arc::new(Identity {
+            user: user.into(),
+            password,
+        });
         let user = Some(identity.user.clone());
         let built_in = |mechanism| {
             let identity = Arc::clone(&identity);
@@ -73,13 +76,19 @@ impl Credentials {
     /// client certificate or without, and refuses it later (403) if there was none.
     #[must_use]
     pub fn external() -> Self {
-        Self { user: None, ..Self::with_mechanisms("", "", [Mechanism::External]) }
+        Self {
+            user: None,
+            ..Self::with_mechanisms("", "", [Mechanism::External])
+        }
     }
 
     /// `ANONYMOUS`: RabbitMQ logs the client in as its `anonymous_login_user`.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { user: None, ..Self::with_mechanisms("", "", [Mechanism::Anonymous]) }
+        Self {
+            user: None,
+            ..Self::with_mechanisms("", "", [Mechanism::Anonymous])
+        }
     }
 
     /// `RABBIT-CR-DEMO`, which asks for the password in a second round. Never chosen unless asked for here.
@@ -152,9 +161,16 @@ impl Credentials {
         if self.is_erased() {
             return Err(SaslError::CredentialsErased);
         }
-        let is_offered =
-            |name: &str| !name.is_empty() && offered.split(|byte| *byte == b' ').any(|other| other == name.as_bytes());
-        let chosen = self.mechanisms.iter().find(|mechanism| is_offered(mechanism.name()));
+        let is_offered = |name: &str| {
+            !name.is_empty()
+                && offered
+                    .split(|byte| *byte == b' ')
+                    .any(|other| other == name.as_bytes())
+        };
+        let chosen = self
+            .mechanisms
+            .iter()
+            .find(|mechanism| is_offered(mechanism.name()));
         chosen.cloned().ok_or_else(|| SaslError::AuthMechanismNotOffered {
             offered: printable(offered),
             supported: self.mechanisms().collect::<Vec<_>>().join(" "),
@@ -162,7 +178,12 @@ impl Credentials {
     }
 
     fn from_list(user: Option<String>, mechanisms: Vec<Arc<dyn SaslMechanism>>) -> Self {
-        Self { user, mechanisms, erase_on_connect: false, erased: Arc::default() }
+        Self {
+            user,
+            mechanisms,
+            erase_on_connect: false,
+            erased: Arc::default(),
+        }
     }
 }
 
@@ -186,8 +207,18 @@ impl fmt::Debug for Credentials {
 
 /// What a peer sent, fit for a log: at most 256 characters, none of them a control character.
 fn printable(bytes: &[u8]) -> String {
-    let replace = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    String::from_utf8_lossy(bytes).chars().take(256).map(replace).collect()
+    let replace = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .take(256)
+        .map(replace)
+        .collect()
 }
 
 #[cfg(test)]
@@ -197,7 +228,9 @@ mod tests {
     use alloc::string::ToString;
 
     fn chosen(credentials: &Credentials, offered: &str) -> String {
-        credentials.select(offered.as_bytes()).map_or_else(|e| format!("{e:?}"), |m| m.name().to_string())
+        credentials
+            .select(offered.as_bytes())
+            .map_or_else(|e| format!("{e:?}"), |m| m.name().to_string())
     }
 
     #[test]
@@ -206,30 +239,48 @@ mod tests {
         assert_eq!(chosen(&credentials, "AMQPLAIN PLAIN"), "PLAIN");
         assert_eq!(chosen(&credentials, "RABBIT-CR-DEMO AMQPLAIN"), "AMQPLAIN");
         let demo_first = Credentials::rabbit_cr_demo("a", "b").or(credentials);
-        assert_eq!(chosen(&demo_first, "AMQPLAIN PLAIN RABBIT-CR-DEMO"), "RABBIT-CR-DEMO");
-        assert_eq!(demo_first.mechanisms().collect::<Vec<_>>(), ["RABBIT-CR-DEMO", "PLAIN", "AMQPLAIN"]);
+        assert_eq!(
+            chosen(&demo_first, "AMQPLAIN PLAIN RABBIT-CR-DEMO"),
+            "RABBIT-CR-DEMO"
+        );
+        assert_eq!(
+            demo_first.mechanisms().collect::<Vec<_>>(),
+            ["RABBIT-CR-DEMO", "PLAIN", "AMQPLAIN"]
+        );
         assert_eq!(chosen(&Credentials::anonymous(), "PLAIN ANONYMOUS"), "ANONYMOUS");
     }
 
     #[test]
     fn names_are_compared_whole() {
         for offered in ["AMQPLAIN2", "plain", "XPLAIN PLAINX", "PLAIN\0", "", "  "] {
-            let error = Credentials::plain("a", "b").select(offered.as_bytes()).unwrap_err();
-            assert!(matches!(error, SaslError::AuthMechanismNotOffered { .. }), "{offered:?}");
+            let error = Credentials::plain("a", "b")
+                .select(offered.as_bytes())
+                .unwrap_err();
+            assert!(
+                matches!(error, SaslError::AuthMechanismNotOffered { .. }),
+                "{offered:?}"
+            );
         }
-        assert_eq!(chosen(&Credentials::plain("a", "b"), "  EXTERNAL   PLAIN "), "PLAIN");
+        assert_eq!(
+            chosen(&Credentials::plain("a", "b"), "  EXTERNAL   PLAIN "),
+            "PLAIN"
+        );
     }
 
     #[test]
     fn not_offered_says_both_sides_and_stays_printable() {
-        let error = Credentials::plain("a", "b").select(b"EXTERNAL X\n\xff").unwrap_err();
+        let error = Credentials::plain("a", "b")
+            .select(b"EXTERNAL X\n\xff")
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "the server offers the authentication mechanisms [EXTERNAL X\u{fffd}\u{fffd}], \
              these credentials have [PLAIN AMQPLAIN]"
         );
         let long = Credentials::external().select(&[b'x'; 5000]).unwrap_err();
-        let SaslError::AuthMechanismNotOffered { offered, supported } = long else { unreachable!() };
+        let SaslError::AuthMechanismNotOffered { offered, supported } = long else {
+            unreachable!()
+        };
         assert_eq!((offered.len(), supported.as_str()), (256, "EXTERNAL"));
     }
 
@@ -246,7 +297,11 @@ mod tests {
             }
         }
         assert!(Credentials::custom(Nameless).select(b"PLAIN  X").is_err());
-        assert!(Credentials::with_mechanisms("a", "b", []).select(b"PLAIN").is_err());
+        assert!(
+            Credentials::with_mechanisms("a", "b", [])
+                .select(b"PLAIN")
+                .is_err()
+        );
     }
 
     #[test]
@@ -282,6 +337,14 @@ mod tests {
         assert_eq!(credentials.user(), Some("ann"));
         assert_eq!(Credentials::external().user(), None);
         assert_eq!(Credentials::external().or(credentials).user(), Some("ann"));
-        assert_eq!(Credentials::token("jwt").select(b"PLAIN").unwrap().respond(0, b"").unwrap().expose(), b"\0\0jwt");
+        assert_eq!(
+            Credentials::token("jwt")
+                .select(b"PLAIN")
+                .unwrap()
+                .respond(0, b"")
+                .unwrap()
+                .expose(),
+            b"\0\0jwt"
+        );
     }
 }

@@ -59,13 +59,19 @@ impl ConnectionParameters {
     /// The defaults of pika 0.9: no heartbeats ([`Config::pika_0_9`]), 0.25 s for a TCP connection.
     #[must_use]
     pub fn pika_0_9() -> Self {
-        Self { connection_timeout: Duration::from_millis(250), config: Config::pika_0_9(), ..Self::default() }
+        Self {
+            connection_timeout: Duration::from_millis(250),
+            config: Config::pika_0_9(),
+            ..Self::default()
+        }
     }
 
     /// Every host and port to try, in order. Ports not given are 5671 with TLS and 5672 without.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, u16)> {
         let default_port = default_port(self.tls.is_some());
-        self.hosts.iter().map(move |host| (host.name.as_str(), host.port.unwrap_or(default_port)))
+        self.hosts
+            .iter()
+            .map(move |host| (host.name.as_str(), host.port.unwrap_or(default_port)))
     }
 
     /// Checks what can be checked without a server, [`Config::validate`] included.
@@ -194,7 +200,10 @@ impl Host {
     /// This host on the default port.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), port: None }
+        Self {
+            name: name.into(),
+            port: None,
+        }
     }
 
     /// The same host on this port.
@@ -259,7 +268,10 @@ impl TcpOptions {
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { nodelay: true, keepalive: None }
+        Self {
+            nodelay: true,
+            keepalive: None,
+        }
     }
 }
 
@@ -369,7 +381,13 @@ mod tests {
         assert_eq!(parameters.connection_attempts, 1);
         assert_eq!(parameters.retry_delay, Duration::from_secs(2));
         assert_eq!(parameters.stack_timeout, Duration::from_secs(15));
-        assert_eq!(parameters.tcp, TcpOptions { nodelay: true, keepalive: None });
+        assert_eq!(
+            parameters.tcp,
+            TcpOptions {
+                nodelay: true,
+                keepalive: None
+            }
+        );
         assert_eq!(parameters.validate(), Ok(()));
 
         let old = ConnectionParameters::pika_0_9();
@@ -382,7 +400,10 @@ mod tests {
     fn a_text_is_a_host_name_as_it_stands() {
         for text in ["localhost", "10.0.0.1", "::1", "amqp://x", "", "a b"] {
             assert_eq!(ConnectionParameters::from(text).hosts, [Host::new(text)]);
-            assert_eq!(ConnectionParameters::from(String::from(text)).hosts, [Host::from(text)]);
+            assert_eq!(
+                ConnectionParameters::from(String::from(text)).hosts,
+                [Host::from(text)]
+            );
         }
     }
 
@@ -402,20 +423,36 @@ mod tests {
             .connection_attempts(2)
             .retry_delay(Duration::from_secs(3))
             .stack_timeout(Duration::from_secs(4))
-            .tcp(TcpOptions::default().nodelay(false).keepalive(Some(Duration::from_secs(5))))
+            .tcp(
+                TcpOptions::default()
+                    .nodelay(false)
+                    .keepalive(Some(Duration::from_secs(5))),
+            )
             .config(Config::default().virtual_host("v"));
-        assert_eq!(parameters.addresses().collect::<Vec<_>>(), [("a", 5671), ("b", 1)]);
+        assert_eq!(
+            parameters.addresses().collect::<Vec<_>>(),
+            [("a", 5671), ("b", 1)]
+        );
         assert_eq!(parameters.connection_timeout, Duration::from_secs(1));
         assert_eq!(parameters.connection_attempts, 2);
         assert_eq!(parameters.retry_delay, Duration::from_secs(3));
         assert_eq!(parameters.stack_timeout, Duration::from_secs(4));
-        assert_eq!(parameters.tcp, TcpOptions { nodelay: false, keepalive: Some(Duration::from_secs(5)) });
+        assert_eq!(
+            parameters.tcp,
+            TcpOptions {
+                nodelay: false,
+                keepalive: Some(Duration::from_secs(5))
+            }
+        );
         assert_eq!(parameters.config.virtual_host, "v");
         let tls = parameters.tls.unwrap();
         assert_eq!(tls.ca_certificate.as_deref(), Some("ca"));
         assert_eq!(tls.client_certificate.as_deref(), Some("cert"));
         assert_eq!(tls.private_key.as_deref(), Some("key"));
-        assert_eq!(tls.key_password.as_ref().map(Secret::expose), Some(b"pw".as_slice()));
+        assert_eq!(
+            tls.key_password.as_ref().map(Secret::expose),
+            Some(b"pw".as_slice())
+        );
         assert_eq!(tls.verification, PeerVerification::VerifyNone);
         assert_eq!(tls.server_name, ServerName::Disable);
         assert_eq!(tls.depth, Some(3));
@@ -428,10 +465,19 @@ mod tests {
             change(ConnectionParameters::default()).validate()
         };
         assert_eq!(with(|p| p.hosts([])), Err(ConfigError::NoHosts));
-        assert_eq!(with(|p| p.hosts(["a".into(), "".into()])), Err(ConfigError::EmptyHost { position: 2 }));
-        assert_eq!(with(|p| p.hosts([Host::new("a").port(0)])), Err(ConfigError::PortZero { position: 1 }));
+        assert_eq!(
+            with(|p| p.hosts(["a".into(), "".into()])),
+            Err(ConfigError::EmptyHost { position: 2 })
+        );
+        assert_eq!(
+            with(|p| p.hosts([Host::new("a").port(0)])),
+            Err(ConfigError::PortZero { position: 1 })
+        );
         assert_eq!(with(|p| p.connection_attempts(0)), Err(ConfigError::NoAttempts));
-        assert_eq!(with(|p| p.config(Config::default().locale(""))), Err(ConfigError::Locale { length: 0 }));
+        assert_eq!(
+            with(|p| p.config(Config::default().locale(""))),
+            Err(ConfigError::Locale { length: 0 })
+        );
         assert_eq!(with(|p| p.connection_attempts(1)), Ok(()));
     }
 

@@ -93,9 +93,15 @@ impl Mechanism {
         if name.eq_ignore_ascii_case("crdemo") {
             return Some(Self::RabbitCrDemo);
         }
-        [Self::Plain, Self::Amqplain, Self::External, Self::Anonymous, Self::RabbitCrDemo]
-            .into_iter()
-            .find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
+        [
+            Self::Plain,
+            Self::Amqplain,
+            Self::External,
+            Self::Anonymous,
+            Self::RabbitCrDemo,
+        ]
+        .into_iter()
+        .find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -111,7 +117,9 @@ impl fmt::Display for Mechanism {
 pub enum SaslError {
     /// The server offers none of the mechanisms these credentials can use. RabbitMQ would not say so: it stays
     /// silent for three seconds and resets the connection.
-    #[error("the server offers the authentication mechanisms [{offered}], these credentials have [{supported}]")]
+    #[error(
+        "the server offers the authentication mechanisms [{offered}], these credentials have [{supported}]"
+    )]
     AuthMechanismNotOffered {
         /// What the server offers, separated by spaces; unprintable bytes replaced, cut after 256 characters.
         offered: String,
@@ -150,13 +158,19 @@ impl SaslError {
     /// An [`UnexpectedChallenge`](Self::UnexpectedChallenge).
     #[must_use]
     pub fn unexpected_challenge(mechanism: &str, round: u32) -> Self {
-        Self::UnexpectedChallenge { mechanism: mechanism.into(), round }
+        Self::UnexpectedChallenge {
+            mechanism: mechanism.into(),
+            round,
+        }
     }
 
     /// A [`Failed`](Self::Failed).
     #[must_use]
     pub fn failed(mechanism: &str, reason: impl Into<String>) -> Self {
-        Self::Failed { mechanism: mechanism.into(), reason: reason.into() }
+        Self::Failed {
+            mechanism: mechanism.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -215,8 +229,13 @@ impl Identity {
         let long_string = |length: usize| u32::try_from(length).map_err(|_| SaslError::TooLong);
         let user_length = long_string(self.user.len())?.to_be_bytes();
         let password_length = long_string(self.password.len())?.to_be_bytes();
-        let before: [&[u8]; 5] =
-            [b"\x05LOGINS", &user_length, self.user.as_bytes(), b"\x08PASSWORDS", &password_length];
+        let before: [&[u8]; 5] = [
+            b"\x05LOGINS",
+            &user_length,
+            self.user.as_bytes(),
+            b"\x08PASSWORDS",
+            &password_length,
+        ];
         self.with_password(&before.concat())
     }
 
@@ -237,25 +256,41 @@ mod tests {
 
     fn built_in(mechanism: Mechanism, user: &str, password: &[u8]) -> BuiltIn {
         let password = SharedSecret::new(&Secret::from(password));
-        BuiltIn { mechanism, identity: Arc::new(Identity { user: user.into(), password }) }
+        BuiltIn {
+            mechanism,
+            identity: Arc::new(Identity {
+                user: user.into(),
+                password,
+            }),
+        }
     }
 
     fn answer(mechanism: Mechanism, round: u32) -> Result<Vec<u8>, SaslError> {
-        built_in(mechanism, "ann", b"pw").respond(round, b"Please").map(|secret| secret.expose().to_vec())
+        built_in(mechanism, "ann", b"pw")
+            .respond(round, b"Please")
+            .map(|secret| secret.expose().to_vec())
     }
 
     #[test]
     fn the_bytes_of_every_built_in() {
         let cases: [(Mechanism, u32, &[u8]); 6] = [
             (Mechanism::Plain, 0, b"\0ann\0pw"),
-            (Mechanism::Amqplain, 0, b"\x05LOGINS\0\0\0\x03ann\x08PASSWORDS\0\0\0\x02pw"),
+            (
+                Mechanism::Amqplain,
+                0,
+                b"\x05LOGINS\0\0\0\x03ann\x08PASSWORDS\0\0\0\x02pw",
+            ),
             (Mechanism::External, 0, b""),
             (Mechanism::Anonymous, 0, b""),
             (Mechanism::RabbitCrDemo, 0, b"ann"),
             (Mechanism::RabbitCrDemo, 1, b"My password is pw"),
         ];
         for (mechanism, round, bytes) in cases {
-            assert_eq!(answer(mechanism, round).as_deref(), Ok(bytes), "{mechanism} round {round}");
+            assert_eq!(
+                answer(mechanism, round).as_deref(),
+                Ok(bytes),
+                "{mechanism} round {round}"
+            );
         }
     }
 
@@ -268,7 +303,10 @@ mod tests {
             (Mechanism::Anonymous, 7),
             (Mechanism::RabbitCrDemo, 2),
         ] {
-            let error = SaslError::UnexpectedChallenge { mechanism: mechanism.name().into(), round };
+            let error = SaslError::UnexpectedChallenge {
+                mechanism: mechanism.name().into(),
+                round,
+            };
             assert_eq!(answer(mechanism, round), Err(error));
         }
     }
@@ -280,7 +318,9 @@ mod tests {
             let plain = built_in(Mechanism::Plain, "", &password).respond(0, b"").unwrap();
             assert_eq!(plain.expose().get(2..), Some(&password[..]));
 
-            let amqplain = built_in(Mechanism::Amqplain, "", &password).respond(0, b"").unwrap();
+            let amqplain = built_in(Mechanism::Amqplain, "", &password)
+                .respond(0, b"")
+                .unwrap();
             let (head, tail) = amqplain.expose().split_at(25);
             assert_eq!(head[..21], *b"\x05LOGINS\0\0\0\0\x08PASSWORDS");
             assert_eq!(head[21..], u32::try_from(length).unwrap().to_be_bytes());
@@ -291,8 +331,14 @@ mod tests {
     #[test]
     fn nul_bytes_are_refused_by_plain_and_carried_by_amqplain() {
         let response = |mechanism, user, password| built_in(mechanism, user, password).respond(0, b"");
-        assert_eq!(response(Mechanism::Plain, "a\0", b"b").err(), Some(SaslError::NulInPlain));
-        assert_eq!(response(Mechanism::Plain, "a", b"b\0").err(), Some(SaslError::NulInPlain));
+        assert_eq!(
+            response(Mechanism::Plain, "a\0", b"b").err(),
+            Some(SaslError::NulInPlain)
+        );
+        assert_eq!(
+            response(Mechanism::Plain, "a", b"b\0").err(),
+            Some(SaslError::NulInPlain)
+        );
         assert!(response(Mechanism::Amqplain, "a\0", b"b\0").is_ok());
     }
 
@@ -302,10 +348,19 @@ mod tests {
             let built_in = built_in(mechanism, "ann", b"pw");
             built_in.erase();
             for round in 0..2 {
-                assert_eq!(built_in.respond(round, b"").err(), Some(SaslError::CredentialsErased));
+                assert_eq!(
+                    built_in.respond(round, b"").err(),
+                    Some(SaslError::CredentialsErased)
+                );
             }
-            assert_eq!(built_in.identity.plain().err(), Some(SaslError::CredentialsErased));
-            assert_eq!(built_in.identity.amqplain().err(), Some(SaslError::CredentialsErased));
+            assert_eq!(
+                built_in.identity.plain().err(),
+                Some(SaslError::CredentialsErased)
+            );
+            assert_eq!(
+                built_in.identity.amqplain().err(),
+                Some(SaslError::CredentialsErased)
+            );
         }
     }
 
@@ -319,7 +374,10 @@ mod tests {
             Mechanism::RabbitCrDemo,
         ] {
             assert_eq!(Mechanism::from_name(&mechanism.to_string()), Some(mechanism));
-            assert_eq!(Mechanism::from_name(&mechanism.name().to_ascii_lowercase()), Some(mechanism));
+            assert_eq!(
+                Mechanism::from_name(&mechanism.name().to_ascii_lowercase()),
+                Some(mechanism)
+            );
         }
         assert_eq!(Mechanism::from_name("crDemo"), Some(Mechanism::RabbitCrDemo));
         assert_eq!(Mechanism::from_name("SCRAM-SHA-256"), None);

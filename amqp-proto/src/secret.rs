@@ -145,7 +145,11 @@ impl Drop for SharedSecret {
 
 impl fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_erased() { "Secret(erased)" } else { "Secret(***)" })
+        f.write_str(if self.is_erased() {
+            "Secret(erased)"
+        } else {
+            "Secret(***)"
+        })
     }
 }
 
@@ -195,7 +199,10 @@ mod tests {
 
         shared.erase();
         assert!(shared.is_erased());
-        assert_eq!(shared.bytes.iter().map(|b| b.load(Ordering::SeqCst)).max(), Some(0));
+        assert_eq!(
+            shared.bytes.iter().map(|b| b.load(Ordering::SeqCst)).max(),
+            Some(0)
+        );
         assert_eq!(shared.append_to(&mut Vec::new()), None);
         assert_eq!(format!("{shared:?}"), "Secret(erased)");
         assert_eq!(shared.len(), 7);

@@ -20,7 +20,11 @@ pub struct UriError {
 
 impl UriError {
     pub(super) fn new(part: UriPart, offset: usize, problem: UriProblem) -> Self {
-        Self { part, offset, problem }
+        Self {
+            part,
+            offset,
+            problem,
+        }
     }
 }
 
@@ -87,7 +91,9 @@ pub enum UriProblem {
     #[error("a control character must be percent-encoded")]
     ControlCharacter,
     /// An `@` where it is unclear what it separates.
-    #[error("an @ that is not the end of user name and password must be written %40; in those, / ? # are %2F %3F %23")]
+    #[error(
+        "an @ that is not the end of user name and password must be written %40; in those, / ? # are %2F %3F %23"
+    )]
     At,
     /// Nothing between two commas of a list of hosts.
     #[error("an empty host in a list of several")]

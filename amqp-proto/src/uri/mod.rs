@@ -90,7 +90,9 @@ impl FromStr for AmqpUri {
             password,
             hosts: host_list(hosts)?,
             virtual_host: virtual_host(path)?,
-            query: query.strip_prefix('?').map_or_else(|| Ok(UriQuery::default()), |q| UriQuery::parse(q, tls))?,
+            query: query
+                .strip_prefix('?')
+                .map_or_else(|| Ok(UriQuery::default()), |q| UriQuery::parse(q, tls))?,
         })
     }
 }
@@ -104,7 +106,8 @@ fn scheme(uri: Span<'_>) -> Result<(bool, Span<'_>), UriError> {
         _ => return Err(unknown()),
     };
     let rest = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix('/'));
-    rest.map(|rest| (tls, rest)).ok_or_else(|| UriError::new(UriPart::Scheme, name.end(), UriProblem::UnknownScheme))
+    rest.map(|rest| (tls, rest))
+        .ok_or_else(|| UriError::new(UriPart::Scheme, name.end(), UriProblem::UnknownScheme))
 }
 
 type UserInfo<'a> = (Option<String>, Option<Secret>, Span<'a>);
@@ -124,7 +127,11 @@ fn user_info<'a>(authority: Span<'a>, rest: Span<'a>) -> Result<UserInfo<'a>, Ur
         Some((user, password)) => (user, Some(password.decode(UriPart::Password)?)),
         None => (user_info, None),
     };
-    Ok((Some(user.decode(UriPart::User)?), password.map(Secret::new), hosts))
+    Ok((
+        Some(user.decode(UriPart::User)?),
+        password.map(Secret::new),
+        hosts,
+    ))
 }
 
 fn host_list(hosts: Span<'_>) -> Result<Vec<Host>, UriError> {
@@ -133,7 +140,10 @@ fn host_list(hosts: Span<'_>) -> Result<Vec<Host>, UriError> {
         let host = host(span)?;
         match (host.name.is_empty(), several) {
             (true, true) => Err(span.error(UriPart::Host, UriProblem::EmptyHost)),
-            (true, false) => Ok(Host { name: "localhost".into(), ..host }),
+            (true, false) => Ok(Host {
+                name: "localhost".into(),
+                ..host
+            }),
             (false, _) => Ok(host),
         }
     };
@@ -149,7 +159,10 @@ fn host(span: Span<'_>) -> Result<Host, UriError> {
             None if rest.text.is_empty() => None,
             None => return Err(rest.error(UriPart::Host, UriProblem::AfterBracket)),
         };
-        return Ok(Host { name: ipv6(address)?, port });
+        return Ok(Host {
+            name: ipv6(address)?,
+            port,
+        });
     }
     let (name, digits) = match span.split_once(':') {
         Some((_, digits)) if digits.text.contains(':') => {
@@ -159,10 +172,16 @@ fn host(span: Span<'_>) -> Result<Host, UriError> {
         None => (span, None),
     };
     let decoded = name.decode(UriPart::Host)?;
-    if !decoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+    if !decoded
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    {
         return Err(name.error(UriPart::Host, UriProblem::HostCharacter));
     }
-    Ok(Host { name: decoded, port: digits.map(port).transpose()? })
+    Ok(Host {
+        name: decoded,
+        port: digits.map(port).transpose()?,
+    })
 }
 
 /// The text between brackets: an address, perhaps with a zone (RFC 6874). The result has a plain `%` before it.
@@ -176,7 +195,10 @@ fn ipv6(span: Span<'_>) -> Result<String, UriError> {
         return Err(span.error(UriPart::Host, UriProblem::Ipv6));
     }
     let is_zone = |zone: &str| {
-        !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        !zone.is_empty()
+            && zone
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
     };
     match zone {
         Some(zone) if !is_zone(zone) => Err(span.error(UriPart::Host, UriProblem::Ipv6Zone)),
@@ -189,7 +211,11 @@ fn port(digits: Span<'_>) -> Result<u16, UriError> {
         return Err(digits.error(UriPart::Port, UriProblem::EmptyPort));
     }
     // A plus sign is a number's to `parse`, but not a port's.
-    let number = digits.text.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.text.parse().ok());
+    let number = digits
+        .text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.text.parse().ok());
     let in_range = number.flatten().filter(|port| *port != 0);
     in_range.ok_or_else(|| digits.error(UriPart::Port, UriProblem::PortRange))
 }
@@ -228,7 +254,14 @@ impl fmt::Display for AmqpUri {
 
 impl From<AmqpUri> for ConnectionParameters {
     fn from(uri: AmqpUri) -> Self {
-        let AmqpUri { tls, user, password, hosts, virtual_host, query } = uri;
+        let AmqpUri {
+            tls,
+            user,
+            password,
+            hosts,
+            virtual_host,
+            query,
+        } = uri;
         let mechanisms = match query.auth_mechanisms.is_empty() {
             true => [Mechanism::Plain, Mechanism::Amqplain].into(),
             false => query.auth_mechanisms.clone(),
@@ -252,8 +285,11 @@ impl From<AmqpUri> for ConnectionParameters {
             retry_delay: query.retry_delay.unwrap_or(defaults.retry_delay),
             stack_timeout: query.stack_timeout.unwrap_or(defaults.stack_timeout),
             tcp: defaults.tcp,
-            config: Config { virtual_host, ..query.config() }
-                .credentials(Credentials::with_mechanisms(user, password, mechanisms)),
+            config: Config {
+                virtual_host,
+                ..query.config()
+            }
+            .credentials(Credentials::with_mechanisms(user, password, mechanisms)),
         }
     }
 }

@@ -105,7 +105,11 @@ impl UriQuery {
                 without_effect.push(pair.key);
                 continue;
             }
-            if pair.is_about_tls() { parsed.set_tls(&pair)? } else { parsed.set(&pair)? }
+            if pair.is_about_tls() {
+                parsed.set_tls(&pair)?
+            } else {
+                parsed.set(&pair)?
+            }
         }
         Ok(parsed)
     }
@@ -135,7 +139,10 @@ impl UriQuery {
             }
             "locale" => pair.put(&mut self.locale, pair.locale()?),
             "name" => pair.put(&mut self.name, pair.text("a name")?),
-            key => Err(pair.key_error(UriProblem::OnlyInCode { key, instead: in_code(key) })),
+            key => Err(pair.key_error(UriProblem::OnlyInCode {
+                key,
+                instead: in_code(key),
+            })),
         }
     }
 
@@ -144,7 +151,10 @@ impl UriQuery {
             "cacertfile" => pair.put(&mut self.cacertfile, pair.text("a path")?),
             "certfile" => pair.put(&mut self.certfile, pair.text("a path")?),
             "keyfile" => pair.put(&mut self.keyfile, pair.text("a path")?),
-            "password" => pair.put(&mut self.password, Secret::new(pair.value.decode(UriPart::Query)?)),
+            "password" => pair.put(
+                &mut self.password,
+                Secret::new(pair.value.decode(UriPart::Query)?),
+            ),
             "verify" => pair.put(&mut self.verify, pair.verification()?),
             "depth" => pair.put(&mut self.depth, pair.number("a number from 0 to 4294967295")?),
             _ => pair.put(&mut self.server_name_indication, pair.server_name()?),
@@ -156,7 +166,9 @@ impl UriQuery {
 fn in_code(key: &str) -> &'static str {
     match key {
         "client_properties" => "set Config::client_properties in code",
-        "ssl_options" => "set ConnectionParameters::tls in code, or use the keys cacertfile, certfile, keyfile, verify",
+        "ssl_options" => {
+            "set ConnectionParameters::tls in code, or use the keys cacertfile, certfile, keyfile, verify"
+        }
         _ => "set ConnectionParameters::tcp in code",
     }
 }
@@ -208,7 +220,11 @@ impl<'a> Pair<'a> {
         let name = key.decode(UriPart::Query)?;
         let known = TLS_KEYS.iter().chain(&OTHER_KEYS).find(|known| **known == name);
         match known {
-            Some(known) => Ok(Self { key: known, at: span.at, value }),
+            Some(known) => Ok(Self {
+                key: known,
+                at: span.at,
+                value,
+            }),
             None if name.is_empty() => Err(malformed()),
             None => Err(span.error(UriPart::Query, UriProblem::UnknownKey { key: harmless(name) })),
         }
@@ -248,12 +264,22 @@ impl<'a> Pair<'a> {
     }
 
     fn invalid(&self, expected: &'static str) -> UriError {
-        self.value.error(UriPart::Query, UriProblem::InvalidValue { key: self.key, expected })
+        self.value.error(
+            UriPart::Query,
+            UriProblem::InvalidValue {
+                key: self.key,
+                expected,
+            },
+        )
     }
 
     fn text(&self, expected: &'static str) -> Result<String, UriError> {
         let text = self.value.decode(UriPart::Query)?;
-        if text.is_empty() { Err(self.invalid(expected)) } else { Ok(text) }
+        if text.is_empty() {
+            Err(self.invalid(expected))
+        } else {
+            Ok(text)
+        }
     }
 
     fn number<T: FromStr>(&self, expected: &'static str) -> Result<T, UriError> {
@@ -306,7 +332,11 @@ impl<'a> Pair<'a> {
     fn locale(&self) -> Result<String, UriError> {
         let expected = "1 to 255 bytes, as en_US";
         let locale = self.text(expected)?;
-        if locale.len() > 255 { Err(self.invalid(expected)) } else { Ok(locale) }
+        if locale.len() > 255 {
+            Err(self.invalid(expected))
+        } else {
+            Ok(locale)
+        }
     }
 
     fn verification(&self) -> Result<PeerVerification, UriError> {
@@ -320,21 +350,30 @@ impl<'a> Pair<'a> {
 
     fn server_name(&self) -> Result<ServerName, UriError> {
         let name = self.text("a host name, or disable")?;
-        Ok(if name == "disable" { ServerName::Disable } else { ServerName::Name(name) })
+        Ok(if name == "disable" {
+            ServerName::Disable
+        } else {
+            ServerName::Name(name)
+        })
     }
 }
 
 /// An unknown key, if it looks like one.
 fn harmless(key: String) -> String {
     let looks_like_a_key = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if key.len() <= 40 && key.bytes().all(looks_like_a_key) { key } else { "?".into() }
+    if key.len() <= 40 && key.bytes().all(looks_like_a_key) {
+        key
+    } else {
+        "?".into()
+    }
 }
 
 /// Exact, which a detour by floating point would not be: `1`, `1.5`, `.5`, at most nine decimals.
 fn parse_seconds(text: &str) -> Option<Duration> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if (whole.is_empty() && decimals.is_empty()) || decimals.len() > 9 || !digits(whole) || !digits(decimals) {
+    if (whole.is_empty() && decimals.is_empty()) || decimals.len() > 9 || !digits(whole) || !digits(decimals)
+    {
         return None;
     }
     let seconds = if whole.is_empty() { 0 } else { whole.parse().ok()? };
@@ -353,16 +392,23 @@ impl fmt::Display for UriQuery {
         for mechanism in &self.auth_mechanisms {
             out.pair("auth_mechanism", Some(query_name(*mechanism)))?;
         }
-        match self.connection_timeout {
-            Some(timeout) if timeout.subsec_nanos() % 1_000_000 != 0 => {
-                out.pair("socket_timeout", Some(Seconds(timeout)))?;
-            }
-            timeout => out.pair("connection_timeout", timeout.map(|timeout| timeout.as_millis()))?,
+        match self
+            .connection_timeout
+            .map(|timeout| (whole_milliseconds(timeout), timeout))
+        {
+            Some((None, timeout)) => out.pair("socket_timeout", Some(Seconds(timeout)))?,
+            timeout => out.pair(
+                "connection_timeout",
+                timeout.and_then(|(milliseconds, _)| milliseconds),
+            )?,
         }
         out.pair("stack_timeout", self.stack_timeout.map(Seconds))?;
         out.pair("connection_attempts", self.connection_attempts)?;
         out.pair("retry_delay", self.retry_delay.map(Seconds))?;
-        out.pair("blocked_connection_timeout", self.blocked_connection_timeout.map(Seconds))?;
+        out.pair(
+            "blocked_connection_timeout",
+            self.blocked_connection_timeout.map(Seconds),
+        )?;
         out.pair("locale", self.locale.as_deref().map(Encoded))?;
         out.pair("name", self.name.as_deref().map(Encoded))?;
         out.pair("cacertfile", self.cacertfile.as_deref().map(Encoded))?;
@@ -371,7 +417,13 @@ impl fmt::Display for UriQuery {
         out.pair("password", self.password.as_ref().map(|_| "***"))?;
         out.pair("verify", self.verify.map(verification_name))?;
         out.pair("depth", self.depth)?;
-        out.pair("server_name_indication", self.server_name_indication.as_ref().and_then(indication).map(Encoded))
+        out.pair(
+            "server_name_indication",
+            self.server_name_indication
+                .as_ref()
+                .and_then(indication)
+                .map(Encoded),
+        )
     }
 }
 
@@ -413,6 +465,12 @@ fn indication(name: &ServerName) -> Option<&str> {
         ServerName::Name(name) => Some(name),
         ServerName::Disable => Some("disable"),
     }
+}
+
+/// `None` if there is a fraction left, or too many for `connection_timeout`.
+fn whole_milliseconds(duration: Duration) -> Option<u64> {
+    let milliseconds = u64::try_from(duration.as_millis()).ok()?;
+    (Duration::from_millis(milliseconds) == duration).then_some(milliseconds)
 }
 
 struct Seconds(Duration);

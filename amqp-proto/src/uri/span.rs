@@ -39,14 +39,19 @@ impl<'a> Span<'a> {
 
     pub(super) fn strip_prefix(self, prefix: char) -> Option<Self> {
         let text = self.text.strip_prefix(prefix)?;
-        Some(Self { text, at: self.end().saturating_sub(text.len()) })
+        Some(Self {
+            text,
+            at: self.end().saturating_sub(text.len()),
+        })
     }
 
     pub(super) fn split(self, separator: char) -> impl Iterator<Item = Self> {
         let mut rest = Some(self);
         core::iter::from_fn(move || {
             let span = rest.take()?;
-            let Some((before, after)) = span.split_once(separator) else { return Some(span) };
+            let Some((before, after)) = span.split_once(separator) else {
+                return Some(span);
+            };
             rest = Some(after);
             Some(before)
         })
@@ -54,7 +59,9 @@ impl<'a> Span<'a> {
 
     /// Where the first `wanted` stands in the URI.
     pub(super) fn find(self, wanted: char) -> Option<usize> {
-        self.text.find(wanted).map(|offset| self.at.saturating_add(offset))
+        self.text
+            .find(wanted)
+            .map(|offset| self.at.saturating_add(offset))
     }
 
     pub(super) fn error(self, part: UriPart, problem: UriProblem) -> UriError {
@@ -71,7 +78,11 @@ impl<'a> Span<'a> {
         String::from_utf8(mem::take(&mut *bytes)).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             drop(Zeroizing::new(error.into_bytes()));
-            let offset = self.decoded_bytes().flatten().nth(valid).map_or(self.at, |(offset, _)| offset);
+            let offset = self
+                .decoded_bytes()
+                .flatten()
+                .nth(valid)
+                .map_or(self.at, |(offset, _)| offset);
             UriError::new(part, offset, UriProblem::InvalidUtf8)
         })
     }
@@ -129,7 +140,9 @@ pub(super) struct Encoded<'a>(pub(super) &'a str);
 impl fmt::Display for Encoded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.bytes().try_for_each(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => write!(f, "{}", char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                write!(f, "{}", char::from(byte))
+            }
             _ => write!(f, "%{byte:02X}"),
         })
     }
