@@ -82,7 +82,7 @@ fn print_error(text: &str, error: &UriError) {
     let mut column = None;
     for (offset, character) in text.char_indices() {
         if offset >= error.offset {
-            column.get_or_insert(shown.chars().count());
+            column.get_or_insert_with(|| shown.chars().count());
         }
         match character {
             _ if secrets.iter().any(|secret| secret.contains(&offset)) => shown.push('*'),
