@@ -1,2 +1,42 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask --help`.
+
+mod apt;
+mod bench;
+mod broker;
+mod ci;
+mod demo;
+mod fuzz;
+mod process;
+mod test;
+
+use clap::Parser;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Xtask {
+    /// Manage a RabbitMQ of this checkout's own: nothing in it is shared with the system's
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
+    /// Run the example session, on AMQP_URL if it is set, else on the private RabbitMQ
+    Demo,
+    /// Run every test and example, on the private RabbitMQ or the broker named here
+    Test(test::TestOptions),
+    /// Fuzz each target for a short while
+    FuzzSmoke(fuzz::FuzzOptions),
+    /// Measure speed: wall clock, or with --check instruction counts
+    Bench(bench::BenchOptions),
+    /// Do everything that must pass before a change is merged
+    Ci,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Xtask::parse() {
+        Xtask::Broker(command) => broker::main(command),
+        Xtask::Demo => demo::main(),
+        Xtask::Test(options) => test::main(&options),
+        Xtask::FuzzSmoke(options) => fuzz::main(&options),
+        Xtask::Bench(options) => bench::main(&options),
+        Xtask::Ci => ci::main(),
+    }
+}

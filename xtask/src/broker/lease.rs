@@ -1,0 +1,69 @@
+//! The private broker for as long as one command needs it.
+
+use std::env;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use super::endpoint::Endpoint;
+use super::node::{self, Node};
+
+/// The private broker is up while this lives. It stops afterwards, unless it was up before.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) endpoint: Endpoint,
+    _guard: Option<Guard>,
+}
+
+impl Lease {
+    /// Starts the broker if it is not up.
+    pub(crate) fn take() -> Result<Self> {
+        if let Some(node) = Node::running() {
+            eprintln!("using the private RabbitMQ that is running already; it will stay up");
+            return Ok(Self {
+                endpoint: node.endpoint()?,
+                _guard: None,
+            });
+        }
+        eprintln!(
+            "starting a private RabbitMQ in {}; it will be stopped at the end",
+            node::folder().display()
+        );
+        let guard = Guard::post()?;
+        Ok(Self {
+            endpoint: Node::start()?.endpoint()?,
+            _guard: Some(guard),
+        })
+    }
+
+    /// The last lines of the broker's log.
+    pub(crate) fn log_tail() -> String {
+        node::log_tail()
+    }
+}
+
+/// A process that stops the broker when we end, be it by Ctrl-C or worse: then its standard input ends.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    fn post() -> Result<Self> {
+        // In a session of its own, for Ctrl-C is for all processes of ours.
+        let mut command = Command::new("setsid");
+        command
+            .arg(env::current_exe()?)
+            .args(["broker", "stop", "--at-end-of-input"]);
+        let guard = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("cannot run setsid")?;
+        Ok(Self(guard))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Waiting closes the guard's standard input first. If it fails, it has said so itself.
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,106 @@
+//! A RabbitMQ of this checkout's own, in `target/broker`: its data, log, cookie, certificates, ports and epmd
+//! are private, so it meets neither the system's broker nor that of another checkout.
+
+mod config;
+mod endpoint;
+mod install;
+mod lease;
+mod node;
+mod ports;
+mod tls;
+
+use std::io::{self, Read};
+use std::process;
+
+use anyhow::{Result, bail};
+
+pub(crate) use self::endpoint::{Client, Endpoint};
+pub(crate) use self::lease::Lease;
+use self::node::Node;
+
+/// What to do with the private RabbitMQ.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum BrokerCommand {
+    /// Start it (installing RabbitMQ if need be), and print its addresses as shell variables
+    Start,
+    /// End it and delete all it had
+    Stop {
+        /// Wait for the end of the standard input first: whoever holds the other end may die any way it likes
+        #[arg(long, hide = true)]
+        at_end_of_input: bool,
+    },
+    /// Say whether it runs, and print its addresses
+    Status,
+    /// Run rabbitmqctl on it
+    Ctl {
+        /// The arguments of rabbitmqctl
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// `cargo xtask broker`.
+pub(crate) fn main(command: BrokerCommand) -> Result<()> {
+    match command {
+        BrokerCommand::Start => start(),
+        BrokerCommand::Stop {
+            at_end_of_input: false,
+        } => stop(),
+        BrokerCommand::Stop {
+            at_end_of_input: true,
+        } => stop_at_end_of_input(),
+        BrokerCommand::Status => status(),
+        BrokerCommand::Ctl { arguments } => ctl(&arguments),
+    }
+}
+
+fn start() -> Result<()> {
+    let node = if let Some(node) = Node::running() {
+        eprintln!("the private RabbitMQ is running already");
+        node
+    } else {
+        Node::start()?
+    };
+    print!("{}", node.endpoint()?);
+    Ok(())
+}
+
+fn stop() -> Result<()> {
+    let was_running = Node::running().is_some();
+    Node::clear()?;
+    eprintln!(
+        "the private RabbitMQ {}",
+        if was_running {
+            "has stopped"
+        } else {
+            "was not running"
+        }
+    );
+    Ok(())
+}
+
+fn stop_at_end_of_input() -> Result<()> {
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Node::clear()
+}
+
+fn status() -> Result<()> {
+    let Some(node) = Node::running() else {
+        bail!("the private RabbitMQ is not running; type: cargo xtask broker start");
+    };
+    eprintln!(
+        "the private RabbitMQ is running (its log: {})",
+        node::log_file().display()
+    );
+    print!("{}", node.endpoint()?);
+    Ok(())
+}
+
+fn ctl(arguments: &[String]) -> Result<()> {
+    let Some(node) = Node::running() else {
+        bail!("the private RabbitMQ is not running; type: cargo xtask broker start");
+    };
+    let status = node.control(arguments).status()?;
+    // Scripts tell rabbitmqctl's failures apart by its exit code.
+    process::exit(status.code().unwrap_or(1));
+}

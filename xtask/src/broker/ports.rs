@@ -1,0 +1,133 @@
+//! The private node's ports on 127.0.0.1.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result};
+
+/// Below the ports that systems give to outgoing connections, so none of those takes one of ours.
+const RANGE: std::ops::Range<u16> = 20_000..30_000;
+
+/// A port for each thing that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ports {
+    pub(super) amqp: u16,
+    pub(super) amqps: u16,
+    pub(super) distribution: u16,
+    pub(super) epmd: u16,
+}
+
+impl Ports {
+    /// Chooses free ports. The search starts at a place that depends on the checkout: each keeps its ports from
+    /// one start to the next, and two that start at the same time are unlikely to meet.
+    pub(super) fn choose(checkout: &Path) -> Result<Self> {
+        let mut hasher = DefaultHasher::new();
+        checkout.hash(&mut hasher);
+        let first = usize::try_from(hasher.finish() % RANGE.len() as u64)?;
+        // All are bound at once: one at a time, the same port would be found four times.
+        let free = RANGE.cycle().skip(first).take(RANGE.len());
+        let free = free.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        let ports = free.take(4).map(|listener| Ok(listener.local_addr()?.port()));
+        let ports = ports.collect::<Result<Vec<_>>>()?;
+        let [amqp, amqps, distribution, epmd] = ports[..] else {
+            anyhow::bail!("no four ports are free in {RANGE:?} on 127.0.0.1");
+        };
+        Ok(Self {
+            amqp,
+            amqps,
+            distribution,
+            epmd,
+        })
+    }
+
+    /// Whether clients can connect, with and without TLS.
+    pub(super) fn accept_clients(&self) -> bool {
+        accepts(self.amqp) && accepts(self.amqps)
+    }
+}
+
+/// Whether something listens on this port of 127.0.0.1.
+pub(super) fn accepts(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            amqp,
+            amqps,
+            distribution,
+            epmd,
+        } = self;
+        write!(
+            f,
+            "amqp={amqp}\namqps={amqps}\ndistribution={distribution}\nepmd={epmd}\n"
+        )
+    }
+}
+
+impl FromStr for Ports {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let port = |name: &str| -> Result<u16> {
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            let (_, value) = lines
+                .find(|(key, _)| *key == name)
+                .with_context(|| format!("no port {name}"))?;
+            value.parse().with_context(|| format!("port {name}"))
+        };
+        Ok(Self {
+            amqp: port("amqp")?,
+            amqps: port("amqps")?,
+            distribution: port("distribution")?,
+            epmd: port("epmd")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_as_written() {
+        let ports = Ports {
+            amqp: 20_001,
+            amqps: 20_002,
+            distribution: 20_003,
+            epmd: 20_004,
+        };
+        assert_eq!(ports.to_string().parse::<Ports>().expect("well-formed"), ports);
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error() {
+        let error = "amqp=20001\namqps=2000"
+            .parse::<Ports>()
+            .expect_err("two ports are missing");
+        assert_eq!(error.to_string(), "no port distribution");
+    }
+
+    #[test]
+    fn taken_ports_are_passed_over() {
+        let checkout = Path::new("/somewhere");
+        let first = Ports::choose(checkout).expect("free ports");
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first.amqp)).expect("it was free");
+        let second = Ports::choose(checkout).expect("free ports");
+        drop(taken);
+        let Ports {
+            amqp,
+            amqps,
+            distribution,
+            epmd,
+        } = second;
+        assert!(
+            ![amqp, amqps, distribution, epmd].contains(&first.amqp),
+            "{first:?} {second:?}"
+        );
+    }
+}

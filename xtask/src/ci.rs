@@ -1,0 +1,83 @@
+//! `cargo xtask ci`: all that must pass before a change is merged, quickest first.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::fuzz::FuzzOptions;
+use crate::process::{cargo, root, run};
+use crate::test::TestOptions;
+use crate::{bench, fuzz, test};
+
+/// Runs each step, and stops at the first that fails.
+pub(crate) fn main() -> Result<()> {
+    step("format", format)?;
+    step("clippy", clippy)?;
+    step("documentation", documentation)?;
+    step("test", || test::main(&TestOptions::default()))?;
+    if has("fuzz") {
+        step("fuzz-smoke", || fuzz::main(&FuzzOptions::default()))?;
+    }
+    if has("bench") {
+        step("bench --check", bench::instructions)?;
+    }
+    Ok(())
+}
+
+fn step(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("\n===== {name}");
+    let start = Instant::now();
+    let result = body();
+    let outcome = if result.is_ok() { "done" } else { "FAILED" };
+    eprintln!(
+        "===== {name}: {outcome} after {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    result.with_context(|| format!("step {name}"))
+}
+
+/// Whether this folder, a workspace of its own that cargo does not visit from the root, exists.
+fn has(folder: &str) -> bool {
+    root().join(folder).join("Cargo.toml").exists()
+}
+
+fn format() -> Result<()> {
+    run(&mut cargo(["fmt", "--all", "--check"]))?;
+    for folder in ["fuzz", "bench", "no-std-probe"]
+        .into_iter()
+        .filter(|folder| has(folder))
+    {
+        run(cargo(["fmt", "--check"]).current_dir(root().join(folder)))?;
+    }
+    Ok(())
+}
+
+fn clippy() -> Result<()> {
+    let deny = ["--", "-D", "warnings"];
+    let run_in = |folder: &str, arguments: &[&str]| {
+        run(cargo(["clippy"])
+            .args(arguments)
+            .args(deny)
+            .current_dir(root().join(folder)))
+    };
+    run_in(".", &["--workspace", "--all-targets", "--all-features"])?;
+    for folder in ["fuzz", "bench"].into_iter().filter(|folder| has(folder)) {
+        run_in(folder, &["--all-targets"])?;
+    }
+    if has("no-std-probe") {
+        // It brings its own panic handler, which a test build of it would have twice.
+        run_in("no-std-probe", &["--release"])?;
+    }
+    Ok(())
+}
+
+fn documentation() -> Result<()> {
+    let arguments = [
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+        "--document-private-items",
+    ];
+    run(cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+}
