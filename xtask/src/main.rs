@@ -9,6 +9,8 @@ mod fuzz;
 mod process;
 mod test;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// The project's own commands.
@@ -30,13 +32,21 @@ enum Xtask {
     Ci,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Xtask::parse() {
+fn main() -> ExitCode {
+    let result = match Xtask::parse() {
         Xtask::Broker(command) => broker::main(command),
         Xtask::Demo => demo::main(),
         Xtask::Test(options) => test::main(&options),
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),
         Xtask::Ci => ci::main(),
-    }
+    };
+    // Not returned from here: under RUST_BACKTRACE a page of our own functions would bury the message.
+    result.map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
