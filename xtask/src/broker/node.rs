@@ -144,7 +144,7 @@ impl Node {
         let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process = process.spawn().context("cannot run setsid")?;
         // setsid and RabbitMQ's script replace themselves, so that this becomes the Erlang VM's.
-        fs::write(pid_file(), process.id().to_string())?;
+        fs::write(pid_file(), format!("{}\n", process.id()))?;
         Ok(process)
     }
 
@@ -278,10 +278,11 @@ fn create_private_folder(path: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    // Of two starts at the same moment, one finds the folder there.
     builder
-        .recursive(true)
         .create(path)
-        .with_context(|| format!("cannot create {}", path.display()))
+        .with_context(|| format!("cannot create {}; is another start under way?", path.display()))
 }
 
 fn write_private_file(path: &Path, text: &str) -> Result<()> {
