@@ -27,7 +27,10 @@ fi
 
 before=" $(service_processes | tr '\n' ' ') "
 # The package lists may be absent (a fresh container) or name versions the archive no longer has.
-apt_install "$1" || { apt-get update && apt_install "$1"; }
+if ! apt_install "$1"; then
+    apt-get update -q
+    apt_install "$1"
+fi
 
 # Something may have started all the same: erlang-base asks systemd directly.
 for process in $(service_processes); do

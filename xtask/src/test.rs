@@ -250,7 +250,10 @@ impl Report {
         if !self.failed.is_empty() {
             bail!("failed: {}", self.failed.join(", "));
         }
-        eprintln!("all that was run succeeded");
+        match self.not_run.len() {
+            0 => eprintln!("all tests succeeded"),
+            count => eprintln!("all that was run succeeded, BUT {count} COULD NOT BE RUN: see above"),
+        }
         Ok(())
     }
 }

@@ -27,19 +27,22 @@ impl Ports {
         let mut hasher = DefaultHasher::new();
         checkout.hash(&mut hasher);
         let first = usize::try_from(hasher.finish() % RANGE.len() as u64)?;
-        // All are bound at once: one at a time, the same port would be found four times.
-        let free = RANGE.cycle().skip(first).take(RANGE.len());
-        let free = free.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-        let ports = free.take(4).map(|listener| Ok(listener.local_addr()?.port()));
-        let ports = ports.collect::<Result<Vec<_>>>()?;
-        let [amqp, amqps, distribution, epmd] = ports[..] else {
-            anyhow::bail!("no four ports are free in {RANGE:?} on 127.0.0.1");
-        };
-        Ok(Self {
-            amqp,
-            amqps,
-            distribution,
-            epmd,
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        Self::search(first, is_free)
+            .with_context(|| format!("no four ports of 127.0.0.1 in {RANGE:?} are free"))
+    }
+
+    fn search(first: usize, is_free: impl Fn(u16) -> bool) -> Option<Self> {
+        let mut free = RANGE
+            .cycle()
+            .skip(first)
+            .take(RANGE.len())
+            .filter(|&port| is_free(port));
+        Some(Self {
+            amqp: free.next()?,
+            amqps: free.next()?,
+            distribution: free.next()?,
+            epmd: free.next()?,
         })
     }
 
@@ -114,20 +117,14 @@ mod tests {
 
     #[test]
     fn taken_ports_are_passed_over() {
-        let checkout = Path::new("/somewhere");
-        let first = Ports::choose(checkout).expect("free ports");
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first.amqp)).expect("it was free");
-        let second = Ports::choose(checkout).expect("free ports");
-        drop(taken);
-        let Ports {
-            amqp,
-            amqps,
-            distribution,
-            epmd,
-        } = second;
-        assert!(
-            ![amqp, amqps, distribution, epmd].contains(&first.amqp),
-            "{first:?} {second:?}"
-        );
+        let found = Ports::search(9_998, |port| port != 29_999 && port != 20_001);
+        let expected = Ports {
+            amqp: 29_998,
+            amqps: 20_000,
+            distribution: 20_002,
+            epmd: 20_003,
+        };
+        assert_eq!(found, Some(expected));
+        assert_eq!(Ports::search(0, |port| port < 20_003), None);
     }
 }
