@@ -90,10 +90,7 @@ impl Broker {
             return Ok(Self::Given(Endpoint {
                 url: url.clone(),
                 tls_url: options.broker_tls.clone(),
-                client: options
-                    .broker_tls
-                    .as_ref()
-                    .and_then(|_| Client::from_environment()),
+                client: Client::from_environment(),
                 control: options.broker_ctl.clone(),
             }));
         }

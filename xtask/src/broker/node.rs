@@ -231,8 +231,9 @@ fn running_process() -> Option<u32> {
 
 fn end_processes() -> Result<()> {
     if let Some(pid) = running_process() {
-        // All it has will be deleted, so there is nothing it should save; and a stopped process ends as well.
-        run(Command::new("sh").arg("-c").arg(format!("kill -KILL {pid}")))?;
+        // All it has will be deleted, so there is nothing it should save; and a stopped process ends as well. The
+        // whole group (setsid made it one), for what runs may still be a script and its children.
+        run(Command::new("sh").arg("-c").arg(format!("kill -KILL -{pid}")))?;
         wait_until("the private RabbitMQ ends", || running_process().is_none())?;
     }
     let Ok(ports) = fs::read_to_string(folder().join("ports"))
