@@ -141,7 +141,8 @@ impl<'a> CargoTest<'a> {
 
     /// The paths of the ignored tests.
     fn ignored(&self) -> Result<Vec<String>> {
-        let listing = read(&mut self.command(&["--tests", "--quiet"], &["--ignored", "--list"]))?;
+        let mut command = self.command(&["--tests"], &["--ignored", "--list"]);
+        let listing = read(command.env("CARGO_TERM_QUIET", "true"))?;
         Ok(tests_in(&listing))
     }
 }

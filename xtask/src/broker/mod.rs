@@ -9,7 +9,7 @@ mod node;
 mod ports;
 mod tls;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process;
 
 use anyhow::{Result, bail};
@@ -61,27 +61,22 @@ fn start() -> Result<()> {
     } else {
         Node::start()?
     };
-    print!("{}", node.endpoint()?);
-    Ok(())
+    print_endpoint(&node)
 }
 
 fn stop() -> Result<()> {
-    let was_running = Node::running().is_some();
-    Node::clear()?;
-    eprintln!(
-        "the private RabbitMQ {}",
-        if was_running {
-            "has stopped"
-        } else {
-            "was not running"
-        }
-    );
+    let outcome = if Node::clear()? {
+        "has stopped"
+    } else {
+        "was not running"
+    };
+    eprintln!("the private RabbitMQ {outcome}");
     Ok(())
 }
 
 fn stop_at_end_of_input() -> Result<()> {
     io::stdin().read_to_end(&mut Vec::new())?;
-    Node::clear()
+    Node::clear().map(drop)
 }
 
 fn status() -> Result<()> {
@@ -92,8 +87,12 @@ fn status() -> Result<()> {
         "the private RabbitMQ is running (its log: {})",
         node::log_file().display()
     );
-    print!("{}", node.endpoint()?);
-    Ok(())
+    print_endpoint(&node)
+}
+
+/// Written at once, so that `| head -1` is not an error.
+fn print_endpoint(node: &Node) -> Result<()> {
+    Ok(io::stdout().write_all(node.endpoint()?.to_string().as_bytes())?)
 }
 
 fn ctl(arguments: &[String]) -> Result<()> {

@@ -81,13 +81,14 @@ impl Node {
         Ok(node)
     }
 
-    /// Ends what is left of a node, whatever its state, and deletes its folder.
-    pub(super) fn clear() -> Result<()> {
+    /// Ends what is left of a node, whatever its state, and deletes its folder. Returns whether it was alive.
+    pub(super) fn clear() -> Result<bool> {
+        let was_alive = running_process().is_some();
         if folder().exists() {
             end_processes()?;
             fs::remove_dir_all(folder()).with_context(|| format!("cannot delete {}", folder().display()))?;
         }
-        Ok(())
+        Ok(was_alive)
     }
 
     /// How clients reach the node.
