@@ -201,7 +201,12 @@ impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
         for chunk in self.0.utf8_chunks() {
-            write!(f, "{}", chunk.valid().escape_debug())?;
+            for character in chunk.valid().chars() {
+                match character {
+                    '\'' => f.write_str("'")?,
+                    _ => write!(f, "{}", character.escape_debug())?,
+                }
+            }
             for octet in chunk.invalid() {
                 write!(f, "\\x{octet:02x}")?;
             }
@@ -230,7 +235,7 @@ mod tests {
         assert!(name.to_str().is_err());
         assert_eq!(format!("{name}"), "q\u{fffd}ueue\n");
         assert_eq!(format!("{name:?}"), "\"q\\xffueue\\n\"");
-        assert_eq!(format!("{:?}", LongStr::new(b"a\"b")), "\"a\\\"b\"");
+        assert_eq!(format!("{:?}", LongStr::new(b"a\"b'c")), "\"a\\\"b'c\"");
     }
 
     #[test]
