@@ -290,7 +290,8 @@ impl<S: Read + Write, W: FnMut(Direction, &Frame<'_>)> Client<S, W> {
         Ok(self.stream.write_all(&octets)?)
     }
 
-    fn receive_method<T>(
+    /// Waits for the method that `accept` takes.
+    pub(crate) fn receive_method<T>(
         &mut self,
         expected: &str,
         mut accept: impl FnMut(&Method<'_>) -> Option<T>,
