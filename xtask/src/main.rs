@@ -5,6 +5,7 @@ mod bench;
 mod broker;
 mod ci;
 mod demo;
+mod features;
 mod fuzz;
 mod process;
 mod test;
