@@ -94,8 +94,8 @@ fn print_error(text: &str, error: &UriError) {
     eprintln!("{shown}\n{:column$}^\n{error}", "");
 }
 
-/// From the first colon behind the scheme to the last `@`: in a URI that could not be parsed, a password may be all of
-/// that. Without an `@` there is no password, as far as one can tell.
+/// From the first colon behind the scheme to the last `@`: in a URI that could not be parsed, a password may
+/// be all of that. Without an `@` there is no password, as far as one can tell.
 fn user_password(text: &str) -> Range<usize> {
     let Some(end) = text.rfind('@') else { return 0..0 };
     let start = text.find("://").map_or(0, |offset| offset + 3);

@@ -8,15 +8,17 @@ use core::time::Duration;
 use crate::credentials::Credentials;
 use crate::wire::FieldTable;
 
-/// The smallest `frame_max` the protocol allows, in bytes (specification section 4.2.3, constant frame-min-size).
+/// The smallest `frame_max` the protocol allows, in bytes (specification section 4.2.3, constant
+/// frame-min-size).
 pub const FRAME_MIN_SIZE: u32 = 4096;
 
 /// The settings of one connection, as far as the protocol goes; how to reach the broker is in
 /// [`ConnectionParameters`](crate::ConnectionParameters).
 ///
 /// The defaults are pika's, but for the heartbeat: virtual host "/", guest / guest, no limit of our own on
-/// channels, frames of 131072 bytes, the heartbeat that the server proposes. Every field can be set by the method
-/// of its name. Nothing is checked before [`validate`](Self::validate), which an adapter calls before it connects.
+/// channels, frames of 131072 bytes, the heartbeat that the server proposes. Every field can be set by the
+/// method of its name. Nothing is checked before [`validate`](Self::validate), which an adapter calls before
+/// it connects.
 ///
 /// ```
 /// use amqp_proto::{Config, Credentials, Heartbeat};
@@ -35,23 +37,25 @@ pub struct Config {
     pub credentials: Credentials,
     /// The most channels we want; 0, the default, leaves it to the server. See [`negotiate_channel_max`].
     pub channel_max: u16,
-    /// The largest frame we want, in bytes with its header and end; 0 leaves it to the server. At least 4096 by
-    /// the protocol; RabbitMQ 4.1 and later wants at least 8192 and drops the connection without a word if it
-    /// gets less. Default 131072. See [`negotiate_frame_max`].
+    /// The largest frame we want, in bytes with its header and end; 0 leaves it to the server. At least 4096
+    /// by the protocol; RabbitMQ 4.1 and later wants at least 8192 and drops the connection without a word if
+    /// it gets less. Default 131072. See [`negotiate_frame_max`].
     pub frame_max: u32,
     /// Default: what the server proposes.
     pub heartbeat: Heartbeat,
-    /// The language of the server's error texts (specification, `connection.start-ok`): 1 to 255 bytes. Default
-    /// "en_US", the only one RabbitMQ knows.
+    /// The language of the server's error texts (specification, `connection.start-ok`): 1 to 255 bytes.
+    /// Default "en_US", the only one RabbitMQ knows.
     pub locale: String,
-    /// More client properties for `connection.start-ok`; they go over the ones of this library, under the same name.
+    /// More client properties for `connection.start-ok`; they go over the ones of this library, under the
+    /// same name.
     pub client_properties: FieldTable,
     /// Shown in RabbitMQ's management page and logs (client property `connection_name`). Default none.
     pub connection_name: Option<String>,
-    /// The largest method or header frame to accept, in bytes, even where the negotiated `frame_max` is smaller:
-    /// RabbitMQ does not apply it to those. At least 4096. Default 128 KiB.
+    /// The largest method or header frame to accept, in bytes, even where the negotiated `frame_max` is
+    /// smaller: RabbitMQ does not apply it to those. At least 4096. Default 128 KiB.
     pub max_method_frame: u32,
-    /// The largest message body to accept, in bytes. Default 128 MiB, which is RabbitMQ's own limit up to 3.x.
+    /// The largest message body to accept, in bytes. Default 128 MiB, which is RabbitMQ's own limit up to
+    /// 3.x.
     pub max_message_size: u64,
     /// From the protocol header to `connection.open-ok`. Default 10 s, as RabbitMQ's `handshake_timeout`.
     pub handshake_timeout: Duration,
@@ -101,8 +105,8 @@ impl Config {
         Ok(())
     }
 
-    /// [`validate`](Self::validate), and that a second connection can be made from the same configuration: what
-    /// whoever reconnects by itself calls first, unless it gets new credentials for every connection.
+    /// [`validate`](Self::validate), and that a second connection can be made from the same configuration:
+    /// what whoever reconnects by itself calls first, unless it gets new credentials for every connection.
     ///
     /// # Errors
     /// Also [`ConfigError::EraseOnConnectWithReconnect`].
@@ -169,8 +173,8 @@ setters! {
     blocked_connection_timeout: Option<Duration> = blocked_connection_timeout;
 }
 
-/// The heartbeat interval to answer `connection.tune` with (RabbitMQ page "Detecting Dead TCP Connections with
-/// Heartbeats"). The server goes by this answer, even if it is above its proposal.
+/// The heartbeat interval to answer `connection.tune` with (RabbitMQ page "Detecting Dead TCP Connections
+/// with Heartbeats"). The server goes by this answer, even if it is above its proposal.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Heartbeat {
@@ -221,16 +225,17 @@ impl fmt::Debug for Heartbeat {
     }
 }
 
-/// The number of channels to answer `connection.tune` with: the smaller of what we want and what the server offers,
-/// where 0 is no limit. An offered limit is never answered by 0 nor exceeded, because RabbitMQ drops such a client
-/// without a word. 0 only if neither side has a limit, which means 65535.
+/// The number of channels to answer `connection.tune` with: the smaller of what we want and what the server
+/// offers, where 0 is no limit. An offered limit is never answered by 0 nor exceeded, because RabbitMQ drops
+/// such a client without a word. 0 only if neither side has a limit, which means 65535.
 #[must_use]
 pub fn negotiate_channel_max(ours: u16, offered: u16) -> u16 {
     negotiate_limit(ours, offered)
 }
 
-/// The frame size in bytes to answer `connection.tune` with, by the same rule as [`negotiate_channel_max`], and never
-/// below 4096: a smaller wish of ours counts as 4096. RabbitMQ 4.1 and later refuses answers below 8192.
+/// The frame size in bytes to answer `connection.tune` with, by the same rule as [`negotiate_channel_max`],
+/// and never below 4096: a smaller wish of ours counts as 4096. RabbitMQ 4.1 and later refuses answers below
+/// 8192.
 ///
 /// # Errors
 /// [`OfferedFrameMaxTooSmall`] if the server offers 1 to 4095, which no peer can keep.

@@ -23,10 +23,10 @@ use crate::secret::{Secret, SharedSecret};
 ///
 /// # Erasing
 ///
-/// [`erase`](Self::erase) overwrites the password where these credentials and all their clones keep it. It does
-/// not reach: a buffer or string the caller made the [`Secret`] from by reference, the text of a URI, a
-/// [`Secret`] cloned before, and the encoded `connection.start-ok` in the send buffer (and in the kernel) until
-/// those are used again.
+/// [`erase`](Self::erase) overwrites the password where these credentials and all their clones keep it. It
+/// does not reach: a buffer or string the caller made the [`Secret`] from by reference, the text of a URI, a
+/// [`Secret`] cloned before, and the encoded `connection.start-ok` in the send buffer (and in the kernel)
+/// until those are used again.
 #[derive(Clone)]
 pub struct Credentials {
     user: Option<String>,
@@ -38,8 +38,9 @@ pub struct Credentials {
 impl Credentials {
     /// A user name and a password, by `PLAIN` or else `AMQPLAIN`.
     ///
-    /// The password may be of any length (tokens of many kilobytes included) as long as the `connection.start-ok`
-    /// fits in one frame: 4096 bytes before RabbitMQ 4.1, 8192 since, its setting `initial_frame_max`.
+    /// The password may be of any length (tokens of many kilobytes included) as long as the
+    /// `connection.start-ok` fits in one frame: 4096 bytes before RabbitMQ 4.1, 8192 since, its setting
+    /// `initial_frame_max`.
     #[must_use]
     pub fn plain(user: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self::with_mechanisms(user, password, [Mechanism::Plain, Mechanism::Amqplain])
@@ -65,15 +66,15 @@ impl Credentials {
         Self::from_list(user, mechanisms.into_iter().map(built_in).collect())
     }
 
-    /// An OAuth 2 access token (RabbitMQ page "OAuth 2"): sent as the password, the user name is empty because
-    /// the server takes it from the token.
+    /// An OAuth 2 access token (RabbitMQ page "OAuth 2"): sent as the password, the user name is empty
+    /// because the server takes it from the token.
     #[must_use]
     pub fn token(token: impl Into<Secret>) -> Self {
         Self::plain("", token)
     }
 
-    /// `EXTERNAL`: the TLS client certificate is the identity. RabbitMQ lists it on every TLS connection, with a
-    /// client certificate or without, and refuses it later (403) if there was none.
+    /// `EXTERNAL`: the TLS client certificate is the identity. RabbitMQ lists it on every TLS connection,
+    /// with a client certificate or without, and refuses it later (403) if there was none.
     #[must_use]
     pub fn external() -> Self {
         Self {
@@ -112,8 +113,9 @@ impl Credentials {
         self
     }
 
-    /// Whether the connection is to call [`erase`](Self::erase) once it is authenticated (on `connection.tune`).
-    /// Off by default. With it there is one connection only: reconnecting needs new credentials.
+    /// Whether the connection is to call [`erase`](Self::erase) once it is authenticated (on
+    /// `connection.tune`). Off by default. With it there is one connection only: reconnecting needs new
+    /// credentials.
     #[must_use]
     pub fn erase_on_connect(mut self, erase: bool) -> Self {
         self.erase_on_connect = erase;

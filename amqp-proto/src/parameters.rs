@@ -10,10 +10,11 @@ use crate::config::{Config, ConfigError};
 use crate::secret::Secret;
 use crate::uri::{AmqpUri, UriError};
 
-/// Where and how to reach a broker, and the [`Config`] of the connection to it (pika's `ConnectionParameters`).
+/// Where and how to reach a broker, and the [`Config`] of the connection to it (pika's
+/// `ConnectionParameters`).
 ///
-/// The default is a plain connection to localhost as guest. A text converts without any parsing: it is a host name,
-/// as pika's first positional argument; a URI goes through [`from_uri`](Self::from_uri).
+/// The default is a plain connection to localhost as guest. A text converts without any parsing: it is a host
+/// name, as pika's first positional argument; a URI goes through [`from_uri`](Self::from_uri).
 ///
 /// ```
 /// use amqp_proto::ConnectionParameters;
@@ -33,13 +34,13 @@ pub struct ConnectionParameters {
     pub tls: Option<TlsParameters>,
     /// How long to wait for one TCP connection (pika's `socket_timeout`). Default 10 s.
     pub connection_timeout: Duration,
-    /// How often to try the whole list of hosts before giving up; at least 1, the default. This is about getting a
-    /// first connection; reconnecting after one was lost is the adapter's strategy.
+    /// How often to try the whole list of hosts before giving up; at least 1, the default. This is about
+    /// getting a first connection; reconnecting after one was lost is the adapter's strategy.
     pub connection_attempts: u32,
     /// The pause between two attempts. Default 2 s.
     pub retry_delay: Duration,
-    /// From the start of the TCP connection to `connection.open-ok`, TLS included. Default 15 s. The handshake
-    /// alone is also bounded by [`Config::handshake_timeout`].
+    /// From the start of the TCP connection to `connection.open-ok`, TLS included. Default 15 s. The
+    /// handshake alone is also bounded by [`Config::handshake_timeout`].
     pub stack_timeout: Duration,
     /// Options of the TCP socket.
     pub tcp: TcpOptions,
@@ -190,7 +191,8 @@ pub(crate) fn default_port(tls: bool) -> u16 {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Host {
-    /// A DNS name, an IPv4 address, or an IPv6 address without brackets, which may have a zone: "fe80::1%eth0".
+    /// A DNS name, an IPv4 address, or an IPv6 address without brackets, which may have a zone:
+    /// "fe80::1%eth0".
     pub name: String,
     /// The TCP port; `None` is 5672, or 5671 with TLS.
     pub port: Option<u16>,
@@ -245,8 +247,8 @@ pub(crate) fn is_ipv6(address: &str) -> bool {
 pub struct TcpOptions {
     /// Send small writes at once (`TCP_NODELAY`). Default on: without it a round trip can cost 40 ms.
     pub nodelay: bool,
-    /// After how much silence the kernel probes the peer (`SO_KEEPALIVE`, `TCP_KEEPIDLE`); `None`, the default,
-    /// does not probe. Worth it where heartbeats are off.
+    /// After how much silence the kernel probes the peer (`SO_KEEPALIVE`, `TCP_KEEPIDLE`); `None`, the
+    /// default, does not probe. Worth it where heartbeats are off.
     pub keepalive: Option<Duration>,
 }
 
@@ -275,8 +277,9 @@ impl Default for TcpOptions {
     }
 }
 
-/// What to ask of TLS, as data (RabbitMQ pages "TLS Support" and "URI Query Parameters"); the paths are read by
-/// the adapter. The default checks the server's certificate for the host's name against the system's roots.
+/// What to ask of TLS, as data (RabbitMQ pages "TLS Support" and "URI Query Parameters"); the paths are read
+/// by the adapter. The default checks the server's certificate for the host's name against the system's
+/// roots.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TlsParameters {
@@ -292,7 +295,8 @@ pub struct TlsParameters {
     pub verification: PeerVerification,
     /// Default: the host's name.
     pub server_name: ServerName,
-    /// How many intermediate certificates may follow the server's (`depth`); `None` is the TLS library's default.
+    /// How many intermediate certificates may follow the server's (`depth`); `None` is the TLS library's
+    /// default.
     pub depth: Option<u32>,
 }
 

@@ -10,7 +10,8 @@ use core::fmt;
 
 use crate::secret::{Secret, SharedSecret};
 
-/// One way to authenticate (specification section 2.2.4, RabbitMQ page "Access Control", section on mechanisms).
+/// One way to authenticate (specification section 2.2.4, RabbitMQ page "Access Control", section on
+/// mechanisms).
 ///
 /// A mechanism is shared by every connection made from one configuration, at the same time and one after the
 /// other, so it answers from `&self` and what it is given; it keeps no state of a particular exchange.
@@ -44,8 +45,8 @@ pub trait SaslMechanism: Send + Sync + fmt::Debug {
 
     /// The answer to a challenge.
     ///
-    /// Round 0 is the initial response in `connection.start-ok`; its `challenge` is empty. Round *n* answers the
-    /// *n*-th `connection.secure` with a `connection.secure-ok`. The answer is wiped once it is encoded.
+    /// Round 0 is the initial response in `connection.start-ok`; its `challenge` is empty. Round *n* answers
+    /// the *n*-th `connection.secure` with a `connection.secure-ok`. The answer is wiped once it is encoded.
     ///
     /// # Errors
     /// Whatever makes an answer impossible; the connection attempt fails with it and nothing is sent.
@@ -64,8 +65,8 @@ pub enum Mechanism {
     Plain,
     /// `AMQPLAIN`: the same two as a field table, AMQP's own older form. On in every RabbitMQ.
     Amqplain,
-    /// `EXTERNAL`: nothing is sent; the server knows the client by its TLS certificate. RabbitMQ offers it only
-    /// on TLS and with the plugin `rabbitmq_auth_mechanism_ssl`.
+    /// `EXTERNAL`: nothing is sent; the server knows the client by its TLS certificate. RabbitMQ offers it
+    /// only on TLS and with the plugin `rabbitmq_auth_mechanism_ssl`.
     External,
     /// `ANONYMOUS` (RFC 4505): no identity. RabbitMQ 4.0 and later, for the user in `anonymous_login_user`.
     Anonymous,
@@ -115,8 +116,8 @@ impl fmt::Display for Mechanism {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaslError {
-    /// The server offers none of the mechanisms these credentials can use. RabbitMQ would not say so: it stays
-    /// silent for three seconds and resets the connection.
+    /// The server offers none of the mechanisms these credentials can use. RabbitMQ would not say so: it
+    /// stays silent for three seconds and resets the connection.
     #[error(
         "the server offers the authentication mechanisms [{offered}], these credentials have [{supported}]"
     )]
@@ -138,7 +139,8 @@ pub enum SaslError {
         /// Which challenge, counted from 1.
         round: u32,
     },
-    /// `PLAIN` separates user name and password by a NUL byte, so neither may contain one (RFC 4616 section 2).
+    /// `PLAIN` separates user name and password by a NUL byte, so neither may contain one (RFC 4616 section
+    /// 2).
     #[error("a user name or password for PLAIN must not contain a NUL byte; AMQPLAIN can carry it")]
     NulInPlain,
     /// The user name or password is longer than 4294967295 bytes: a long string cannot carry it.

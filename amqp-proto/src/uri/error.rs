@@ -12,7 +12,8 @@ use core::fmt;
 pub struct UriError {
     /// The bad part.
     pub part: UriPart,
-    /// Where, in bytes from the start of the URI, from 0; the URI's length if something is missing at its end.
+    /// Where, in bytes from the start of the URI, from 0; the URI's length if something is missing at its
+    /// end.
     pub offset: usize,
     /// What is wrong.
     pub problem: UriProblem,

@@ -4,6 +4,8 @@ mod error;
 mod query;
 mod span;
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tests;
 
 use alloc::string::String;
@@ -23,8 +25,8 @@ use crate::secret::Secret;
 
 /// A parsed AMQP URI (RabbitMQ pages "AMQP URI Specification" and "URI Query Parameters").
 ///
-/// `Debug` and `Display` print `***` in place of the passwords; but for them, what `Display` prints parses to the
-/// same again.
+/// `Debug` and `Display` print `***` in place of the passwords; but for them, what `Display` prints parses to
+/// the same again.
 ///
 /// ```
 /// use amqp_proto::AmqpUri;
@@ -39,22 +41,23 @@ use crate::secret::Secret;
 /// # What is read
 ///
 /// * **Scheme**: `amqp` (port 5672) or `amqps` (TLS, port 5671), in any case.
-/// * **User and password**, percent-decoded. Without any, guest / guest; a user alone has the password "guest", as
-///   in RabbitMQ's Erlang and Go clients; `user:@` is an empty password. The password begins behind the first colon
-///   and may contain more of them. An `@` in it must be `%40`. Where no user stands before the host, an `@` anywhere
-///   behind it is refused: it would come from a password with a raw `/`, `?` or `#` in it.
-/// * **Hosts**, several separated by commas, each with its own port or the default one. A single one may be left
-///   out and is localhost then. IPv6 addresses stand in brackets, a zone behind `%25`.
+/// * **User and password**, percent-decoded. Without any, guest / guest; a user alone has the password
+///   "guest", as in RabbitMQ's Erlang and Go clients; `user:@` is an empty password. The password begins
+///   behind the first colon and may contain more of them. An `@` in it must be `%40`. Where no user stands
+///   before the host, an `@` anywhere behind it is refused: it would come from a password with a raw `/`, `?`
+///   or `#` in it.
+/// * **Hosts**, several separated by commas, each with its own port or the default one. A single one may be
+///   left out and is localhost then. IPv6 addresses stand in brackets, a zone behind `%25`.
 /// * **Virtual host**: the percent-decoded path without its leading slash. `amqp://host`, `amqp://host/` and
-///   `amqp://host//` all mean "/". pika, aiormq and the Go client read them so as well, whereas RabbitMQ's own rules
-///   make the second one the virtual host with an empty name; [`Config::virtual_host`] can still ask for that one.
-///   Any other further slash must be `%2F`.
-/// * **Query**: `key=value`, separated by `&`, both percent-decoded; the keys are on [`UriQuery`]. A `+` is a plus, as
-///   RabbitMQ reads it, and not a space. An unknown key is an error, and so is one given twice.
+///   `amqp://host//` all mean "/". pika, aiormq and the Go client read them so as well, whereas RabbitMQ's
+///   own rules make the second one the virtual host with an empty name; [`Config::virtual_host`] can still
+///   ask for that one. Any other further slash must be `%2F`.
+/// * **Query**: `key=value`, separated by `&`, both percent-decoded; the keys are on [`UriQuery`]. A `+` is a
+///   plus, as RabbitMQ reads it, and not a space. An unknown key is an error, and so is one given twice.
 /// * **Fragment**: an error.
 ///
-/// Characters beyond ASCII may stand as they are but in hosts; white space and control characters must be encoded;
-/// NUL and what is not UTF-8 after decoding are refused.
+/// Characters beyond ASCII may stand as they are but in hosts; white space and control characters must be
+/// encoded; NUL and what is not UTF-8 after decoding are refused.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AmqpUri {
@@ -184,7 +187,8 @@ fn host(span: Span<'_>) -> Result<Host, UriError> {
     })
 }
 
-/// The text between brackets: an address, perhaps with a zone (RFC 6874). The result has a plain `%` before it.
+/// The text between brackets: an address, perhaps with a zone (RFC 6874). The result has a plain `%` before
+/// it.
 fn ipv6(span: Span<'_>) -> Result<String, UriError> {
     let decoded = span.decode(UriPart::Host)?;
     let (address, zone) = match decoded.split_once('%') {
@@ -235,8 +239,8 @@ fn virtual_host(path: Span<'_>) -> Result<String, UriError> {
     }
 }
 
-/// The virtual host is printed as `%2F` rather than left out if it is "/": that has one meaning only, everywhere. One
-/// with an empty name, which no parsed URI has, cannot be printed.
+/// The virtual host is printed as `%2F` rather than left out if it is "/": that has one meaning only,
+/// everywhere. One with an empty name, which no parsed URI has, cannot be printed.
 impl fmt::Display for AmqpUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "amqps://" } else { "amqp://" })?;

@@ -41,9 +41,9 @@ use crate::secret::Secret;
 /// | `customize_hostname_check` | `https`: always done, without effect | RabbitMQ, `amqps` only |
 /// | `backpressure_detection` | `t`, `f`, `true`, `false`: always on, without effect | pika 0.9 |
 ///
-/// Seconds may have up to nine decimals and, but for `retry_delay`, are above 0. Two names of one setting count as the
-/// same key given twice. Refused with a hint: pika's `client_properties`, `ssl_options` and `tcp_options`, whose values
-/// are Python source.
+/// Seconds may have up to nine decimals and, but for `retry_delay`, are above 0. Two names of one setting
+/// count as the same key given twice. Refused with a hint: pika's `client_properties`, `ssl_options` and
+/// `tcp_options`, whose values are Python source.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct UriQuery {
