@@ -57,10 +57,10 @@ pub mod wire;
 pub use buffer::{Payload, RecvBuf, SendBuf};
 pub use config::{Config, ConfigError, Heartbeat};
 pub use credentials::Credentials;
-pub use parameters::{ConnectionParameters, Host, TlsParameters};
+pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, TcpOptions, TlsParameters};
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
-pub use uri::{AmqpUri, UriError};
+pub use uri::{AmqpUri, UriError, UriPart, UriProblem};
 
 /// The README's snippets are tests.
 #[cfg(doctest)]

@@ -366,7 +366,8 @@ pub enum ServerName {
     Host,
     /// This name, for example behind a tunnel or a load balancer.
     Name(String),
-    /// No indication is sent (`disable`); the certificate still has to fit the host's name.
+    /// No indication is sent (`disable`). The certificate still has to fit the host's name, which Erlang's client
+    /// does not check any more then.
     Disable,
 }
 
