@@ -1,7 +1,7 @@
 //! Bytes that must not be printed and must not stay in memory.
 
-use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hint::black_box;
@@ -95,7 +95,8 @@ impl From<Vec<u8>> for Secret {
 /// the whole secret or nothing.
 pub(crate) struct SharedSecret {
     erased: AtomicBool,
-    bytes: Box<[AtomicU8]>,
+    /// Never shared but by the tests, which look at it after the drop.
+    bytes: Arc<[AtomicU8]>,
 }
 
 impl SharedSecret {
@@ -129,7 +130,7 @@ impl SharedSecret {
 
     pub(crate) fn erase(&self) {
         self.erased.store(true, Ordering::SeqCst);
-        for byte in &self.bytes {
+        for byte in self.bytes.iter() {
             byte.store(0, Ordering::SeqCst);
         }
         // The stores must not be dropped as dead, even just before the buffer is freed.
@@ -209,9 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn dropping_erases() {
+        let shared = SharedSecret::new(&Secret::new("hunter2"));
+        let bytes = Arc::clone(&shared.bytes);
+        drop(shared);
+        assert!(bytes.iter().all(|byte| byte.load(Ordering::SeqCst) == 0));
+    }
+
+    #[test]
     fn a_reader_beside_an_eraser_gets_all_or_nothing() {
         extern crate std;
-        use alloc::sync::Arc;
         for _ in 0..200 {
             let shared = Arc::new(SharedSecret::new(&Secret::new("x".repeat(512))));
             let eraser = {

@@ -31,6 +31,24 @@ fn long_names() {
 }
 
 #[test]
+fn errors_name_the_part() {
+    for (text, start) in [
+        ("x", "bad scheme in the URI, at byte 0: it must begin"),
+        ("amqp://a@b@c", "bad user information in the URI, at byte 8: an @"),
+        ("amqp://%@c", "bad user name in the URI, at byte 7: a %"),
+        ("amqp://a:%@c", "bad password in the URI, at byte 9: a %"),
+        ("amqp://[", "bad host in the URI, at byte 7: the bracket"),
+        ("amqp://h:x", "bad port in the URI, at byte 9: not a number"),
+        ("amqp://h/a/b", "bad virtual host in the URI, at byte 10: a /"),
+        ("amqp://h?x=y", "bad query in the URI, at byte 9: unknown key `x`"),
+        ("amqp://h#x", "bad fragment in the URI, at byte 8: there is none"),
+    ] {
+        let message = text.parse::<AmqpUri>().unwrap_err().to_string();
+        assert!(message.starts_with(start), "{text}: {message}");
+    }
+}
+
+#[test]
 fn pikas_python_values_are_refused_with_a_hint() {
     for (key, hint) in [
         ("client_properties", "Config::client_properties"),
