@@ -121,7 +121,7 @@ impl<'a> Span<'a> {
 fn hexadecimal(high: Option<(usize, char)>, low: Option<(usize, char)>) -> Option<u8> {
     let high = high?.1.to_digit(16)?;
     let low = low?.1.to_digit(16)?;
-    u8::try_from(high << 4 | low).ok()
+    u8::try_from(high * 16 + low).ok()
 }
 
 /// What is wrong with a character as it stands.

@@ -318,6 +318,12 @@ fn bad() -> Vec<(&'static str, Part, usize, Problem)> {
             19,
             unknown("Heartbeat")
         ),
+        (
+            "amqp://host?max-Colour_2=red",
+            Part::Query,
+            12,
+            unknown("max-Colour_2")
+        ),
         ("amqp://host?a%20b=1", Part::Query, 12, unknown("?")),
         ("amqp://host?heartbeat", Part::Query, 12, Problem::KeyValue),
         ("amqp://host?=1", Part::Query, 12, Problem::KeyValue),
