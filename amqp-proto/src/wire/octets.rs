@@ -1,5 +1,8 @@
 //! The elementary domains (specification 4.2.5) as nom parsers over octets that are all there: what a frame's payload or a
 //! table delimits is complete, so that "incomplete" can only mean malformed.
+//!
+//! `parse` is nom's streaming mode, in which a length over what is left gives `Incomplete`, without a place: parsers that
+//! take by a length go through `parse_complete`.
 
 use nom::error::{ErrorKind, ParseError};
 use nom::multi::length_data;
@@ -36,13 +39,13 @@ integers!(octet: u8, short: u16, long: u32, longlong: u64);
 pub(super) fn short_string<'a, E: ParseError<&'a [u8]>>(
     input: &'a [u8],
 ) -> IResult<&'a [u8], ShortStr<'a>, E> {
-    length_data(octet).map(ShortStr::delimited).parse(input)
+    length_data(octet).map(ShortStr::delimited).parse_complete(input)
 }
 
 /// Four octets of length, then as many octets.
 #[inline]
 pub(super) fn long_string<'a, E: ParseError<&'a [u8]>>(input: &'a [u8]) -> IResult<&'a [u8], &'a [u8], E> {
-    length_data(long).parse(input)
+    length_data(long).parse_complete(input)
 }
 
 /// A field table: its length is checked, its entries are not looked at.
