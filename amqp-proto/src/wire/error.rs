@@ -46,7 +46,7 @@ pub enum Problem {
     /// The other end answered with a protocol header, as a broker does that wants another version (501). The four
     /// octets after `AMQP` say which: `[0, 0, 9, 1]` is 0-9-1 itself, `[3, 1, 0, 0]` is SASL of AMQP 1.0.
     ProtocolHeader([u8; 4]),
-    /// The other end does not speak AMQP: its first octets (501).
+    /// The other end does not speak AMQP: its first octets, zeros where there are fewer (501).
     NotAmqp([u8; 8]),
     /// A frame type other than 1, 2, 3 and 8 (501).
     FrameType(u8),
@@ -85,6 +85,16 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// `NotAmqp` with what the peer began with.
+    pub(super) fn not_amqp(input: &[u8]) -> Self {
+        let mut first = [0; 8];
+        first
+            .iter_mut()
+            .zip(input)
+            .for_each(|(place, octet)| *place = *octet);
+        Self::NotAmqp(first)
+    }
+
     const fn reply_code(&self) -> ReplyCode {
         match self {
             Self::ProtocolHeader(_)

@@ -329,15 +329,17 @@ fn check_start<'a>(input: &[u8]) -> Result<Option<RawFrame<'a>>, ProtocolError> 
         .zip(b"AMQP")
         .all(|(octet, expected)| octet == expected);
     let is_text = input.iter().take(4).all(|octet| octet.is_ascii_graphic());
-    // Type and major version of every TLS record: an alert, when AMQP was sent to a TLS port.
+    // Type and major version of every TLS record: an alert, when AMQP was sent to a TLS port. It is seven octets long, and
+    // nothing follows it.
     let is_tls = matches!(first, 0x14..=0x17) && input.get(1).is_none_or(|&major| major == 3);
-    if (is_version || is_text || is_tls) && input.len() < 8 {
-        // Eight octets say more; a peer that stays silent now runs into the caller's deadline.
+    let is_enough = input.len() >= if is_tls { HEADER_SIZE } else { 8 };
+    if (is_version || is_text || is_tls) && !is_enough {
+        // More octets say more; a peer that stays silent now runs into the caller's deadline.
         return Ok(None);
     }
     let problem = match input.first_chunk() {
         Some(&[_, _, _, _, a, b, c, d]) if is_version => Problem::ProtocolHeader([a, b, c, d]),
-        Some(first) if is_text || is_tls => Problem::NotAmqp(*first),
+        _ if is_text || is_tls => Problem::not_amqp(input),
         _ => Problem::FrameType(first),
     };
     Err(ProtocolError::new(problem, "frame header", 0))

@@ -18,12 +18,7 @@ pub fn parse_protocol_header(input: &[u8]) -> Result<Option<()>, Problem> {
         .zip(b"AMQP")
         .all(|(octet, expected)| octet == expected)
     {
-        let mut first = [0; 8];
-        first
-            .iter_mut()
-            .zip(input)
-            .for_each(|(place, octet)| *place = *octet);
-        return Err(Problem::NotAmqp(first));
+        return Err(Problem::not_amqp(input));
     }
     match input.first_chunk::<8>() {
         None => Ok(None),
