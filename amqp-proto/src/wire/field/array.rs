@@ -150,3 +150,115 @@ fn write_octets(out: &mut Vec<u8>, octets: &[u8]) -> Result<(), FieldError> {
     long_string(out, octets);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Decimal, FieldTable, FieldTableRef, TableProblem};
+    use alloc::format;
+
+    /// An array in an array, and so on: `depth` arrays in all.
+    fn nested(depth: usize) -> Vec<u8> {
+        (1..depth).fold(Vec::new(), |inner, _| {
+            let mut outer = b"A".to_vec();
+            outer.extend_from_slice(&u32::try_from(inner.len()).unwrap().to_be_bytes());
+            outer.extend_from_slice(&inner);
+            outer
+        })
+    }
+
+    #[test]
+    fn every_type_is_written_with_its_letter_in_network_order() {
+        let table = FieldTable::new().with("k", true).unwrap();
+        let mut inner = FieldArray::new();
+        inner.push(FieldValue::Void).unwrap();
+        for (value, expected) in [
+            (FieldValue::Bool(true), &b"t\x01"[..]),
+            (FieldValue::Bool(false), b"t\0"),
+            (FieldValue::I8(-2), b"b\xfe"),
+            (FieldValue::U8(254), b"B\xfe"),
+            (FieldValue::I16(-2), b"s\xff\xfe"),
+            (FieldValue::U16(0x1234), b"u\x12\x34"),
+            (FieldValue::I32(-2), b"I\xff\xff\xff\xfe"),
+            (FieldValue::U32(0x1234_5678), b"i\x12\x34\x56\x78"),
+            (FieldValue::I64(-2), b"l\xff\xff\xff\xff\xff\xff\xff\xfe"),
+            (FieldValue::F32(1.0), b"f\x3f\x80\0\0"),
+            (FieldValue::F64(1.0), b"d\x3f\xf0\0\0\0\0\0\0"),
+            (
+                FieldValue::Decimal(Decimal { scale: 2, raw: 314 }),
+                b"D\x02\0\0\x01\x3a",
+            ),
+            (FieldValue::LongStr(b"ab"), b"S\0\0\0\x02ab"),
+            (FieldValue::ByteArray(b"\0\xff"), b"x\0\0\0\x02\0\xff"),
+            (FieldValue::Timestamp(1), b"T\0\0\0\0\0\0\0\x01"),
+            (FieldValue::Array(inner.as_ref()), b"A\0\0\0\x01V"),
+            (FieldValue::Table(table.as_ref()), b"F\0\0\0\x04\x01kt\x01"),
+            (FieldValue::Void, b"V"),
+        ] {
+            let mut array = FieldArray::new();
+            assert!(array.is_empty() && array.as_ref().is_empty());
+            array.push(value).unwrap();
+            assert!(!array.is_empty() && !array.as_ref().is_empty());
+            assert_eq!(array.as_ref().as_encoded(), expected);
+            assert_eq!(array.iter().collect::<Vec<_>>(), [value]);
+        }
+    }
+
+    #[test]
+    fn a_refused_item_changes_nothing() {
+        let mut array = FieldArray::new();
+        array.push(1_u8).unwrap();
+        assert_eq!(array.push(f32::NAN), Err(FieldError::NotFinite));
+        assert_eq!(array.push(f64::NEG_INFINITY), Err(FieldError::NotFinite));
+        let unreadable = FieldValue::Table(FieldTableRef::from_encoded(b"\x05k"));
+        assert!(matches!(array.push(unreadable), Err(FieldError::Nested(_))));
+        assert_eq!(array.as_ref().as_encoded(), b"B\x01");
+        array.push("after").unwrap();
+        assert_eq!(format!("{array:?}"), r#"[1, "after"]"#);
+    }
+
+    #[test]
+    fn an_array_takes_what_leaves_it_64_levels_and_no_more() {
+        let mut array = FieldArray::new();
+        let deepest = nested(63);
+        array
+            .push(FieldValue::Array(FieldArrayRef::from_encoded(&deepest)))
+            .unwrap();
+        array.as_ref().validate().unwrap();
+
+        let too_deep = nested(64);
+        FieldArrayRef::from_encoded(&too_deep).validate().unwrap();
+        let error = TableError {
+            problem: TableProblem::TooDeep,
+            offset: 63 * 5,
+        };
+        assert_eq!(
+            array.push(FieldValue::Array(FieldArrayRef::from_encoded(&too_deep))),
+            Err(FieldError::Nested(error))
+        );
+        assert_eq!(array.iter().count(), 1);
+        assert_eq!(
+            FieldArrayRef::from_encoded(&nested(65)).validate(),
+            Err(TableError {
+                problem: TableProblem::TooDeep,
+                offset: 64 * 5
+            })
+        );
+    }
+
+    #[test]
+    fn an_unreadable_item_ends_the_array() {
+        let array = FieldArrayRef::from_encoded(b"t\x01?t\x01");
+        let error = TableError {
+            problem: TableProblem::UnknownType(b'?'),
+            offset: 2,
+        };
+        let items: Vec<_> = array.into_iter().collect();
+        assert_eq!(items, [Ok(FieldValue::Bool(true)), Err(error)]);
+        assert_eq!(array.validate(), Err(error));
+        assert_eq!(
+            format!("{array:?}"),
+            "[true, <unknown field type 0x3f (octet 2 of the table)>]"
+        );
+    }
+}

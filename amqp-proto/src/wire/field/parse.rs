@@ -228,3 +228,59 @@ fn value(input: &[u8]) -> Parsed<'_, FieldValue<'_>> {
         })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    const fn error(problem: TableProblem, offset: usize) -> TableError {
+        TableError { problem, offset }
+    }
+
+    /// Each entry has the key `k`, so that its type octet is at offset 2 and its value at 3.
+    #[test]
+    fn what_is_wrong_is_found_at_its_octet() {
+        for (octets, expected) in [
+            (&b"\x05k"[..], error(TableProblem::Truncated, 1)),
+            (b"\x01k", error(TableProblem::Truncated, 2)),
+            (b"\x01kt", error(TableProblem::Truncated, 3)),
+            (b"\x01ks\0", error(TableProblem::Truncated, 3)),
+            (b"\x01kI\0\0\0", error(TableProblem::Truncated, 3)),
+            (b"\x01kl\0\0\0\0\0\0\0", error(TableProblem::Truncated, 3)),
+            (b"\x01kD\x02\0\0\0", error(TableProblem::Truncated, 4)),
+            (b"\x01kS\0\0\0", error(TableProblem::Truncated, 3)),
+            (b"\x01kS\0\0\0\x02a", error(TableProblem::Truncated, 7)),
+            (b"\x01kF\xff\xff\xff\xff", error(TableProblem::Truncated, 7)),
+            (b"\x01kA\0\0\0\x01", error(TableProblem::Truncated, 7)),
+            (b"\x01k?", error(TableProblem::UnknownType(b'?'), 2)),
+            (b"\x01kV\x01k\0", error(TableProblem::UnknownType(0), 5)),
+        ] {
+            let table = FieldTableRef::from_encoded(octets);
+            assert_eq!(table.validate(), Err(expected), "{octets:?}");
+            let mut entries = table.iter();
+            assert_eq!(entries.find_map(Result::err), Some(expected), "{octets:?}");
+            assert_eq!(entries.next(), None);
+        }
+    }
+
+    #[test]
+    fn an_error_inside_counts_from_the_outermost_entry() {
+        // a: void, b: table { c: array [ true, table { d: ? } ], after it: e: void }, f: void
+        let octets = b"\x01aV\x01bF\0\0\0\x14\x01cA\0\0\0\x0at\x01F\0\0\0\x03\x01d?\x01eV\x01fV";
+        let table = FieldTableRef::from_encoded(octets);
+        assert_eq!(table.iter().filter(Result::is_ok).count(), 3);
+        assert_eq!(table.validate(), Err(error(TableProblem::UnknownType(b'?'), 26)));
+    }
+
+    #[test]
+    fn the_letters_of_others_are_read() {
+        let table =
+            FieldTableRef::from_encoded(b"\x01kU\xff\xfe\x01kL\xff\xff\xff\xff\xff\xff\xff\xfe\x01kt\x02");
+        let values: Vec<_> = table.iter().map(|entry| entry.unwrap().1).collect();
+        assert_eq!(
+            values,
+            [FieldValue::I16(-2), FieldValue::I64(-2), FieldValue::Bool(true)]
+        );
+    }
+}

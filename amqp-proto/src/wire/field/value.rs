@@ -271,3 +271,130 @@ fn write_array(f: &mut fmt::Formatter<'_>, items: Items<'_>, depth: usize) -> fm
     }
     f.write_str("]")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::vec::Vec;
+
+    const OCTETS: &[u8] = b"\x01kt\x01";
+
+    /// One value of each type: as text, as integer, as floating-point number, as octets.
+    #[test]
+    fn each_accessor_takes_its_types_and_no_other() {
+        let table = FieldTableRef::from_encoded(OCTETS);
+        let array = FieldArrayRef::from_encoded(b"VV");
+        for (value, text, integer, float, octets) in [
+            (FieldValue::Bool(true), "true", None, None, None),
+            (FieldValue::I8(-8), "-8", Some(-8), None, None),
+            (FieldValue::U8(200), "200", Some(200), None, None),
+            (FieldValue::I16(-300), "-300", Some(-300), None, None),
+            (FieldValue::U16(65535), "65535", Some(65535), None, None),
+            (
+                FieldValue::I32(i32::MIN),
+                "-2147483648",
+                Some(i32::MIN.into()),
+                None,
+                None,
+            ),
+            (
+                FieldValue::U32(u32::MAX),
+                "4294967295",
+                Some(u32::MAX.into()),
+                None,
+                None,
+            ),
+            (
+                FieldValue::I64(i64::MIN),
+                "-9223372036854775808",
+                Some(i64::MIN),
+                None,
+                None,
+            ),
+            (FieldValue::F32(0.5), "0.5", None, Some(0.5), None),
+            (FieldValue::F64(-1e300), "-1e300", None, Some(-1e300), None),
+            (
+                FieldValue::Decimal(Decimal { scale: 2, raw: 314 }),
+                "314e-2",
+                None,
+                None,
+                None,
+            ),
+            (
+                FieldValue::LongStr(b"a\"\n"),
+                r#""a\"\n""#,
+                None,
+                None,
+                Some(&b"a\"\n"[..]),
+            ),
+            (
+                FieldValue::ByteArray(b"\0\xff"),
+                "0x00ff",
+                None,
+                None,
+                Some(b"\0\xff"),
+            ),
+            (FieldValue::Timestamp(17), "@17", None, None, None),
+            (FieldValue::Array(array), "[void, void]", None, None, None),
+            (FieldValue::Table(table), r#"{"k": true}"#, None, None, None),
+            (FieldValue::Void, "void", None, None, None),
+        ] {
+            assert_eq!(format!("{value}"), text);
+            assert_eq!(format!("{value:?}"), text);
+            assert_eq!(value.as_i64(), integer, "{value}");
+            assert_eq!(value.as_f64(), float, "{value}");
+            assert_eq!(value.as_bytes(), octets, "{value}");
+            assert_eq!(
+                value.as_str(),
+                octets.and_then(|octets| core::str::from_utf8(octets).ok())
+            );
+            assert_eq!(value.as_bool(), (value.type_octet() == b't').then_some(true));
+            assert_eq!(value.as_table(), (value.type_octet() == b'F').then_some(table));
+            assert_eq!(value.as_array(), (value.type_octet() == b'A').then_some(array));
+        }
+        assert_eq!(FieldValue::Bool(false).as_bool(), Some(false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_shown_as_such() {
+        let table = FieldTableRef::from_encoded(b"\x01kt\x01\x01k?");
+        assert_eq!(
+            format!("{table:?}"),
+            r#"{"k": true, <unknown field type 0x3f (octet 6 of the table)>}"#
+        );
+    }
+
+    #[test]
+    fn printing_stops_at_64_levels() {
+        for (tag, open, hidden, close) in [("\x01kF", r#"{"k": "#, "{…}", "}"), ("A", "[", "[…]", "]")] {
+            let octets = (0..70).fold(Vec::new(), |inner, _| {
+                let mut outer = tag.as_bytes().to_vec();
+                outer.extend_from_slice(&u32::try_from(inner.len()).unwrap().to_be_bytes());
+                outer.extend_from_slice(&inner);
+                outer
+            });
+            let text = if tag == "A" {
+                format!("{:?}", FieldArrayRef::from_encoded(&octets))
+            } else {
+                format!("{:?}", FieldTableRef::from_encoded(&octets))
+            };
+            assert_eq!(text, format!("{}{hidden}{}", open.repeat(64), close.repeat(64)));
+        }
+    }
+
+    #[test]
+    fn owned_tables_and_arrays_are_values() {
+        let table = FieldTable::new().with("k", true).unwrap();
+        assert_eq!(
+            FieldValue::from(&table),
+            FieldValue::Table(FieldTableRef::from_encoded(OCTETS))
+        );
+        let mut array = FieldArray::new();
+        array.push(true).unwrap();
+        assert_eq!(
+            FieldValue::from(&array),
+            FieldValue::Array(FieldArrayRef::from_encoded(b"t\x01"))
+        );
+    }
+}
