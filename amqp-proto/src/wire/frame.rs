@@ -328,7 +328,7 @@ fn check_start<'a>(input: &[u8]) -> Result<Option<RawFrame<'a>>, ProtocolError> 
         .iter()
         .zip(b"AMQP")
         .all(|(octet, expected)| octet == expected);
-    let is_text = input.iter().take(4).all(|octet| octet.is_ascii_graphic());
+    let is_text = input.iter().take(4).all(|octet| matches!(octet, b' '..=b'~'));
     // Type and major version of every TLS record: an alert, when AMQP was sent to a TLS port. It is seven octets long, and
     // nothing follows it.
     let is_tls = matches!(first, 0x14..=0x17) && input.get(1).is_none_or(|&major| major == 3);
