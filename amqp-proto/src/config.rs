@@ -6,11 +6,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::credentials::Credentials;
-use crate::wire::FieldTable;
-
-/// The smallest `frame_max` the protocol allows, in bytes (specification section 4.2.3, constant
-/// frame-min-size).
-pub const FRAME_MIN_SIZE: u32 = 4096;
+use crate::wire::{FRAME_MIN_SIZE, FieldTable};
 
 /// The settings of one connection, as far as the protocol goes; how to reach the broker is in
 /// [`ConnectionParameters`](crate::ConnectionParameters).

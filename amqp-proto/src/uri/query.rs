@@ -8,10 +8,10 @@ use core::time::Duration;
 
 use super::error::{UriError, UriPart, UriProblem};
 use super::span::{Encoded, Span};
-use crate::config::FRAME_MIN_SIZE;
 use crate::parameters::{PeerVerification, ServerName};
 use crate::sasl::Mechanism;
 use crate::secret::Secret;
+use crate::wire::FRAME_MIN_SIZE;
 
 /// What the query of an [`AmqpUri`](super::AmqpUri) sets; `None` is the default of
 /// [`ConnectionParameters`](crate::ConnectionParameters) or [`Config`](crate::Config).
