@@ -462,13 +462,25 @@ fn bad() -> Vec<(&'static str, Part, usize, Problem)> {
             value("timeout", seconds)
         ),
         (
-            "amqp://host?timeout=0.0000000001",
+            "amqp://host?timeout=1.0000000001",
             Part::Query,
             20,
             value("timeout", seconds)
         ),
         (
             "amqp://host?timeout=18446744073709551616",
+            Part::Query,
+            20,
+            value("timeout", seconds)
+        ),
+        (
+            "amqp://host?timeout=+1",
+            Part::Query,
+            20,
+            value("timeout", seconds)
+        ),
+        (
+            "amqp://host?timeout=1.2x",
             Part::Query,
             20,
             value("timeout", seconds)
