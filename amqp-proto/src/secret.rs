@@ -218,6 +218,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is tested is another thread")]
     fn a_reader_beside_an_eraser_gets_all_or_nothing() {
         extern crate std;
         for _ in 0..200 {
