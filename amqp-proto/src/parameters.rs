@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use crate::config::{Config, ConfigError};
 use crate::secret::Secret;
-use crate::uri::{AmqpUri, UriError};
 
 /// Where and how to reach a broker, and the [`Config`] of the connection to it (pika's
 /// `ConnectionParameters`).
@@ -49,14 +48,6 @@ pub struct ConnectionParameters {
 }
 
 impl ConnectionParameters {
-    /// What a URI says; the syntax is on [`AmqpUri`].
-    ///
-    /// # Errors
-    /// [`UriError`], which names the bad part and never contains the password.
-    pub fn from_uri(uri: &str) -> Result<Self, UriError> {
-        uri.parse::<AmqpUri>().map(Self::from)
-    }
-
     /// The defaults of pika 0.9: no heartbeats ([`Config::pika_0_9`]), 0.25 s for a TCP connection.
     #[must_use]
     pub fn pika_0_9() -> Self {

@@ -256,6 +256,16 @@ impl fmt::Display for AmqpUri {
     }
 }
 
+impl ConnectionParameters {
+    /// What a URI says; the syntax is on [`AmqpUri`].
+    ///
+    /// # Errors
+    /// [`UriError`], which names the bad part and never contains the password.
+    pub fn from_uri(uri: &str) -> Result<Self, UriError> {
+        uri.parse::<AmqpUri>().map(Self::from)
+    }
+}
+
 impl From<AmqpUri> for ConnectionParameters {
     fn from(uri: AmqpUri) -> Self {
         let AmqpUri {
