@@ -1,11 +1,7 @@
 //! The elementary domains (specification 4.2.5) as nom parsers over octets that are all there: what a frame's payload or a
 //! table delimits is complete, so that "incomplete" can only mean malformed.
-//!
-//! `parse` is nom's streaming mode, in which a length over what is left gives `Incomplete`, without a place: parsers that
-//! take by a length go through `parse_complete`.
 
 use nom::error::{ErrorKind, ParseError};
-use nom::multi::length_data;
 use nom::{Err, IResult, Parser};
 
 use super::{FieldTableRef, ShortStr};
@@ -34,18 +30,30 @@ macro_rules! integers {
 
 integers!(octet: u8, short: u16, long: u32, longlong: u64);
 
+/// As many octets as a length says.
+#[inline]
+fn delimited<'a, E: ParseError<&'a [u8]>>(input: &'a [u8], length: usize) -> IResult<&'a [u8], &'a [u8], E> {
+    match input.split_at_checked(length) {
+        Some((octets, rest)) => Ok((rest, octets)),
+        None => Err(Err::Error(E::from_error_kind(input, ErrorKind::Eof))),
+    }
+}
+
 /// An octet of length, then as many octets.
 #[inline]
 pub(super) fn short_string<'a, E: ParseError<&'a [u8]>>(
     input: &'a [u8],
 ) -> IResult<&'a [u8], ShortStr<'a>, E> {
-    length_data(octet).map(ShortStr::delimited).parse_complete(input)
+    let (input, length) = octet(input)?;
+    let (rest, octets) = delimited(input, length.into())?;
+    Ok((rest, ShortStr::delimited(octets)))
 }
 
 /// Four octets of length, then as many octets.
 #[inline]
 pub(super) fn long_string<'a, E: ParseError<&'a [u8]>>(input: &'a [u8]) -> IResult<&'a [u8], &'a [u8], E> {
-    length_data(long).parse_complete(input)
+    let (input, length) = long(input)?;
+    delimited(input, length as usize)
 }
 
 /// A field table: its length is checked, its entries are not looked at.
