@@ -27,7 +27,10 @@ fn decode(octets: &[u8]) -> Result<Frame<'_>, ProtocolError> {
     parse(octets)?.expect("a whole frame").decode()
 }
 
-/// One input for each kind of problem: what it is, where, its code, its text.
+/// Input, problem, place, offset, reply code, text.
+type Case<'a> = (&'a [u8], Problem, &'static str, usize, u16, &'static str);
+
+/// One input for each kind of problem.
 #[test]
 fn every_problem_has_its_place_code_and_text() {
     let table_in_method = [
@@ -43,7 +46,7 @@ fn every_problem_has_its_place_code_and_text() {
     };
     let mut wrong_end = HEARTBEAT;
     wrong_end[7] = 0xCD;
-    let cases: &[(&[u8], Problem, &str, usize, u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (
             b"AMQP\x03\x01\x00\x00",
             Problem::ProtocolHeader([3, 1, 0, 0]),

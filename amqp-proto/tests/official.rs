@@ -163,7 +163,7 @@ fn every_default() -> Vec<Method<'static>> {
     }
 }
 
-/// The lines that only one side has, each side in its order.
+/// What one side has and the other has not, line by line.
 fn differences(what: &str, theirs: &[String], ours: &[String]) -> Vec<String> {
     if theirs == ours {
         return Vec::new();
@@ -173,7 +173,10 @@ fn differences(what: &str, theirs: &[String], ours: &[String]) -> Vec<String> {
     for i in 0..longest {
         let (their, our) = (theirs.get(i), ours.get(i));
         if their == our {
-            lines.push(format!("    {}", their.map_or("", String::as_str)));
+            // What is the same helps to find the place in a method, and hides it in a long list.
+            if longest < 20 {
+                lines.push(format!("    {}", their.map_or("", String::as_str)));
+            }
             continue;
         }
         lines.extend(their.map(|line| format!("  - {line}")));
