@@ -82,3 +82,41 @@ impl<'v> Encoder<'v> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::decode::Decoder;
+
+    /// No method has more than five bits in a row; the specification allows any number.
+    #[test]
+    fn bits_share_an_octet_until_it_is_full_or_something_else_follows() {
+        let bits = [
+            true, false, true, true, false, false, false, true, // 0x8d
+            false, true, // 0x02
+        ];
+        let mut out = Vec::new();
+        let mut encoder = Encoder::new(&mut out);
+        bits.into_iter().for_each(|bit| encoder.bit(bit));
+        encoder.octet(7);
+        encoder.bit(true);
+        encoder.shortstr(ShortStr::EMPTY);
+        bits[..8].iter().for_each(|bit| encoder.bit(*bit));
+        encoder.end_bits();
+        encoder.end_bits();
+        assert_eq!(out, [0x8d, 0x02, 7, 0x01, 0, 0x8d]);
+
+        let mut decoder = Decoder::new(&out, 0);
+        for bit in bits {
+            assert_eq!(decoder.bit().ok(), Some(bit));
+        }
+        assert_eq!(decoder.octet().ok(), Some(7));
+        assert_eq!(decoder.bit().ok(), Some(true));
+        assert_eq!(decoder.shortstr().ok(), Some(ShortStr::EMPTY));
+        for bit in &bits[..8] {
+            assert_eq!(decoder.bit().ok(), Some(*bit));
+        }
+        assert!(decoder.bit().is_err());
+        assert_eq!(decoder.finish("bits"), Ok(()));
+    }
+}

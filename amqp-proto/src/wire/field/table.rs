@@ -170,7 +170,8 @@ impl<'a> FieldTableRef<'a> {
         validate_table(self.encoded, 0)
     }
 
-    /// A copy to keep.
+    /// A copy to keep, of the very octets: equal keys, numbers that are not finite and the letters `U` and `L` stay in it,
+    /// which a table that was built has not. RabbitMQ ends the connection of a client that sends it `U`, NaN or an infinity.
     ///
     /// # Errors
     /// As [`validate`](Self::validate).
