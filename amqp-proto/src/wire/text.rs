@@ -246,4 +246,44 @@ mod tests {
             "<12 secret octets> <12 secret octets>"
         );
     }
+
+    #[test]
+    fn strings_are_made_of_text_and_octets_and_compared_with_text() {
+        let short = ShortStr::try_from("abc").unwrap();
+        assert_eq!(short, ShortStr::try_from(&b"abc"[..]).unwrap());
+        assert_eq!(
+            (short.as_bytes(), short.len(), short.is_empty()),
+            (&b"abc"[..], 3, false)
+        );
+        assert_eq!(short.to_str(), Ok("abc"));
+        assert!(short == *"abc" && short == "abc");
+        assert!(short != *"abd" && short != "abd");
+        assert!(ShortStr::EMPTY.is_empty() && ShortStr::EMPTY.len() == 0 && ShortStr::EMPTY == "");
+        let too_long = "a".repeat(256);
+        assert_eq!(
+            ShortStr::try_from(too_long.as_str()),
+            Err(TooLong { length: 256 })
+        );
+        assert_eq!(
+            ShortStr::try_from(too_long.as_bytes()),
+            Err(TooLong { length: 256 })
+        );
+
+        let long = LongStr::from("abc");
+        assert_eq!(long, LongStr::new(b"abc"));
+        assert_eq!(
+            (long.len(), long.is_empty(), long.to_str()),
+            (3, false, Ok("abc"))
+        );
+        assert!(long == "abc" && long != "ab");
+        assert!(LongStr::default().is_empty());
+        assert_eq!(format!("{}", LongStr::new(b"a\xff\xfeb")), "a\u{fffd}\u{fffd}b");
+
+        let secret = SecretStr::new(b"abc");
+        assert_eq!(
+            (secret.as_bytes(), secret.len(), secret.is_empty()),
+            (&b"abc"[..], 3, false)
+        );
+        assert!(SecretStr::default().is_empty());
+    }
 }
