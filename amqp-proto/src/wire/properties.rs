@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use nom::Parser;
 use nom::error::{ErrorKind, ParseError};
-use nom::{IResult, Parser};
 
 use super::method::Argument;
 use super::octets::{field_table, longlong, octet, short, short_string};
@@ -28,11 +28,10 @@ impl<'a> ContentHeader<'a> {
     ///
     /// # Errors
     /// A payload that is too short or too long (501), another class or weight (505), unknown property flags (502).
-    #[inline]
     pub fn decode(payload: &'a [u8]) -> Result<Self, ProtocolError> {
-        let located = |failure| located(failure, payload);
-        let (rest, (class, weight, body_size, flags)) =
-            (short, short, longlong, short).parse(payload).map_err(located)?;
+        let (rest, (class, weight, body_size, flags)) = (short, short, longlong, short)
+            .parse(payload)
+            .map_err(|failure| located(failure, payload))?;
         if class != BASIC {
             return Err(wrong_start(Problem::ContentClass(class), 0));
         }
@@ -45,19 +44,15 @@ impl<'a> ContentHeader<'a> {
                 12,
             ));
         }
-        let (rest, properties) = Properties::read(rest, flags).map_err(located)?;
-        if !rest.is_empty() {
-            let offset = frame::HEADER_SIZE.saturating_add(payload.len().saturating_sub(rest.len()));
-            return Err(ProtocolError::new(
-                Problem::Trailing(rest.len()),
-                "content header",
-                offset,
-            ));
-        }
-        Ok(Self {
+        let mut header = Self {
             body_size,
-            properties,
-        })
+            properties: Properties::default(),
+        };
+        match header.properties.read(rest, flags) {
+            Ok([]) => Ok(header),
+            Ok(rest) => Err(trailing(rest, payload)),
+            Err(failure) => Err(located(failure, payload)),
+        }
     }
 
     /// Appends the payload of a header frame.
@@ -93,10 +88,19 @@ macro_rules! properties {
         impl<'a> Properties<'a> {
             const ALL_FLAGS: u16 = $(1 << $bit)|+;
 
-            #[inline]
-            fn read(input: &'a [u8], flags: u16) -> IResult<&'a [u8], Self, Failure<'a>> {
-                $(let (input, $name) = property(input, flags & 1 << $bit != 0, $parser, concat!("content header ", stringify!($name)))?;)+
-                Ok((input, Self { $($name),+ }))
+            /// Reads the properties that have their flag set, each into its place, and gives what is left.
+            // Never inline: that takes the places apart into two dozen values which no processor has registers for.
+            #[inline(never)]
+            fn read(&mut self, rest: &'a [u8], flags: u16) -> Result<&'a [u8], nom::Err<Failure<'a>>> {
+                $(let rest = if flags & 1 << $bit == 0 {
+                    rest
+                } else {
+                    let (rest, value) = $parser(rest)
+                        .map_err(|error| named(error, concat!("content header ", stringify!($name))))?;
+                    self.$name = Some(value);
+                    rest
+                };)+
+                Ok(rest)
             }
 
             #[inline]
@@ -210,24 +214,9 @@ impl<'a> ParseError<&'a [u8]> for Failure<'a> {
     }
 }
 
-/// One property, if its flag is set.
-#[inline]
-fn property<'a, T>(
-    input: &'a [u8],
-    is_present: bool,
-    parser: impl Fn(&'a [u8]) -> IResult<&'a [u8], T, Failure<'a>>,
-    name: &'static str,
-) -> IResult<&'a [u8], Option<T>, Failure<'a>> {
-    if !is_present {
-        return Ok((input, None));
-    }
-    match parser(input) {
-        Ok((rest, value)) => Ok((rest, Some(value))),
-        Err(error) => Err(error.map(|failure| Failure {
-            place: name,
-            ..failure
-        })),
-    }
+#[cold]
+fn named<'a>(error: nom::Err<Failure<'a>>, place: &'static str) -> nom::Err<Failure<'a>> {
+    error.map(|failure| Failure { place, ..failure })
 }
 
 #[cold]
@@ -242,6 +231,12 @@ fn located(error: nom::Err<Failure<'_>>, payload: &[u8]) -> ProtocolError {
         place,
         frame::HEADER_SIZE.saturating_add(payload.len().saturating_sub(left)),
     )
+}
+
+#[cold]
+fn trailing(rest: &[u8], payload: &[u8]) -> ProtocolError {
+    let offset = frame::HEADER_SIZE.saturating_add(payload.len().saturating_sub(rest.len()));
+    ProtocolError::new(Problem::Trailing(rest.len()), "content header", offset)
 }
 
 #[cold]

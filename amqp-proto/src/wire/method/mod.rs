@@ -141,7 +141,6 @@ impl<'a> Method<'a> {
     ///
     /// # Errors
     /// An unknown method (503), arguments that end too soon or too late (501), a table that cannot be read (502).
-    #[inline]
     pub fn decode(payload: &'a [u8]) -> Result<Self, ProtocolError> {
         let (id, arguments) = Self::split_id(payload)?;
         Self::read(id, arguments, ARGUMENTS_OFFSET)
