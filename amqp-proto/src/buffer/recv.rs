@@ -135,9 +135,7 @@ impl RecvBuf {
     /// Gives memory back now: keeps what is unread, and starts small again.
     pub fn shrink(&mut self) {
         self.space = Space::default();
-        let mut small = BytesMut::with_capacity(self.filled);
-        small.extend_from_slice(self.unread());
-        self.storage = small;
+        self.move_to(self.filled);
     }
 
     /// How many octets of memory it holds itself, taken pieces not counted.
@@ -156,8 +154,18 @@ impl RecvBuf {
             .max(self.filled.saturating_mul(2))
             .min(self.limit.0);
         self.storage.truncate(self.filled);
-        self.storage.reserve(wanted - self.filled);
+        // Not `reserve`, which doubles, and keeps the octets before the unread ones too.
+        if !self.storage.try_reclaim(wanted - self.filled) {
+            self.move_to(wanted);
+        }
         self.storage.resize(wanted, 0);
+    }
+
+    /// Keeps what is unread, in new memory of that size.
+    fn move_to(&mut self, capacity: usize) {
+        let mut storage = BytesMut::with_capacity(capacity);
+        storage.extend_from_slice(self.unread());
+        self.storage = storage;
     }
 }
 
@@ -295,6 +303,18 @@ mod tests {
         assert!(buffer.is_full());
         assert_eq!(buffer.unread().len(), 10_002);
         assert!(buffer.capacity() < 32_000);
+    }
+
+    #[test]
+    fn a_busy_buffer_takes_64_kib_and_no_more_whatever_is_left_over() {
+        let mut buffer = RecvBuf::new();
+        for step in 1..200 {
+            arrive(&mut buffer, usize::MAX);
+            let unread = buffer.unread().len();
+            let kept = buffer.take(unread - step * 97 % 30_000 % unread);
+            assert!(buffer.capacity() <= BUSY, "{} in step {step}", buffer.capacity());
+            drop(kept);
+        }
     }
 
     #[test]
