@@ -48,6 +48,8 @@ extern crate alloc;
 mod buffer;
 pub mod config;
 pub mod credentials;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod parameters;
 pub mod sasl;
 pub mod secret;

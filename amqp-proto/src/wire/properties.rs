@@ -15,6 +15,7 @@ const BASIC: u16 = 60;
 
 /// What a content header frame carries: how long the body is, and the message's properties.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct ContentHeader<'a> {
     /// The length of the body in octets, all its frames together.
     pub body_size: u64,
@@ -81,6 +82,7 @@ macro_rules! properties {
     ($($(#[doc = $doc:literal])+ $name:ident: $parser:ident -> $type:ty = bit $bit:literal;)+) => {
         /// The fourteen properties of a message (specification 1.8.1); RabbitMQ only looks at some of them.
         #[derive(Debug, Clone, Copy, PartialEq, Default)]
+        #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
         pub struct Properties<'a> {
             $($(#[doc = $doc])+ pub $name: Option<$type>,)+
         }

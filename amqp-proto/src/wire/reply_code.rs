@@ -10,6 +10,7 @@ use core::fmt;
 /// assert_eq!(ReplyCode(404), ReplyCode::NOT_FOUND);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct ReplyCode(pub u16);
 
 macro_rules! reply_codes {

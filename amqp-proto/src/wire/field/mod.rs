@@ -3,6 +3,8 @@
 //! A table is kept as its octets, always: [`FieldTable`] owns them, [`FieldTableRef`] borrows them, as `String` and `str` do.
 //! Building one writes octets; sending one copies them; reading one walks them, and only when it is asked for.
 
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
 mod array;
 mod parse;
 mod table;

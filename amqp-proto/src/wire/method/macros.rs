@@ -73,6 +73,7 @@ macro_rules! methods {
 
         /// Any method of RabbitMQ's AMQP 0-9-1.
         #[derive(Debug, Clone, Copy, PartialEq)]
+        #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
         pub enum Method<'a> {
             $($(#[doc = $doc])+ $name(method_type!($name $($life)?)),)+
         }
@@ -103,6 +104,7 @@ macro_rules! method_struct {
     ([$(#[doc = $doc:literal])+] $name:ident [$($life:lifetime)?] [$($fields:tt)*]) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq)]
+        #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
         pub struct $name $(<$life>)? { $($fields)* }
     };
     ($docs:tt $name:ident $life:tt $fields:tt [] reserved $domain:ident, $($rest:tt)*) => {

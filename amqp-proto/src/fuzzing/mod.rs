@@ -1,0 +1,41 @@
+//! The bodies of the fuzz targets: what must hold for any octets, and for any operations. They fail by panicking.
+//!
+//! `fuzz/` runs them under libFuzzer, `tests/fuzz_replay.rs` runs what that has found through them again. They are part of
+//! this repository's tests, no interface to build on.
+//!
+//! ```text
+//! octets ─┬─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
+//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers ──▶ the real thing ◀── compared ──▶ a model of Vecs
+//! ```
+
+mod buffers;
+mod check;
+mod content_header;
+mod encode_decode;
+mod field_table;
+mod field_table_ops;
+mod frame;
+mod method;
+mod naive;
+
+pub use buffers::buffers;
+pub use content_header::content_header;
+pub use encode_decode::encode_decode;
+pub use field_table::field_table;
+pub use field_table_ops::field_table_ops;
+pub use frame::frame;
+pub use method::method;
+
+/// A target: takes what a fuzzer made up, panics if something does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its folders in `fuzz/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("buffers", buffers),
+    ("content_header", content_header),
+    ("encode_decode", encode_decode),
+    ("field_table", field_table),
+    ("field_table_ops", field_table_ops),
+    ("frame", frame),
+    ("method", method),
+];
