@@ -4,7 +4,8 @@
 //! this repository's tests, no interface to build on.
 //!
 //! ```text
-//! octets ─┬─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
+//! octets ─┬─▶ uri ──▶ printed and parsed again
+//!         ├─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
 //!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers ──▶ the real thing ◀── compared ──▶ a model of Vecs
 //! ```
 
@@ -17,6 +18,7 @@ mod field_table_ops;
 mod frame;
 mod method;
 mod naive;
+mod uri;
 
 pub use buffers::buffers;
 pub use content_header::content_header;
@@ -25,6 +27,7 @@ pub use field_table::field_table;
 pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
+pub use uri::uri;
 
 /// A target: takes what a fuzzer made up, panics if something does not hold.
 pub type Target = fn(&[u8]);
@@ -38,4 +41,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("field_table_ops", field_table_ops),
     ("frame", frame),
     ("method", method),
+    ("uri", uri),
 ];
