@@ -170,8 +170,9 @@ impl<'a> FieldTableRef<'a> {
         validate_table(self.encoded, 0)
     }
 
-    /// A copy to keep, of the very octets: equal keys, numbers that are not finite and the letters `U` and `L` stay in it,
-    /// which a table that was built has not. RabbitMQ ends the connection of a client that sends it `U`, NaN or an infinity.
+    /// A copy to keep, of the very octets: what [`insert`](FieldTable::insert) would refuse or not write stays in it, equal
+    /// keys, numbers that are not finite, the letters `U` and `L`. RabbitMQ ends the connection of a client that sends `U`,
+    /// NaN or an infinity.
     ///
     /// # Errors
     /// As [`validate`](Self::validate).
