@@ -3,9 +3,7 @@
 //! `cargo test` builds the example; with `--test frame_dump` it does not, so that the tests run the one that is there.
 #![expect(clippy::disallowed_methods, reason = "a test writes a file")]
 
-#[path = "frame_dump/captures.rs"]
 mod captures;
-#[path = "frame_dump/golden.rs"]
 mod golden;
 
 use std::fs;
