@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use crate::wire::frame::{
     FRAME_OVERHEAD, HEARTBEAT, begin_body, encode_body, encode_header, encode_method, end_body,
 };
-use crate::wire::{Arguments, CarriesContent, ContentHeader, EncodeError, PROTOCOL_HEADER, Properties};
+use crate::wire::{Arguments, CarriesContent, EncodeError, PROTOCOL_HEADER, Properties};
 
 /// A shared body from this size on is not copied: below, one more chunk to write costs more than the copy.
 const SHARED_FROM: usize = 4096;
@@ -108,12 +108,9 @@ impl SendBuf {
     ) -> Result<(), EncodeError> {
         let body = body.into();
         let start = self.flat.len();
-        let header = ContentHeader {
-            body_size: body.len() as u64,
-            properties: *properties,
-        };
+        let size = body.len() as u64;
         encode_method(&mut self.flat, channel, method, frame_max)?;
-        if let Err(error) = encode_header(&mut self.flat, channel, &header, frame_max) {
+        if let Err(error) = encode_header(&mut self.flat, channel, size, properties, frame_max) {
             self.flat.truncate(start);
             return Err(error);
         }

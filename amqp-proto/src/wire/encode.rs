@@ -17,7 +17,7 @@ pub(super) struct Encoder<'v> {
 /// An octet of length, then the octets.
 #[inline]
 pub(super) fn short_string(out: &mut Vec<u8>, value: ShortStr<'_>) {
-    out.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
+    out.push(value.length_octet());
     out.extend_from_slice(value.as_bytes());
 }
 

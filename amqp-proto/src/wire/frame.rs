@@ -12,7 +12,7 @@ use core::fmt;
 
 use super::method::{Arguments, Method};
 use super::text::Printable;
-use super::{ContentHeader, EncodeError, Problem, ProtocolError};
+use super::{ContentHeader, EncodeError, Problem, Properties, ProtocolError};
 
 /// The octets before a frame's payload.
 pub const HEADER_SIZE: usize = 7;
@@ -183,7 +183,9 @@ impl Frame<'_> {
     pub fn encode(&self, out: &mut Vec<u8>, limit: u32) -> Result<(), EncodeError> {
         match self {
             Self::Method { channel, method } => method.encode(out, *channel, limit),
-            Self::Header { channel, header } => encode_header(out, *channel, header, limit),
+            Self::Header { channel, header } => {
+                encode_header(out, *channel, header.body_size, &header.properties, limit)
+            }
             Self::Body { channel, payload } => {
                 encode_frame(out, FrameType::Body, *channel, "body", limit, |out| {
                     out.extend_from_slice(payload);
@@ -218,11 +220,12 @@ pub(crate) fn encode_method<A: Arguments>(
 pub(crate) fn encode_header(
     out: &mut Vec<u8>,
     channel: u16,
-    header: &ContentHeader<'_>,
+    body_size: u64,
+    properties: &Properties<'_>,
     limit: u32,
 ) -> Result<(), EncodeError> {
     encode_frame(out, FrameType::Header, channel, "content header", limit, |out| {
-        header.write(out)
+        properties.write_header(out, body_size);
     })
 }
 

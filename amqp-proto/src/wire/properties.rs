@@ -55,16 +55,6 @@ impl<'a> ContentHeader<'a> {
             Err(failure) => Err(located(failure, payload)),
         }
     }
-
-    /// Appends the payload of a header frame.
-    #[inline]
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let [s0, s1, s2, s3, s4, s5, s6, s7] = self.body_size.to_be_bytes();
-        let [f0, f1] = self.properties.flags().to_be_bytes();
-        let [c0, c1] = BASIC.to_be_bytes();
-        out.extend_from_slice(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, f0, f1]);
-        self.properties.write(out);
-    }
 }
 
 impl fmt::Display for ContentHeader<'_> {
@@ -105,16 +95,15 @@ macro_rules! properties {
                 Ok(rest)
             }
 
+            /// Appends the properties that are there, and gives their flags.
             #[inline]
-            fn flags(&self) -> u16 {
-                $(u16::from(self.$name.is_some()) << $bit)|+
-            }
-
-            #[inline]
-            fn write(&self, out: &mut Vec<u8>) {
+            fn write(&self, out: &mut Vec<u8>) -> u16 {
+                let mut flags = 0;
                 $(if let Some(value) = self.$name {
+                    flags |= 1 << $bit;
                     value.write(out);
                 })+
+                flags
             }
 
             /// Shows every property that is there, in wire order.
@@ -159,6 +148,22 @@ properties! {
 }
 
 impl Properties<'_> {
+    /// Appends the payload of a header frame.
+    #[inline]
+    pub(super) fn write_header(&self, out: &mut Vec<u8>, body_size: u64) {
+        let [s0, s1, s2, s3, s4, s5, s6, s7] = body_size.to_be_bytes();
+        let [c0, c1] = BASIC.to_be_bytes();
+        out.extend_from_slice(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, 0, 0]);
+        let start = out.len();
+        let flags = self.write(out);
+        if let Some(place) = out
+            .get_mut(start.saturating_sub(2)..)
+            .and_then(<[u8]>::first_chunk_mut)
+        {
+            *place = flags.to_be_bytes();
+        }
+    }
+
     /// The [`delivery_mode`](Self::delivery_mode) of a message that need not survive a restart of the server.
     pub const TRANSIENT: u8 = 1;
     /// The [`delivery_mode`](Self::delivery_mode) of a message that survives a restart in a durable queue.

@@ -87,6 +87,15 @@ impl<'a> ShortStr<'a> {
         }
     }
 
+    /// Its length as the wire has it.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "every way to make one checks the length"
+    )]
+    pub(crate) const fn length_octet(self) -> u8 {
+        self.0.len() as u8
+    }
+
     /// For octets that a one-octet length delimited.
     pub(crate) const fn delimited(octets: &'a [u8]) -> Self {
         debug_assert!(octets.len() <= 255);
