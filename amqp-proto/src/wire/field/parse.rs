@@ -183,7 +183,8 @@ fn entry(input: &[u8]) -> Parsed<'_, (ShortStr<'_>, FieldValue<'_>)> {
     (short_string, value).parse(input)
 }
 
-#[inline]
+// Always: the value goes to its reader in one move instead of two.
+#[inline(always)]
 fn value(input: &[u8]) -> Parsed<'_, FieldValue<'_>> {
     let (rest, tag) = octet(input)?;
     match tag {
