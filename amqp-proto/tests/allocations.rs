@@ -11,7 +11,6 @@ use amqp_proto::wire::{
 use amqp_proto::{RecvBuf, SendBuf};
 use bytes::{Buf, Bytes};
 use std::hint::black_box;
-use std::io::IoSlice;
 
 const ROUNDS: u64 = 10_000;
 const FRAME_MAX: u32 = 128 * 1024;
@@ -248,13 +247,14 @@ fn receiving_and_dropping_what_is_taken_out() {
 }
 
 #[test]
+#[cfg(feature = "std")]
 fn a_large_shared_body_is_neither_copied_nor_allocated_for() {
     let body = Bytes::from(vec![7; 300_000]);
     let start = body.as_ptr();
     let mut output = SendBuf::new();
     let count = allocations(ROUNDS / 10, || {
         publish(&mut output, body.clone());
-        let mut slices = [IoSlice::new(&[]); 16];
+        let mut slices = [std::io::IoSlice::new(&[]); 16];
         let used = output.chunks_vectored(&mut slices);
         let (mut seen, mut size) = (0, 0);
         for slice in &slices[..used] {
