@@ -6,9 +6,8 @@ use core::fmt;
 
 use bytes::{Buf, Bytes};
 
-use crate::wire::frame::{
-    FRAME_OVERHEAD, HEARTBEAT, begin_body, encode_body, encode_header, encode_method, end_body,
-};
+use crate::wire::encode::Output;
+use crate::wire::frame::{FRAME_OVERHEAD, HEARTBEAT, body_frame, write_body, write_header, write_method};
 use crate::wire::{Arguments, CarriesContent, EncodeError, PROTOCOL_HEADER, Properties};
 
 /// A shared body from this size on is not copied: below, one more chunk to write costs more than the copy.
@@ -43,7 +42,7 @@ const KEPT: usize = 64 * 1024;
 #[derive(Default)]
 pub struct SendBuf {
     /// Everything that was copied, one after the other.
-    flat: Vec<u8>,
+    flat: Output,
     /// How much of `flat` has been read.
     start: usize,
     /// What was not copied, and before which octet of `flat` it stands.
@@ -70,12 +69,12 @@ impl SendBuf {
 
     /// Appends the protocol header that opens a connection.
     pub fn protocol_header(&mut self) {
-        self.flat.extend_from_slice(&PROTOCOL_HEADER);
+        self.flat.put(PROTOCOL_HEADER);
     }
 
     /// Appends a heartbeat.
     pub fn heartbeat(&mut self) {
-        self.flat.extend_from_slice(&HEARTBEAT);
+        self.flat.put(HEARTBEAT);
     }
 
     /// Appends a method; `frame_max` is what the peer accepts, in octets of the whole frame.
@@ -89,7 +88,11 @@ impl SendBuf {
         method: &A,
         frame_max: u32,
     ) -> Result<(), EncodeError> {
-        encode_method(&mut self.flat, channel, method, frame_max)
+        let mut room = self.flat.room(method.long_parts());
+        write_method(&mut room, channel, method, frame_max)?;
+        let left = room.left();
+        self.flat.commit(left);
+        Ok(())
     }
 
     /// Appends a method with its content, in one step: nothing can come between. The body is split into frames of at most
@@ -107,53 +110,104 @@ impl SendBuf {
         frame_max: u32,
     ) -> Result<(), EncodeError> {
         let body = body.into();
-        let start = self.flat.len();
-        let size = body.len() as u64;
-        encode_method(&mut self.flat, channel, method, frame_max)?;
-        if let Err(error) = encode_header(&mut self.flat, channel, size, properties, frame_max) {
-            self.flat.truncate(start);
-            return Err(error);
+        if body.len() < SHARED_FROM {
+            return self.copied(channel, method, properties, body.as_bytes(), frame_max);
         }
-        let piece_max = frame_max.saturating_sub(FRAME_OVERHEAD).max(1) as usize;
-        match body {
-            Payload::Shared(body) if body.len() >= SHARED_FROM => self.share(channel, body, piece_max),
-            Payload::Shared(body) => self.copy(channel, &body, piece_max),
-            Payload::Borrowed(body) => self.copy(channel, body, piece_max),
+        let body = match body {
+            // One copy into memory of its own: `flat` would have to grow, and to be initialised, for it.
+            Payload::Borrowed(body) => Bytes::copy_from_slice(body),
+            Payload::Shared(body) => body,
+        };
+        self.shared(channel, method, properties, body, frame_max)
+    }
+
+    #[inline(always)]
+    fn copied<A: CarriesContent>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        properties: &Properties<'_>,
+        body: &[u8],
+        frame_max: u32,
+    ) -> Result<(), EncodeError> {
+        let (first, more) = body.split_at_checked(piece_max(frame_max)).unwrap_or((body, &[]));
+        let mut long_parts = long_parts(method, properties).wrapping_add(body.len());
+        if !more.is_empty() {
+            long_parts += more.len().div_ceil(piece_max(frame_max)) * FRAME_OVERHEAD as usize;
         }
+        let mut room = self.flat.room(long_parts);
+        write_method(&mut room, channel, method, frame_max)?;
+        write_header(&mut room, channel, body.len() as u64, properties, frame_max)?;
+        if !first.is_empty() {
+            write_body(&mut room, channel, first);
+        }
+        for piece in more.chunks(piece_max(frame_max)) {
+            write_body(&mut room, channel, piece);
+        }
+        let left = room.left();
+        self.flat.commit(left);
         Ok(())
     }
 
-    #[inline]
-    fn copy(&mut self, channel: u16, body: &[u8], piece_max: usize) {
-        for piece in body.chunks(piece_max) {
-            encode_body(&mut self.flat, channel, piece);
-        }
+    #[inline(never)]
+    fn shared<A: CarriesContent>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        properties: &Properties<'_>,
+        body: Bytes,
+        frame_max: u32,
+    ) -> Result<(), EncodeError> {
+        let mut room = self.flat.room(long_parts(method, properties));
+        write_method(&mut room, channel, method, frame_max)?;
+        write_header(&mut room, channel, body.len() as u64, properties, frame_max)?;
+        let left = room.left();
+        self.flat.commit(left);
+        self.share(channel, body, piece_max(frame_max));
+        Ok(())
     }
 
     fn share(&mut self, channel: u16, mut body: Bytes, piece_max: usize) {
         self.shared_size += body.len();
         while !body.is_empty() {
             let piece = body.split_to(piece_max.min(body.len()));
-            begin_body(&mut self.flat, channel, piece.len());
+            let (before, behind) = body_frame(channel, piece.len());
+            self.flat.put(before);
             self.shared.push_back((self.flat.len(), piece));
-            end_body(&mut self.flat);
+            self.flat.put(behind);
         }
     }
 
     /// The unread part of `flat` up to the next shared piece, then that piece if there is one.
     fn front(&self) -> (&[u8], Option<&Bytes>) {
         match self.shared.front() {
-            Some((place, piece)) => (self.flat.get(self.start..*place).unwrap_or_default(), Some(piece)),
-            None => (self.flat.get(self.start..).unwrap_or_default(), None),
+            Some((place, piece)) => (
+                self.flat.as_slice().get(self.start..*place).unwrap_or_default(),
+                Some(piece),
+            ),
+            None => (self.flat.as_slice().get(self.start..).unwrap_or_default(), None),
         }
     }
 
     /// All of it was read: start anew, with memory for the usual and not for the largest.
     fn reset(&mut self) {
-        self.flat.clear();
-        self.flat.shrink_to(KEPT);
+        self.flat.clear(KEPT);
         self.start = 0;
     }
+}
+
+/// How many octets of tables a message has. Three lengths in memory do not wrap; if they did, there would be too little
+/// room, which is an error.
+#[inline]
+fn long_parts(method: &impl CarriesContent, properties: &Properties<'_>) -> usize {
+    method.long_parts().wrapping_add(properties.long_parts())
+}
+
+/// How much of a body goes into one frame.
+#[inline]
+const fn piece_max(frame_max: u32) -> usize {
+    let octets = frame_max.saturating_sub(FRAME_OVERHEAD);
+    if octets == 0 { 1 } else { octets as usize }
 }
 
 impl Buf for SendBuf {
@@ -202,7 +256,7 @@ impl Buf for SendBuf {
         let mut from = self.start;
         let shared = self.shared.iter().map(|(place, piece)| (*place, &piece[..]));
         for (place, piece) in shared.chain([(self.flat.len(), &[][..])]) {
-            for chunk in [self.flat.get(from..place).unwrap_or_default(), piece] {
+            for chunk in [self.flat.as_slice().get(from..place).unwrap_or_default(), piece] {
                 if chunk.is_empty() {
                     continue;
                 }
@@ -491,8 +545,6 @@ mod tests {
     #[test]
     fn an_absurd_frame_max_still_ends() {
         let mut output = SendBuf::new();
-        output.copy(1, b"abc", 1);
-        assert_eq!(output.remaining(), 3 * (FRAME_OVERHEAD as usize + 1));
         assert!(
             output
                 .content(
@@ -509,11 +561,22 @@ mod tests {
     #[test]
     fn memory_is_kept_for_the_usual_and_given_back_beyond() {
         let mut output = SendBuf::new();
-        publish(&mut output, &*sample(200_000).leak(), 1 << 20);
+        for _ in 0..100 {
+            publish(&mut output, "x".repeat(3000).leak() as &str, 1 << 20);
+        }
+        assert!(output.flat.capacity() > 300_000);
         output.advance(usize::MAX);
         assert_eq!(output.flat.capacity(), KEPT);
         publish(&mut output, "small", 4096);
         output.advance(usize::MAX);
         assert_eq!(output.flat.capacity(), KEPT);
+    }
+
+    #[test]
+    fn a_large_borrowed_body_does_not_grow_the_memory_for_small_things() {
+        let mut output = SendBuf::new();
+        publish(&mut output, &*sample(200_000).leak(), 1 << 20);
+        assert!(output.flat.capacity() < 10_000);
+        assert_eq!(bodies(&drain(&mut output, usize::MAX)), [(sample(200_000), 1)]);
     }
 }

@@ -10,7 +10,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::method::{Arguments, Method};
+use super::encode::{Room, append_to};
+use super::method::{Arguments, Method, MethodId};
+use super::properties::BASIC;
 use super::text::Printable;
 use super::{ContentHeader, EncodeError, Problem, Properties, ProtocolError};
 
@@ -183,12 +185,21 @@ impl Frame<'_> {
     pub fn encode(&self, out: &mut Vec<u8>, limit: u32) -> Result<(), EncodeError> {
         match self {
             Self::Method { channel, method } => method.encode(out, *channel, limit),
-            Self::Header { channel, header } => {
-                encode_header(out, *channel, header.body_size, &header.properties, limit)
-            }
+            Self::Header { channel, header } => append_to(out, header.properties.long_parts(), |room| {
+                write_header(room, *channel, header.body_size, &header.properties, limit)
+            }),
             Self::Body { channel, payload } => {
-                encode_frame(out, FrameType::Body, *channel, "body", limit, |out| {
-                    out.extend_from_slice(payload);
+                let size = payload.len().saturating_add(FRAME_OVERHEAD as usize);
+                if size > limit as usize {
+                    return Err(EncodeError::FrameTooLarge {
+                        name: "body",
+                        size,
+                        limit,
+                    });
+                }
+                append_to(out, payload.len(), |room| {
+                    write_body(room, *channel, payload);
+                    Ok(())
                 })
             }
             Self::Heartbeat => {
@@ -199,94 +210,112 @@ impl Frame<'_> {
     }
 }
 
-/// Appends a method frame.
-#[inline]
-pub(crate) fn encode_method<A: Arguments>(
-    out: &mut Vec<u8>,
+/// Writes a method frame.
+#[inline(always)]
+pub(crate) fn write_method<A: Arguments>(
+    room: &mut Room<'_>,
     channel: u16,
     method: &A,
     limit: u32,
 ) -> Result<(), EncodeError> {
-    encode_frame(out, FrameType::Method, channel, A::SPEC.name, limit, |out| {
-        let [c0, c1] = A::SPEC.id.class.to_be_bytes();
-        let [m0, m1] = A::SPEC.id.method.to_be_bytes();
-        out.extend_from_slice(&[c0, c1, m0, m1]);
-        method.write_arguments(out);
+    let MethodId {
+        class,
+        method: number,
+    } = A::SPEC.id;
+    let frame = Unfinished::begin(room, A::SPEC.name, limit)?;
+    method.write_arguments(room);
+    frame.end(room, |size| {
+        frame_start(FrameType::Method, channel, size, class, number)
     })
 }
 
-/// Appends a content header frame.
-#[inline]
-pub(crate) fn encode_header(
-    out: &mut Vec<u8>,
+/// Writes a content header frame.
+#[inline(always)]
+pub(crate) fn write_header(
+    room: &mut Room<'_>,
     channel: u16,
     body_size: u64,
     properties: &Properties<'_>,
     limit: u32,
 ) -> Result<(), EncodeError> {
-    encode_frame(out, FrameType::Header, channel, "content header", limit, |out| {
-        properties.write_header(out, body_size);
+    let weight = 0;
+    let frame = Unfinished::begin(room, "content header", limit)?;
+    room.put(body_size.to_be_bytes());
+    properties.write(room);
+    frame.end(room, |size| {
+        frame_start(FrameType::Header, channel, size, BASIC, weight)
     })
 }
 
-/// The octets before a payload of `size` octets.
-#[inline]
-pub(crate) const fn frame_header(frame_type: FrameType, channel: u16, size: u32) -> [u8; HEADER_SIZE] {
-    let [c0, c1] = channel.to_be_bytes();
-    let [s0, s1, s2, s3] = size.to_be_bytes();
-    [frame_type as u8, c0, c1, s0, s1, s2, s3]
+/// Writes a body frame; `piece` fits the room and the limit.
+#[inline(always)]
+pub(crate) fn write_body(room: &mut Room<'_>, channel: u16, piece: &[u8]) {
+    let (before, behind) = body_frame(channel, piece.len());
+    room.put(before);
+    room.put_octets(piece);
+    room.put(behind);
 }
 
-/// Appends a body frame of octets that are to be copied; `piece` is within the limit.
+/// The octets before and behind a piece of body.
 #[inline]
-pub(crate) fn encode_body(out: &mut Vec<u8>, channel: u16, piece: &[u8]) {
-    begin_body(out, channel, piece.len());
-    out.extend_from_slice(piece);
-    end_body(out);
+pub(crate) const fn body_frame(channel: u16, size: usize) -> ([u8; HEADER_SIZE], [u8; 1]) {
+    let [header @ .., _, _, _, _] = frame_start(FrameType::Body, channel, size, 0, 0);
+    (header, [FRAME_END])
 }
 
-/// Appends what stands before a piece of body that is not copied.
+/// A frame's header, and the two numbers that the payload of a method or content header begins with. As one integer it is
+/// stored in two pieces instead of eleven.
 #[inline]
-pub(crate) fn begin_body(out: &mut Vec<u8>, channel: u16, size: usize) {
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
-    out.extend_from_slice(&frame_header(FrameType::Body, channel, size));
+const fn frame_start(frame_type: FrameType, channel: u16, size: usize, class: u16, number: u16) -> [u8; 11] {
+    let start = (frame_type as u128) << 80
+        | (channel as u128) << 64
+        | (size as u128) << 32
+        | (class as u128) << 16
+        | number as u128;
+    let [_, _, _, _, _, octets @ ..] = start.to_be_bytes();
+    octets
 }
 
-/// Appends what stands behind it.
-#[inline]
-pub(crate) fn end_body(out: &mut Vec<u8>) {
-    out.push(FRAME_END);
-}
-
-/// Writes header, payload and end octet, then the size into its place; takes everything back if it is over the limit.
-#[inline]
-fn encode_frame(
-    out: &mut Vec<u8>,
-    frame_type: FrameType,
-    channel: u16,
+/// A frame whose start is left open: only at its end is the payload's size known.
+struct Unfinished<'o> {
     name: &'static str,
     limit: u32,
-    write_payload: impl FnOnce(&mut Vec<u8>),
-) -> Result<(), EncodeError> {
-    let start = out.len();
-    out.extend_from_slice(&frame_header(frame_type, channel, 0));
-    write_payload(out);
-    let size = out.len().saturating_sub(start).saturating_add(1);
-    if size > limit as usize {
-        out.truncate(start);
-        return Err(EncodeError::FrameTooLarge { name, size, limit });
+    start: &'o mut [u8; 11],
+    room_before: usize,
+}
+
+impl<'o> Unfinished<'o> {
+    #[inline(always)]
+    fn begin(room: &mut Room<'o>, name: &'static str, limit: u32) -> Result<Self, EncodeError> {
+        let room_before = room.left();
+        let Some(start) = room.place() else {
+            return Err(EncodeError::FrameTooLarge {
+                name,
+                size: room_before,
+                limit,
+            });
+        };
+        Ok(Self {
+            name,
+            limit,
+            start,
+            room_before,
+        })
     }
-    if let Some(place) = out
-        .get_mut(start.saturating_add(3)..)
-        .and_then(<[u8]>::first_chunk_mut)
-    {
-        // Within the limit, so within 32 bits.
-        *place = u32::try_from(size.saturating_sub(FRAME_OVERHEAD as usize))
-            .unwrap_or(u32::MAX)
-            .to_be_bytes();
+
+    /// Writes the end octet, and the start into its place.
+    #[inline(always)]
+    fn end(self, room: &mut Room<'o>, start: impl FnOnce(usize) -> [u8; 11]) -> Result<(), EncodeError> {
+        let Self { name, limit, .. } = self;
+        room.put([FRAME_END]);
+        let size = self.room_before.wrapping_sub(room.left());
+        // Without room left it was larger than the room; that is made larger than any frame within the limit.
+        if size > limit as usize || room.left() == 0 {
+            return Err(EncodeError::FrameTooLarge { name, size, limit });
+        }
+        *self.start = start(size.wrapping_sub(FRAME_OVERHEAD as usize));
+        Ok(())
     }
-    out.push(FRAME_END);
-    Ok(())
 }
 
 #[cold]

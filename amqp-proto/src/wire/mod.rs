@@ -37,7 +37,7 @@
 #[cfg(feature = "arbitrary")]
 mod arbitrary;
 mod decode;
-mod encode;
+pub(crate) mod encode;
 mod error;
 pub mod field;
 pub(crate) mod frame;

@@ -1,17 +1,17 @@
 //! Message properties and the content header that carries them (specification 4.2.6.1).
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use nom::Parser;
 use nom::error::{ErrorKind, ParseError};
 
+use super::encode::Room;
 use super::method::Argument;
 use super::octets::{field_table, longlong, octet, short, short_string};
-use super::{FieldTableRef, Problem, ProtocolError, ShortStr, encode, frame};
+use super::{FieldTableRef, Problem, ProtocolError, ShortStr, frame};
 
 /// The class of all content.
-const BASIC: u16 = 60;
+pub(super) const BASIC: u16 = 60;
 
 /// What a content header frame carries: how long the body is, and the message's properties.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -95,15 +95,16 @@ macro_rules! properties {
                 Ok(rest)
             }
 
-            /// Appends the properties that are there, and gives their flags.
-            #[inline]
-            fn write(&self, out: &mut Vec<u8>) -> u16 {
-                let mut flags = 0;
+            /// Writes the flags of the properties that are there, then these.
+            #[inline(always)]
+            pub(super) fn write(&self, room: &mut Room<'_>) {
+                let Some(place) = room.place() else { return };
+                let mut flags: u16 = 0;
                 $(if let Some(value) = self.$name {
                     flags |= 1 << $bit;
-                    value.write(out);
+                    value.write(room);
                 })+
-                flags
+                *place = flags.to_be_bytes();
             }
 
             /// Shows every property that is there, in wire order.
@@ -148,20 +149,10 @@ properties! {
 }
 
 impl Properties<'_> {
-    /// Appends the payload of a header frame.
+    /// How many octets of table there are.
     #[inline]
-    pub(super) fn write_header(&self, out: &mut Vec<u8>, body_size: u64) {
-        let [s0, s1, s2, s3, s4, s5, s6, s7] = body_size.to_be_bytes();
-        let [c0, c1] = BASIC.to_be_bytes();
-        out.extend_from_slice(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, 0, 0]);
-        let start = out.len();
-        let flags = self.write(out);
-        if let Some(place) = out
-            .get_mut(start.saturating_sub(2)..)
-            .and_then(<[u8]>::first_chunk_mut)
-        {
-            *place = flags.to_be_bytes();
-        }
+    pub(crate) fn long_parts(&self) -> usize {
+        self.headers.map_or(0, |headers| headers.as_encoded().len())
     }
 
     /// The [`delivery_mode`](Self::delivery_mode) of a message that need not survive a restart of the server.
@@ -172,34 +163,34 @@ impl Properties<'_> {
 
 /// How one property is written.
 trait Property {
-    fn write(self, out: &mut Vec<u8>);
+    fn write(self, room: &mut Room<'_>);
 }
 
 impl Property for ShortStr<'_> {
     #[inline]
-    fn write(self, out: &mut Vec<u8>) {
-        encode::short_string(out, self);
+    fn write(self, room: &mut Room<'_>) {
+        room.put_short_string(self);
     }
 }
 
 impl Property for FieldTableRef<'_> {
     #[inline]
-    fn write(self, out: &mut Vec<u8>) {
-        encode::long_string(out, self.as_encoded());
+    fn write(self, room: &mut Room<'_>) {
+        room.put_long_string(self.as_encoded());
     }
 }
 
 impl Property for u8 {
     #[inline]
-    fn write(self, out: &mut Vec<u8>) {
-        out.push(self);
+    fn write(self, room: &mut Room<'_>) {
+        room.put([self]);
     }
 }
 
 impl Property for u64 {
     #[inline]
-    fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_be_bytes());
+    fn write(self, room: &mut Room<'_>) {
+        room.put(self.to_be_bytes());
     }
 }
 

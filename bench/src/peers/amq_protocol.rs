@@ -20,8 +20,14 @@ pub(crate) fn encode(out: &mut Vec<u8>, frames: &[AMQPFrame]) {
     *out = context.into_inner().0;
 }
 
-/// The three frames of a small message, ready made.
-pub(crate) fn publish() -> [AMQPFrame; 3] {
+/// The three frames of a small message, ready made; `typed` with content_type and delivery_mode.
+pub(crate) fn publish(typed: bool) -> [AMQPFrame; 3] {
+    let properties = match typed {
+        true => AMQPProperties::default()
+            .with_content_type(samples::CONTENT_TYPE.into())
+            .with_delivery_mode(2),
+        false => AMQPProperties::default(),
+    };
     let method = Publish {
         exchange: "".into(),
         routing_key: samples::ROUTING_KEY.into(),
@@ -31,9 +37,7 @@ pub(crate) fn publish() -> [AMQPFrame; 3] {
     let header = AMQPContentHeader {
         class_id: 60,
         body_size: samples::BODY.len() as u64,
-        properties: AMQPProperties::default()
-            .with_content_type(samples::CONTENT_TYPE.into())
-            .with_delivery_mode(2),
+        properties,
     };
     [
         AMQPFrame::Method(samples::CHANNEL, AMQPClass::Basic(AMQPMethod::Publish(method))),

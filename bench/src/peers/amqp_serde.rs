@@ -201,19 +201,23 @@ pub(crate) fn publish() -> Publish {
     }
 }
 
-/// The content header of a small message, ready made.
-pub(crate) fn header() -> ContentHeader {
+/// The content header of a small message, ready made; `typed` with content_type and delivery_mode.
+pub(crate) fn header(typed: bool) -> ContentHeader {
     ContentHeader {
         common: Common {
             class: 60,
             weight: 0,
             body_size: samples::BODY.len() as u64,
         },
-        properties: Properties {
-            flags: [0b1001_0000, 0],
-            content_type: Some(samples::CONTENT_TYPE.try_into().expect("short")),
-            delivery_mode: Some(2),
-            ..Properties::default()
+        properties: if !typed {
+            Properties::default()
+        } else {
+            Properties {
+                flags: [0b1001_0000, 0],
+                content_type: Some(samples::CONTENT_TYPE.try_into().expect("short")),
+                delivery_mode: Some(2),
+                ..Properties::default()
+            }
         },
     }
 }

@@ -46,14 +46,6 @@ macro_rules! methods {
                     }),*],
                 };
 
-                #[inline]
-                fn write_arguments(&self, out: &mut Vec<u8>) {
-                    #[allow(unused_mut, reason = "a method without arguments writes none")]
-                    let mut encoder = Encoder::new(out);
-                    $(method_write!(encoder, self, $field, $domain);)*
-                    encoder.end_bits();
-                }
-
                 fn for_each_argument(&self, visit: &mut dyn FnMut(&'static str, Argument<'_>)) {
                     $(method_visit!(visit, self, $field);)*
                     let _ = visit;
@@ -62,7 +54,21 @@ macro_rules! methods {
 
             $(method_carries!($content $name);)?
 
-            impl $(<$life>)? sealed::Sealed for $name $(<$life>)? {}
+            impl $(<$life>)? sealed::Sealed for $name $(<$life>)? {
+                #[inline]
+                fn long_parts(&self) -> usize {
+                    let sizes: &[usize] = &[$(method_long_part!(self, $field, $domain)),*];
+                    sizes.iter().fold(0, |sum, size| sum.saturating_add(*size))
+                }
+
+                #[inline]
+                fn write_arguments(&self, room: &mut Room<'_>) {
+                    #[allow(unused_mut, reason = "a method without arguments writes none")]
+                    let mut encoder = Encoder::new(room);
+                    $(method_write!(encoder, self, $field, $domain);)*
+                    encoder.end_bits();
+                }
+            }
 
             impl<'a> From<method_type!($name $($life)?)> for Method<'a> {
                 fn from(method: method_type!($name $($life)?)) -> Self {
@@ -202,6 +208,25 @@ macro_rules! method_write {
     };
     ($encoder:ident, $self:ident, $field:ident, $domain:ident) => {
         $encoder.$domain($self.$field)
+    };
+}
+
+/// How many octets an argument has, if it may be long.
+macro_rules! method_long_part {
+    ($self:ident, reserved, $domain:ident) => {
+        0
+    };
+    ($self:ident, $field:ident, longstr) => {
+        $self.$field.len()
+    };
+    ($self:ident, $field:ident, secret) => {
+        $self.$field.len()
+    };
+    ($self:ident, $field:ident, table) => {
+        $self.$field.as_encoded().len()
+    };
+    ($self:ident, $field:ident, $domain:ident) => {
+        0
     };
 }
 

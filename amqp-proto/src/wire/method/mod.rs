@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::decode::Decoder;
+use super::encode::append_to;
 use super::{
     EncodeError, FieldTableRef, LongStr, Problem, ProtocolError, ReplyCode, SecretStr, ShortStr, frame,
     octets,
@@ -96,9 +97,6 @@ pub enum Domain {
 pub trait Arguments: Copy + fmt::Debug + sealed::Sealed {
     /// The method's row in the table.
     const SPEC: &'static MethodSpec;
-
-    /// Appends the arguments in wire form, without class and method number.
-    fn write_arguments(&self, out: &mut Vec<u8>);
 
     /// Shows every argument with its name, in wire order, the reserved ones left out.
     fn for_each_argument(&self, visit: &mut dyn FnMut(&'static str, Argument<'_>));
@@ -200,7 +198,9 @@ impl<A: Arguments> DynArguments for A {
     }
 
     fn encode(&self, out: &mut Vec<u8>, channel: u16, limit: u32) -> Result<(), EncodeError> {
-        frame::encode_method(out, channel, self, limit)
+        append_to(out, self.long_parts(), |room| {
+            frame::write_method(room, channel, self, limit)
+        })
     }
 }
 
@@ -271,6 +271,14 @@ arguments_from! {
 }
 
 mod sealed {
+    use crate::wire::encode::Room;
+
     #[expect(unnameable_types, reason = "that is what seals it")]
-    pub trait Sealed {}
+    pub trait Sealed {
+        /// How many octets of tables and long strings the arguments have.
+        fn long_parts(&self) -> usize;
+
+        /// Writes the arguments, without class and method number.
+        fn write_arguments(&self, room: &mut Room<'_>);
+    }
 }

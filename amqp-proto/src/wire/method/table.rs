@@ -6,7 +6,7 @@
 //! where that is not zero, empty or false.
 
 use super::*;
-use crate::wire::encode::Encoder;
+use crate::wire::encode::{Encoder, Room};
 
 methods! {
     /// `connection.start`: opens the negotiation.
