@@ -27,7 +27,7 @@ fn corpora_and_regressions_pass() {
         let corpus = inputs(&folder("corpus").join(name));
         assert!(!corpus.is_empty(), "fuzz/corpus/{name} is empty");
         for (file, octets) in corpus.iter().chain(&inputs(&folder("regressions").join(name))) {
-            run(*target, octets, &file.display().to_string());
+            run(*target, octets, || file.display().to_string());
         }
     }
 }
@@ -39,19 +39,17 @@ fn changed_inputs_pass() {
         let mut random = Random(1);
         for round in 0..CHANGED {
             let octets = random.changed(&corpus);
-            run(
-                *target,
-                &octets,
-                &format!("{name}, change {round}: {}", hex(&octets)),
-            );
+            run(*target, &octets, || {
+                format!("{name}, change {round}: {}", hex(&octets))
+            });
         }
     }
 }
 
 /// Says which input it was, if the target fails.
-fn run(target: Target, octets: &[u8], input: &str) {
+fn run(target: Target, octets: &[u8], input: impl Fn() -> String) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(octets))) {
-        eprintln!("failed on {input}");
+        eprintln!("failed on {}", input());
         resume_unwind(panic);
     }
 }

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Buf, Bytes};
 
-use super::check::{operations, pattern};
+use super::check::{one_line_debug, operations, pattern};
 use super::naive::encoded_frame;
 use crate::wire::{BasicPublish, ChannelFlow, PROTOCOL_HEADER, Properties};
 use crate::{Payload, RecvBuf, SendBuf};
@@ -72,6 +72,8 @@ pub fn buffers(data: &[u8]) {
     for (piece, expected) in &recv.taken {
         assert!(piece == expected);
     }
+    one_line_debug(&recv.buffer);
+    one_line_debug(&send.buffer);
     send.read(usize::MAX);
     assert!(!send.buffer.has_remaining());
 }
@@ -233,6 +235,8 @@ impl Send {
             true => Payload::Shared(body.into()),
             false => Payload::Borrowed(&body),
         };
+        one_line_debug(&payload);
+        assert_eq!((payload.len(), payload.is_empty()), (size, size == 0));
         let (publish, properties) = (BasicPublish::default(), Properties::default());
         self.buffer
             .content(1, &publish, &properties, payload, frame_max)

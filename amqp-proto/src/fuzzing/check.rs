@@ -27,9 +27,10 @@ pub(super) fn pattern(size: usize, seed: u8) -> Vec<u8> {
     octets
 }
 
-/// Fit for a log: one line, nothing that steers a terminal.
+/// Fit for a log: not nothing, one line, nothing that steers a terminal.
 pub(super) fn one_line(shown: &dyn Display) {
     let text = shown.to_string();
+    assert!(!text.is_empty());
     assert!(
         !text.chars().any(char::is_control),
         "control character in {text:?}"

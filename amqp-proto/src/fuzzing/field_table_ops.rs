@@ -58,7 +58,8 @@ pub fn field_table_ops(data: &[u8]) {
     let mut model = Vec::new();
     for op in operations(&mut Unstructured::new(data)) {
         apply(&mut table, &mut model, op);
-        assert_eq!(table.as_ref().as_encoded(), naive::encoded_table(&model));
+        let encoded: Vec<u8> = model.iter().flat_map(Entry::encoded).collect();
+        assert_eq!(table.as_ref().as_encoded(), encoded);
         assert_eq!(table.is_empty(), model.is_empty());
     }
     assert_eq!(table.as_ref().validate(), Ok(()));
@@ -66,7 +67,19 @@ pub fn field_table_ops(data: &[u8]) {
     one_line_debug(&table);
 }
 
-fn apply(table: &mut FieldTable, model: &mut Vec<(Vec<u8>, Value)>, op: Op<'_>) {
+/// Key, and value with its type octet, in wire form.
+struct Entry {
+    key: String,
+    value: Vec<u8>,
+}
+
+impl Entry {
+    fn encoded(&self) -> Vec<u8> {
+        [&naive::short_string(self.key.as_bytes())[..], &self.value].concat()
+    }
+}
+
+fn apply(table: &mut FieldTable, model: &mut Vec<Entry>, op: Op<'_>) {
     let whole = table.clone();
     match op {
         Op::Clear => {
@@ -75,7 +88,7 @@ fn apply(table: &mut FieldTable, model: &mut Vec<(Vec<u8>, Value)>, op: Op<'_>) 
         }
         Op::Remove(key) => {
             let key = key.text();
-            let place = model.iter().position(|(name, _)| name == key.as_bytes());
+            let place = model.iter().position(|entry| entry.key == key);
             assert_eq!(table.remove(&key), place.is_some());
             place.map(|place| model.remove(place));
             assert_eq!(table.get(&key), None);
@@ -107,15 +120,19 @@ fn apply(table: &mut FieldTable, model: &mut Vec<(Vec<u8>, Value)>, op: Op<'_>) 
     }
 }
 
-fn insert(table: &mut FieldTable, model: &mut Vec<(Vec<u8>, Value)>, key: &str, value: FieldValue<'_>) {
+fn insert(table: &mut FieldTable, model: &mut Vec<Entry>, key: &str, value: FieldValue<'_>) {
     let expected = Value::of(value);
     match table.insert(key, value) {
         Ok(()) => {
             assert!(key.len() <= 255 && is_finite(value) && depth(&expected) < 64);
             assert_eq!(table.get(key).map(Value::of).as_ref(), Some(&expected));
-            match model.iter_mut().find(|(name, _)| name == key.as_bytes()) {
-                Some((_, place)) => *place = expected,
-                None => model.push((key.into(), expected)),
+            let value = expected.encoded();
+            match model.iter_mut().find(|entry| entry.key == key) {
+                Some(entry) => entry.value = value,
+                None => model.push(Entry {
+                    key: key.into(),
+                    value,
+                }),
             }
         }
         Err(FieldError::Key(error)) => assert_eq!((error.length, key.len() > 255), (key.len(), true)),

@@ -1,7 +1,7 @@
 //! Any octets, as if they came from the socket.
 
 use super::check::{encoded, one_line, one_line_debug, protocol_error};
-use crate::wire::{FrameLimits, FrameType, RawFrame, parse_protocol_header};
+use crate::wire::{FrameLimits, FrameType, Problem, RawFrame, parse_protocol_header};
 
 const LIMITS: [FrameLimits; 6] = [
     limits(131_072, 131_072),
@@ -53,6 +53,7 @@ fn first_frame(input: &[u8], limits: &FrameLimits) -> Option<usize> {
             Some(raw.size())
         }
         Ok(None) => {
+            assert_eq!(wrong_start(input), None);
             assert!(
                 input.len() < 8 || (input.len() as u64) < declared_size(input),
                 "it is all there"
@@ -61,6 +62,9 @@ fn first_frame(input: &[u8], limits: &FrameLimits) -> Option<usize> {
         }
         Err(error) => {
             protocol_error(&error, decided);
+            if let Some(expected) = wrong_start(input) {
+                assert_eq!(error.problem, expected);
+            }
             None
         }
     }
@@ -77,6 +81,20 @@ fn is_frame(input: &[u8], limits: &FrameLimits) -> bool {
     input.len() >= 8
         && declared_size(input) <= limit.max(8).into()
         && usize::try_from(declared_size(input) - 1).is_ok_and(|end| input.get(end) == Some(&0xCE))
+}
+
+/// What is wrong with eight octets and more that begin no frame: who says such a thing.
+fn wrong_start(input: &[u8]) -> Option<Problem> {
+    let start = *input.first_chunk::<8>()?;
+    match start {
+        [1..=3 | 8, ..] => None,
+        [b'A', b'M', b'Q', b'P', a, b, c, d] => Some(Problem::ProtocolHeader([a, b, c, d])),
+        // TLS, or text.
+        [0x14..=0x17, 3, ..] | [b'!'..=b'~', b'!'..=b'~', b'!'..=b'~', b'!'..=b'~', ..] => {
+            Some(Problem::NotAmqp(start))
+        }
+        [other, ..] => Some(Problem::FrameType(other)),
+    }
 }
 
 /// The size of the whole frame, as its header has it.

@@ -94,7 +94,11 @@ impl Value {
     pub(super) fn encoded(&self) -> Vec<u8> {
         match self {
             Self::Plain(tag, octets) => [&[*tag][..], octets].concat(),
-            Self::Table(entries) => [vec![b'F'], long_string(&encoded_table(entries))].concat(),
+            Self::Table(entries) => {
+                let entry = |(key, value): &(Vec<u8>, Self)| [short_string(key), value.encoded()].concat();
+                let entries: Vec<u8> = entries.iter().flat_map(entry).collect();
+                [vec![b'F'], long_string(&entries)].concat()
+            }
             Self::Array(items) => {
                 let items: Vec<u8> = items.iter().flat_map(Self::encoded).collect();
                 [vec![b'A'], long_string(&items)].concat()
@@ -112,12 +116,6 @@ pub(super) fn entries_of(table: FieldTableRef<'_>) -> Vec<(Vec<u8>, Value)> {
             (key.as_bytes().to_vec(), Value::of(value))
         })
         .collect()
-}
-
-/// A table in wire form, without its length.
-pub(super) fn encoded_table(entries: &[(Vec<u8>, Value)]) -> Vec<u8> {
-    let entry = |(key, value): &(Vec<u8>, Value)| [short_string(key), value.encoded()].concat();
-    entries.iter().flat_map(entry).collect()
 }
 
 /// What is to be expected of a method's payload.
@@ -233,7 +231,8 @@ pub(super) fn encoded_frame(frame_type: u8, channel: u16, payload: &[u8]) -> Vec
     .concat()
 }
 
-fn short_string(octets: &[u8]) -> Vec<u8> {
+/// A short string in wire form.
+pub(super) fn short_string(octets: &[u8]) -> Vec<u8> {
     [&[u8::try_from(octets.len()).expect("a short string")][..], octets].concat()
 }
 

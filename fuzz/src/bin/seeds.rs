@@ -11,6 +11,13 @@ use amqp_proto::wire::METHODS;
 /// Longer ones slow the fuzzer down, which makes its own.
 const LONGEST: usize = 400;
 
+/// What others than a broker of 0-9-1 say first.
+const STARTS: &[(&str, &[u8])] = &[
+    ("start-amqp-1-0", b"AMQP\x03\x01\0\0"),
+    ("start-http", b"HTTP/1.1 400 Bad Request\r\n"),
+    ("start-tls-alert", &[0x15, 3, 3, 0, 2, 2, 70, 0]),
+];
+
 fn main() -> io::Result<()> {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut seeds = Seeds::default();
@@ -26,6 +33,9 @@ fn main() -> io::Result<()> {
                 seeds.take_case(file, kind, case, &unhex(octets));
             }
         }
+    }
+    for (name, octets) in STARTS {
+        seeds.keep("frame", (*name).into(), octets);
     }
     seeds.write(&fuzz.join("corpus"))?;
     dictionaries(&fuzz.join("dictionaries"))
@@ -85,7 +95,8 @@ impl Seeds {
         for target in ["frame", "method", "content_header", "field_table"] {
             for entry in fs::read_dir(corpus.join(target))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                if name.starts_with("golden-") && !self.0.contains_key(&(target, name.clone())) {
+                let is_ours = name.starts_with("golden-") || name.starts_with("start-");
+                if is_ours && !self.0.contains_key(&(target, name.clone())) {
                     stale.push(corpus.join(target).join(name));
                 }
             }
