@@ -88,7 +88,7 @@ impl SendBuf {
         method: &A,
         frame_max: u32,
     ) -> Result<(), EncodeError> {
-        let mut room = self.flat.room(method.long_parts());
+        let mut room = self.flat.room(method.long_parts().min(frame_max as usize));
         write_method(&mut room, channel, method, frame_max)?;
         let left = room.left();
         self.flat.commit(left);
@@ -131,7 +131,7 @@ impl SendBuf {
         frame_max: u32,
     ) -> Result<(), EncodeError> {
         let (first, more) = body.split_at_checked(piece_max(frame_max)).unwrap_or((body, &[]));
-        let mut long_parts = long_parts(method, properties).wrapping_add(body.len());
+        let mut long_parts = long_parts(method, properties, frame_max).wrapping_add(body.len());
         if !more.is_empty() {
             long_parts += more.len().div_ceil(piece_max(frame_max)) * FRAME_OVERHEAD as usize;
         }
@@ -158,7 +158,7 @@ impl SendBuf {
         body: Bytes,
         frame_max: u32,
     ) -> Result<(), EncodeError> {
-        let mut room = self.flat.room(long_parts(method, properties));
+        let mut room = self.flat.room(long_parts(method, properties, frame_max));
         write_method(&mut room, channel, method, frame_max)?;
         write_header(&mut room, channel, body.len() as u64, properties, frame_max)?;
         let left = room.left();
@@ -196,11 +196,11 @@ impl SendBuf {
     }
 }
 
-/// How many octets of tables a message has. Three lengths in memory do not wrap; if they did, there would be too little
-/// room, which is an error.
+/// How much room the tables of a message need: no more than fits a frame, since what does not fit is refused.
 #[inline]
-fn long_parts(method: &impl CarriesContent, properties: &Properties<'_>) -> usize {
-    method.long_parts().wrapping_add(properties.long_parts())
+fn long_parts(method: &impl CarriesContent, properties: &Properties<'_>, frame_max: u32) -> usize {
+    let octets = method.long_parts().saturating_add(properties.long_parts());
+    octets.min(frame_max as usize)
 }
 
 /// How much of a body goes into one frame.
@@ -540,6 +540,49 @@ mod tests {
         assert_eq!(output.remaining(), 13);
         assert!(output.method(7, &ChannelOpen::default(), 12).is_err());
         assert_eq!(output.remaining(), 13);
+    }
+
+    #[test]
+    fn a_table_that_is_refused_takes_no_memory_for_itself() {
+        let mut headers = crate::wire::FieldTable::new();
+        headers.insert("long", "x".repeat(1_000_000).as_str()).unwrap();
+        let properties = Properties {
+            headers: Some(headers.as_ref()),
+            ..Properties::default()
+        };
+        let declare = crate::wire::QueueDeclare {
+            arguments: headers.as_ref(),
+            ..Default::default()
+        };
+        let mut output = SendBuf::new();
+        let refused = |result| {
+            matches!(
+                result,
+                Err(EncodeError::FrameTooLarge {
+                    size: 4097..,
+                    limit: 4096,
+                    ..
+                })
+            )
+        };
+        assert!(refused(output.method(1, &declare, 4096)));
+        assert!(refused(output.content(
+            1,
+            &BasicPublish::default(),
+            &properties,
+            "x",
+            4096
+        )));
+        assert!(refused(output.content(
+            1,
+            &BasicPublish::default(),
+            &properties,
+            sample(5000),
+            4096
+        )));
+        assert_eq!(output.remaining(), 0);
+        assert!(output.flat.capacity() < 20_000);
+        assert_eq!(output.method(1, &declare, 2_000_000), Ok(()));
     }
 
     #[test]

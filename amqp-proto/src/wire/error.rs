@@ -182,7 +182,7 @@ pub enum EncodeError {
     FrameTooLarge {
         /// The method's name, or `content header`.
         name: &'static str,
-        /// The whole frame, in octets.
+        /// The whole frame, in octets; at least so many, where a table is over the limit all by itself.
         size: usize,
         /// The limit in force: the negotiated frame-max, or 4096 before it is.
         limit: u32,
