@@ -71,7 +71,7 @@ impl RecvBuf {
         if self.is_full() {
             return &mut [];
         }
-        if self.filled == 0 && self.space.is_to_shrink() {
+        if self.filled == 0 && self.space.is_to_shrink(self.storage.capacity()) {
             self.storage = BytesMut::new();
         }
         if self.storage.len() - self.filled < self.space.smallest_spare().min(self.limit.0 - self.filled) {
@@ -213,9 +213,9 @@ impl Space {
         };
     }
 
-    /// Whether it is time to fall back; says so once.
-    fn is_to_shrink(&mut self) -> bool {
-        let is_quiet = self.wanted > IDLE && self.small_arrivals >= QUIET;
+    /// Whether it is time to fall back; says so once. The space may have grown for a frame that no single read filled it with.
+    fn is_to_shrink(&mut self, capacity: usize) -> bool {
+        let is_quiet = self.small_arrivals >= QUIET && (self.wanted > IDLE || capacity > IDLE);
         if is_quiet {
             *self = Self::default();
         }
@@ -275,6 +275,22 @@ mod tests {
         buffer.consume(100);
         assert_eq!(buffer.spare_mut().len(), IDLE);
         assert_eq!(buffer.capacity(), IDLE);
+    }
+
+    #[test]
+    fn one_that_grew_without_being_filled_shrinks_too() {
+        let mut buffer = RecvBuf::new();
+        while buffer.unread().len() < 50_000 {
+            let count = buffer.spare_mut().len() - 1;
+            arrive(&mut buffer, count);
+        }
+        buffer.consume(usize::MAX);
+        for _ in 0..=QUIET {
+            arrive(&mut buffer, 100);
+            buffer.consume(100);
+        }
+        buffer.spare_mut();
+        assert!(buffer.capacity() <= IDLE, "{}", buffer.capacity());
     }
 
     #[test]
