@@ -77,7 +77,8 @@ fn debug_line(name: &str, value: &impl Debug) {
 
 /// Passwords are masked before the URI is shown; the caret goes by the columns of what is shown.
 fn print_error(text: &str, error: &UriError) {
-    let secrets = [user_password(text), key_password(text)];
+    let mut secrets = key_passwords(text);
+    secrets.push(user_password(text));
     let mut shown = String::new();
     let mut column = None;
     for (offset, character) in text.char_indices() {
@@ -103,12 +104,13 @@ fn user_password(text: &str) -> Range<usize> {
     after.find(':').map_or(0..0, |colon| start + colon + 1..end)
 }
 
-/// The value of the query's `password`.
-fn key_password(text: &str) -> Range<usize> {
+/// Every value of `password` in the query, or what may be one.
+fn key_passwords(text: &str) -> Vec<Range<usize>> {
     const KEY: &str = "password=";
-    let Some(start) = text.find(KEY).map(|offset| offset + KEY.len()) else {
-        return 0..0;
+    let value = |(offset, _): (usize, &str)| {
+        let start = offset + KEY.len();
+        let after = text.get(start..).unwrap_or_default();
+        start..start + after.find('&').unwrap_or(after.len())
     };
-    let after = text.get(start..).unwrap_or_default();
-    start..start + after.find('&').unwrap_or(after.len())
+    text.match_indices(KEY).map(value).collect()
 }

@@ -104,12 +104,12 @@ impl Credentials {
         Self::from_list(None, [Arc::new(mechanism) as Arc<dyn SaslMechanism>].into())
     }
 
-    /// These mechanisms first, then those of `other`. Only what is said of `self` about erasing stays valid;
-    /// erasing the result erases the secrets of both.
+    /// These mechanisms first, then those of `other`. All is erased on connect if either asks for it.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         self.user = self.user.or(other.user);
         self.mechanisms.extend(other.mechanisms);
+        self.erase_on_connect |= other.erase_on_connect;
         self
     }
 
@@ -329,6 +329,15 @@ mod tests {
         both.erase();
         assert_eq!(plain.respond(0, b"").err(), Some(SaslError::CredentialsErased));
         assert_eq!(chosen(&both, "EXTERNAL"), "CredentialsErased");
+    }
+
+    #[test]
+    fn both_halves_of_or_are_erased_on_connect_if_either_asks() {
+        let erased = || Credentials::plain("ann", "pw").erase_on_connect(true);
+        let kept = || Credentials::external();
+        assert!(kept().or(erased()).is_erase_on_connect());
+        assert!(erased().or(kept()).is_erase_on_connect());
+        assert!(!kept().or(kept()).is_erase_on_connect());
     }
 
     #[test]

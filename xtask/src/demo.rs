@@ -10,7 +10,7 @@ use crate::process::{cargo, run};
 /// Runs the example on AMQP_URL, or on the private RabbitMQ.
 pub(crate) fn main() -> Result<()> {
     if let Ok(url) = env::var("AMQP_URL") {
-        eprintln!("using the broker of AMQP_URL: {url}");
+        eprintln!("using the broker of AMQP_URL");
         return session(&url);
     }
     let broker = Lease::take()?;

@@ -150,6 +150,7 @@ impl<S: Read + Write, W: FnMut(Direction, &Frame<'_>)> Client<S, W> {
             tune_ok.frame_max
         };
         self.limits.body = self.frame_max;
+        self.input.raise_limit(self.frame_max as usize);
         Ok(())
     }
 

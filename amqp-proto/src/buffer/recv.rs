@@ -66,7 +66,7 @@ impl RecvBuf {
         self.limit.0 = self.limit.0.max(octets);
     }
 
-    /// Where to read into; empty if the buffer [is full](Self::is_full). Tell [`advance`](Self::advance) how much it was.
+    /// Where to read into; empty if the buffer [is full](Self::is_full): a read of nothing into that is not the peer's end. Tell [`advance`](Self::advance) how much it was.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         if self.is_full() {
             return &mut [];
@@ -84,6 +84,9 @@ impl RecvBuf {
     /// Says how many octets were read into [`spare_mut`](Self::spare_mut); more than it had is taken for all it had.
     pub fn advance(&mut self, count: usize) {
         let count = count.min(self.storage.len() - self.filled);
+        if count == 0 {
+            return;
+        }
         self.filled += count;
         self.space.note_arrival(count, self.filled == self.storage.len());
     }
@@ -91,8 +94,8 @@ impl RecvBuf {
     /// Copies octets in, as many as the limit allows, and says how many those were.
     pub fn extend(&mut self, octets: &[u8]) -> usize {
         let mut rest = octets;
-        while let spare @ [_, ..] = self.spare_mut()
-            && !rest.is_empty()
+        while !rest.is_empty()
+            && let spare @ [_, ..] = self.spare_mut()
         {
             let (now, later) = rest.split_at(rest.len().min(spare.len()));
             if let Some(place) = spare.get_mut(..now.len()) {

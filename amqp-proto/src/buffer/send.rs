@@ -13,8 +13,14 @@ use crate::wire::{Arguments, CarriesContent, EncodeError, PROTOCOL_HEADER, Prope
 /// A shared body from this size on is not copied: below, one more chunk to write costs more than the copy.
 const SHARED_FROM: usize = 4096;
 
-/// An empty buffer keeps this much memory for the next messages.
-const KEPT: usize = 64 * 1024;
+/// Memory that an emptied buffer keeps for the next messages, however little was in it for a while.
+const IDLE: usize = 8 * 1024;
+
+/// Memory that an emptied buffer gives back at once, beyond this.
+const BUSY: usize = 1024 * 1024;
+
+/// After how many small fillings in a row a busy buffer becomes an idle one.
+const QUIET: u8 = 16;
 
 /// What the caller writes out: octets in order, in few chunks.
 ///
@@ -39,6 +45,9 @@ const KEPT: usize = 64 * 1024;
 /// }
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
+///
+/// It keeps memory for as much as it usually holds, at most 1 MiB, and 8 KiB after sixteen small fillings in a row;
+/// [`shrink`](Self::shrink) gives it back at once.
 #[derive(Default)]
 pub struct SendBuf {
     /// Everything that was copied, one after the other.
@@ -49,10 +58,12 @@ pub struct SendBuf {
     shared: VecDeque<(usize, Bytes)>,
     /// How many octets of `shared` are left.
     shared_size: usize,
+    /// How many times in a row it was emptied of little.
+    small_fillings: u8,
 }
 
 /// A body to send: octets to copy, or [`Bytes`] that need no copy.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Payload<'a> {
     /// Octets that are copied.
     Borrowed(&'a [u8]),
@@ -77,7 +88,8 @@ impl SendBuf {
         self.flat.put(HEARTBEAT);
     }
 
-    /// Appends a method; `frame_max` is what the peer accepts, in octets of the whole frame.
+    /// Appends a method; `frame_max` is what the peer accepts, in octets of the whole frame. Where it accepts any, which the
+    /// negotiation writes as 0, that is `u32::MAX`.
     ///
     /// # Errors
     /// The method makes a larger frame; nothing is written.
@@ -189,9 +201,31 @@ impl SendBuf {
         }
     }
 
+    /// Gives memory back now: keeps what is to be written, and little more.
+    pub fn shrink(&mut self) {
+        self.move_up();
+        self.flat.shrink();
+        self.shared.shrink_to_fit();
+        self.small_fillings = 0;
+    }
+
     /// All of it was read: start anew, with memory for the usual and not for the largest.
     fn reset(&mut self) {
-        self.flat.clear(KEPT);
+        let is_small = self.flat.len() <= IDLE / 2;
+        self.small_fillings = if is_small {
+            self.small_fillings.saturating_add(1)
+        } else {
+            0
+        };
+        self.flat
+            .clear(if self.small_fillings >= QUIET { IDLE } else { BUSY });
+        self.start = 0;
+    }
+
+    /// Moves what is to be written to the beginning, over what was.
+    fn move_up(&mut self) {
+        self.flat.remove(self.start);
+        self.shared.iter_mut().for_each(|(place, _)| *place -= self.start);
         self.start = 0;
     }
 }
@@ -247,6 +281,9 @@ impl Buf for SendBuf {
         }
         if self.remaining() == 0 {
             self.reset();
+        } else if self.start > IDLE && self.start > self.flat.len() / 2 {
+            // A buffer that never runs empty would grow for ever. This way an octet is moved once at most.
+            self.move_up();
         }
     }
 
@@ -324,6 +361,15 @@ impl From<Vec<u8>> for Payload<'_> {
         Self::Shared(octets.into())
     }
 }
+
+/// The same octets, shared or not.
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Payload<'_>) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Payload<'_> {}
 
 impl fmt::Debug for Payload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -601,18 +647,80 @@ mod tests {
         );
     }
 
-    #[test]
-    fn memory_is_kept_for_the_usual_and_given_back_beyond() {
-        let mut output = SendBuf::new();
-        for _ in 0..100 {
-            publish(&mut output, "x".repeat(3000).leak() as &str, 1 << 20);
+    /// Fills it with so many messages of some 3000 octets, and empties it.
+    fn fill_and_drain(output: &mut SendBuf, messages: usize) {
+        for _ in 0..messages {
+            publish(output, [7; 3000].to_vec(), 1 << 20);
         }
-        assert!(output.flat.capacity() > 300_000);
         output.advance(usize::MAX);
-        assert_eq!(output.flat.capacity(), KEPT);
-        publish(&mut output, "small", 4096);
-        output.advance(usize::MAX);
-        assert_eq!(output.flat.capacity(), KEPT);
+        assert_eq!(output.remaining(), 0);
+    }
+
+    #[test]
+    fn memory_is_kept_for_the_usual_and_given_back_when_little_is_sent() {
+        let mut output = SendBuf::new();
+        fill_and_drain(&mut output, 100);
+        let usual = output.flat.capacity();
+        assert!((300_000..=BUSY).contains(&usual));
+        for _ in 1..QUIET {
+            fill_and_drain(&mut output, 1);
+        }
+        assert_eq!(output.flat.capacity(), usual);
+        fill_and_drain(&mut output, 100);
+        for _ in 1..QUIET {
+            fill_and_drain(&mut output, 1);
+        }
+        assert_eq!(output.flat.capacity(), usual);
+        fill_and_drain(&mut output, 1);
+        assert_eq!(output.flat.capacity(), IDLE);
+    }
+
+    #[test]
+    fn memory_for_the_largest_is_given_back_at_once() {
+        let mut output = SendBuf::new();
+        fill_and_drain(&mut output, 1000);
+        assert_eq!(output.flat.capacity(), BUSY);
+        output.shrink();
+        assert_eq!(output.flat.capacity(), 0);
+    }
+
+    #[test]
+    fn a_buffer_that_never_runs_empty_does_not_grow_for_ever() {
+        let mut output = SendBuf::new();
+        let (mut written, mut read) = (Vec::new(), Vec::new());
+        for round in 0..2000 {
+            let body = sample(if round % 50 == 0 { 5000 } else { 100 + round % 7 });
+            publish(&mut output, body.clone(), 4096);
+            written.push((body.clone(), body.len().div_ceil(4088)));
+            while output.remaining() > 50 {
+                let count = output.chunk().len().min(output.remaining() - 50).min(333);
+                read.extend_from_slice(&output.chunk()[..count]);
+                output.advance(count);
+            }
+        }
+        assert!(output.flat.capacity() < 64 * 1024, "{}", output.flat.capacity());
+        output.shrink();
+        assert!(output.flat.capacity() <= 50);
+        read.extend(drain(&mut output, usize::MAX));
+        assert!(bodies(&read) == written);
+    }
+
+    #[test]
+    fn shrinking_keeps_what_is_to_be_written() {
+        let mut output = SendBuf::new();
+        publish(&mut output, sample(5000), 4096);
+        publish(&mut output, sample(100), 4096);
+        let mut first = output.chunk()[..10].to_vec();
+        output.advance(10);
+        output.shrink();
+        first.extend(drain(&mut output, usize::MAX));
+        assert_eq!(bodies(&first), [(sample(5000), 2), (sample(100), 1)]);
+    }
+
+    #[test]
+    fn payloads_are_equal_if_their_octets_are() {
+        assert_eq!(Payload::from("abc"), Payload::from(b"abc".to_vec()));
+        assert_ne!(Payload::from("abc"), Payload::from(b"abd".to_vec()));
     }
 
     #[test]

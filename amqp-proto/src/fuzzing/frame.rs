@@ -89,10 +89,9 @@ fn wrong_start(input: &[u8]) -> Option<Problem> {
     match start {
         [1..=3 | 8, ..] => None,
         [b'A', b'M', b'Q', b'P', a, b, c, d] => Some(Problem::ProtocolHeader([a, b, c, d])),
-        // TLS, or text.
-        [0x14..=0x17, 3, ..] | [b'!'..=b'~', b'!'..=b'~', b'!'..=b'~', b'!'..=b'~', ..] => {
-            Some(Problem::NotAmqp(start))
-        }
+        // A TLS alert is seven octets, whatever follows it.
+        [first @ 0x14..=0x17, 3, c, d, e, f, g, _] => Some(Problem::NotAmqp([first, 3, c, d, e, f, g, 0])),
+        [b' '..=b'~', b' '..=b'~', b' '..=b'~', b' '..=b'~', ..] => Some(Problem::NotAmqp(start)),
         [other, ..] => Some(Problem::FrameType(other)),
     }
 }

@@ -77,6 +77,19 @@ impl Output {
         self.storage.capacity()
     }
 
+    /// Takes the first octets out; what follows moves up.
+    pub(crate) fn remove(&mut self, count: usize) {
+        let count = count.min(self.end);
+        self.storage.copy_within(count..self.end, 0);
+        self.end = self.end.wrapping_sub(count);
+    }
+
+    /// Gives back the memory behind the octets.
+    pub(crate) fn shrink(&mut self) {
+        self.storage.truncate(self.end);
+        self.storage.shrink_to_fit();
+    }
+
     /// Empties it, and keeps so much memory at most.
     pub(crate) fn clear(&mut self, kept: usize) {
         self.end = 0;
@@ -94,24 +107,24 @@ impl Output {
     }
 }
 
-/// Appends what `write` writes to somebody else's vector, or nothing if it fails.
+/// Appends what `write` writes to somebody else's vector, or nothing if it fails. A table that is over the limit all by itself
+/// gets no room.
 pub(super) fn append_to(
     out: &mut Vec<u8>,
     long_parts: usize,
+    limit: u32,
     write: impl FnOnce(&mut Room<'_>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
-    let mut output = Output {
-        end: out.len(),
-        storage: mem::take(out),
+    let before = out.len();
+    let size = SHORT_PARTS.saturating_add(long_parts.min(limit as usize));
+    // Not doubled, as `Output` does: the vector's length is the caller's, and would be initialised again for each frame.
+    out.resize(before.saturating_add(size), 0);
+    let mut room = Room {
+        rest: out.get_mut(before..).unwrap_or_default(),
     };
-    let mut room = output.room(long_parts);
     let result = write(&mut room);
-    let left = room.left();
-    if result.is_ok() {
-        output.commit(left);
-    }
-    *out = output.storage;
-    out.truncate(output.end);
+    let left = if result.is_ok() { room.left() } else { size };
+    out.truncate(out.len().saturating_sub(left));
     result
 }
 
@@ -302,6 +315,10 @@ mod tests {
         let left = append(&mut output, 100_000, 99_990);
         output.commit(left);
         assert_eq!((output.len(), output.as_slice()), (100_000, &[7; 100_000][..]));
+        output.remove(99_000);
+        assert_eq!((output.len(), output.as_slice()), (1000, &[7; 1000][..]));
+        output.remove(usize::MAX);
+        assert_eq!(output.len(), 0);
         output.clear(5000);
         assert_eq!(
             (output.len(), output.storage.len(), output.storage.capacity()),
@@ -310,5 +327,27 @@ mod tests {
         let left = append(&mut output, 0, 3);
         output.commit(left);
         assert_eq!((output.as_slice(), output.capacity()), (&[7; 3][..], 5000));
+    }
+
+    #[test]
+    fn a_vector_of_somebody_else_s_is_appended_to_or_left_alone() {
+        let mut out = b"before".to_vec();
+        let written = append_to(&mut out, 3, 4096, |room| {
+            assert_eq!(room.left(), SHORT_PARTS + 3);
+            room.put_octets(b"after");
+            Ok(())
+        });
+        assert_eq!((written, &out[..]), (Ok(()), &b"beforeafter"[..]));
+        let refused = EncodeError::FrameTooLarge {
+            name: "x",
+            size: 1,
+            limit: 0,
+        };
+        let written = append_to(&mut out, 1 << 40, 10, |room| {
+            assert_eq!(room.left(), SHORT_PARTS + 10);
+            room.put_octets(b"never");
+            Err(refused.clone())
+        });
+        assert_eq!((written, &out[..]), (Err(refused), &b"beforeafter"[..]));
     }
 }

@@ -177,10 +177,10 @@ pub enum TableProblem {
 #[non_exhaustive]
 pub enum EncodeError {
     /// The frame would be larger than the peer accepts. Only the arguments of a method or the headers of a message
-    /// can do that: bodies are split.
+    /// do that in a [`SendBuf`](crate::SendBuf), which splits bodies.
     #[error("{name} makes a frame of {size} octets, and the peer accepts {limit}")]
     FrameTooLarge {
-        /// The method's name, or `content header`.
+        /// The method's name, `content header` or `body`.
         name: &'static str,
         /// The whole frame, in octets; at least so many, where a table is over the limit all by itself.
         size: usize,

@@ -52,7 +52,8 @@ pub enum FrameType {
 /// limit of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// For body frames: the frame-max that was negotiated.
+    /// For body frames: the frame-max that was negotiated; `u32::MAX` where that is 0, "no limit". A
+    /// [`RecvBuf`](crate::RecvBuf) must be allowed to hold as much.
     pub body: u32,
     /// For method and content header frames.
     pub other: u32,
@@ -185,9 +186,11 @@ impl Frame<'_> {
     pub fn encode(&self, out: &mut Vec<u8>, limit: u32) -> Result<(), EncodeError> {
         match self {
             Self::Method { channel, method } => method.encode(out, *channel, limit),
-            Self::Header { channel, header } => append_to(out, header.properties.long_parts(), |room| {
-                write_header(room, *channel, header.body_size, &header.properties, limit)
-            }),
+            Self::Header { channel, header } => {
+                append_to(out, header.properties.long_parts(), limit, |room| {
+                    write_header(room, *channel, header.body_size, &header.properties, limit)
+                })
+            }
             Self::Body { channel, payload } => {
                 let size = payload.len().saturating_add(FRAME_OVERHEAD as usize);
                 if size > limit as usize {
@@ -197,7 +200,7 @@ impl Frame<'_> {
                         limit,
                     });
                 }
-                append_to(out, payload.len(), |room| {
+                append_to(out, payload.len(), limit, |room| {
                     write_body(room, *channel, payload);
                     Ok(())
                 })
@@ -377,7 +380,9 @@ fn check_start<'a>(input: &[u8]) -> Result<Option<RawFrame<'a>>, ProtocolError> 
     }
     let problem = match input.first_chunk() {
         Some(&[_, _, _, _, a, b, c, d]) if is_version => Problem::ProtocolHeader([a, b, c, d]),
-        _ if is_text || is_tls => Problem::not_amqp(input),
+        // Said of the alert alone, whether something follows it already or not.
+        _ if is_tls => Problem::not_amqp(input.get(..HEADER_SIZE).unwrap_or(input)),
+        _ if is_text => Problem::not_amqp(input),
         _ => Problem::FrameType(first),
     };
     Err(ProtocolError::new(problem, "frame header", 0))

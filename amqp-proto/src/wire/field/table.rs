@@ -43,7 +43,8 @@ impl FieldTable {
         Self { encoded: Vec::new() }
     }
 
-    /// Sets a key: an entry of that name is replaced where it stands, a new one goes to the end.
+    /// Sets a key: an entry of that name is replaced where it stands, a new one goes to the end. A nested table that came from
+    /// a peer is copied as it is, with the letters and numbers of [`FieldTableRef::to_owned`] in it.
     ///
     /// # Errors
     /// A key over 255 octets, a number that is not finite, a nested table that cannot be read or is too deep. The table is

@@ -9,7 +9,8 @@ use crate::wire::text::Printable;
 ///
 /// RabbitMQ and the specification differ here (RabbitMQ's errata, "field types"): `s` is a 16-bit integer, `l` is signed, `x` exists, and `U`
 /// ends the connection. Of the letters that RabbitMQ only reads or only others write, `L` is read as a signed 64-bit
-/// integer and `U` as a signed 16-bit one; neither is ever written.
+/// integer and `U` as a signed 16-bit one; neither is ever written anew; a table or array of a
+/// peer's that is put into another one is copied as it is.
 #[derive(Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum FieldValue<'a> {

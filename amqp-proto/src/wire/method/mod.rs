@@ -198,7 +198,7 @@ impl<A: Arguments> DynArguments for A {
     }
 
     fn encode(&self, out: &mut Vec<u8>, channel: u16, limit: u32) -> Result<(), EncodeError> {
-        append_to(out, self.long_parts(), |room| {
+        append_to(out, self.long_parts(), limit, |room| {
             frame::write_method(room, channel, self, limit)
         })
     }
