@@ -10,8 +10,14 @@ use super::naive::encoded_frame;
 use crate::wire::{BasicPublish, ChannelFlow, PROTOCOL_HEADER, Properties};
 use crate::{Payload, RecvBuf, SendBuf};
 
+/// What an idle buffer reads into.
+const IDLE: usize = 4 * 1024;
+
 /// What a busy buffer reads into.
 const BUSY: usize = 64 * 1024;
+
+/// A busy buffer becomes an idle one after that many arrivals with never more than half of its space unread.
+const QUIET: usize = 16;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
@@ -33,6 +39,8 @@ enum RecvOp {
     Forget(u8),
     Shrink,
     RaiseLimit(u32),
+    /// A quiet time: some arrivals of that much, each consumed.
+    Trickle(u8),
 }
 
 #[derive(Debug, Arbitrary)]
@@ -84,8 +92,11 @@ struct Recv {
     unread: Vec<u8>,
     /// What was taken, and what it was then.
     taken: Vec<(Bytes, Vec<u8>)>,
-    /// The most that was ever unread since the buffer was shrunk.
+    /// The most that was ever unread since the buffer was small.
     most: usize,
+    /// Whether an arrival has filled all the room there was since then.
+    is_busy: bool,
+    quiet_arrivals: usize,
     arrivals: u8,
 }
 
@@ -97,6 +108,8 @@ impl Recv {
             unread: Vec::new(),
             taken: Vec::new(),
             most: 0,
+            is_busy: false,
+            quiet_arrivals: 0,
             arrivals: 0,
         }
     }
@@ -111,9 +124,13 @@ impl Recv {
                 assert_eq!(self.buffer.extend(&octets), fits);
                 self.unread.extend(&octets[..fits]);
             }
-            RecvOp::Consume(count) => {
-                self.buffer.consume(count.into());
-                self.unread.drain(..self.unread.len().min(count.into()));
+            RecvOp::Consume(count) => self.consume(count.into()),
+            RecvOp::Trickle(count) => {
+                for _ in 0..=QUIET {
+                    self.fill(count.into(), 0);
+                    self.consume(count.into());
+                    self.check();
+                }
             }
             RecvOp::Take(count) => self.take(count.into()),
             RecvOp::TakeAll => self.take(usize::MAX),
@@ -125,7 +142,7 @@ impl Recv {
             }
             RecvOp::Shrink => {
                 self.buffer.shrink();
-                self.most = self.unread.len();
+                self.is_small();
                 assert_eq!(self.buffer.capacity(), self.unread.len());
             }
             RecvOp::RaiseLimit(limit) => {
@@ -139,6 +156,12 @@ impl Recv {
 
     /// Octets that no arrival before had.
     fn arrival(&mut self, size: usize) -> Vec<u8> {
+        if size >= self.buffer.spare_mut().len() {
+            self.is_busy = true;
+            self.quiet_arrivals = 0;
+        } else if size > 0 {
+            self.quiet_arrivals += 1;
+        }
         self.arrivals = self.arrivals.wrapping_add(1);
         pattern(size, self.arrivals)
     }
@@ -151,25 +174,41 @@ impl Recv {
         self.unread.extend(octets);
     }
 
+    fn consume(&mut self, count: usize) {
+        self.buffer.consume(count);
+        self.unread.drain(..self.unread.len().min(count));
+    }
+
     fn take(&mut self, count: usize) {
         let rest = self.unread.split_off(self.unread.len().min(count));
         let expected = core::mem::replace(&mut self.unread, rest);
         self.taken.push((self.buffer.take(count), expected));
     }
 
+    fn is_small(&mut self) {
+        self.most = self.unread.len();
+        self.is_busy = false;
+        self.quiet_arrivals = 0;
+    }
+
     fn check(&mut self) {
         assert!(self.buffer.unread() == self.unread);
         assert_eq!(self.buffer.is_full(), self.unread.len() == self.limit);
         assert!(self.unread.len() <= self.limit);
+        let spare = self.buffer.spare_mut().len();
         self.most = self.most.max(self.unread.len());
-        let accounted = BUSY.max(2 * self.most);
+        if self.unread.len() > IDLE / 2 {
+            self.quiet_arrivals = 0;
+        }
+        if self.unread.is_empty() && self.quiet_arrivals >= QUIET {
+            self.is_small();
+        }
+        let accounted = if self.is_busy { BUSY } else { IDLE }.max(2 * self.most);
         assert!(
             self.buffer.capacity() <= accounted,
-            "{:?} after at most {}",
-            self.buffer,
-            self.most
+            "{:?}, not {accounted}",
+            self.buffer
         );
-        let spare = self.buffer.spare_mut().len();
         assert_eq!(spare == 0, self.unread.len() == self.limit);
         assert!(spare <= self.limit - self.unread.len());
     }

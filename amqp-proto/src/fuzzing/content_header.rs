@@ -2,7 +2,7 @@
 
 use super::check::{encoded, one_line, one_line_debug, protocol_error};
 use super::{field_table, naive};
-use crate::wire::{ContentHeader, Frame, HEADER_SIZE};
+use crate::wire::{ContentHeader, Frame, HEADER_SIZE, Problem};
 
 /// Any octets as the payload of a content header frame: as they are, and behind the numbers that every such payload begins
 /// with.
@@ -20,6 +20,9 @@ fn payload(payload: &[u8]) {
         Ok(header) => header,
         Err(error) => {
             assert!(!is_expected, "{error}");
+            if let Problem::PropertyFlags(unknown) = error.problem {
+                assert_eq!(unknown, u16::from(payload[13] & 0b11));
+            }
             return protocol_error(&error, HEADER_SIZE + payload.len());
         }
     };

@@ -56,7 +56,13 @@ enum Plain<'a> {
 pub fn field_table_ops(data: &[u8]) {
     let mut table = FieldTable::new();
     let mut model = Vec::new();
-    for op in operations(&mut Unstructured::new(data)) {
+    let mut u = Unstructured::new(data);
+    // Now and then near the depth that a table can have.
+    let depth = u.arbitrary::<u8>().unwrap_or_default().saturating_sub(0xFF - 66);
+    for _ in 0..depth {
+        apply(&mut table, &mut model, Op::InsertTable(Key::Known(0)));
+    }
+    for op in operations(&mut u) {
         apply(&mut table, &mut model, op);
         let encoded: Vec<u8> = model.iter().flat_map(Entry::encoded).collect();
         assert_eq!(table.as_ref().as_encoded(), encoded);

@@ -37,6 +37,10 @@ fn main() -> io::Result<()> {
     for (name, octets) in STARTS {
         seeds.keep("frame", (*name).into(), octets);
     }
+    // 64 tables may stand in each other.
+    for depth in [63, 64] {
+        seeds.keep("field_table", format!("deep-{depth}-inside"), &nested(depth));
+    }
     seeds.write(&fuzz.join("corpus"))?;
     dictionaries(&fuzz.join("dictionaries"))
 }
@@ -95,7 +99,9 @@ impl Seeds {
         for target in ["frame", "method", "content_header", "field_table"] {
             for entry in fs::read_dir(corpus.join(target))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                let is_ours = name.starts_with("golden-") || name.starts_with("start-");
+                let is_ours = ["golden-", "start-", "deep-"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix));
                 if is_ours && !self.0.contains_key(&(target, name.clone())) {
                     stale.push(corpus.join(target).join(name));
                 }
@@ -103,6 +109,17 @@ impl Seeds {
         }
         Ok(stale)
     }
+}
+
+/// Arrays and tables by turns, with as many inside of the outermost.
+fn nested(inside: usize) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for level in (0..inside).rev() {
+        // In a table, an empty key stands in front.
+        let start: &[u8] = if level % 2 == 0 { b"\0A" } else { b"F" };
+        octets = [start, &(octets.len() as u32).to_be_bytes(), &octets].concat();
+    }
+    octets
 }
 
 /// What is between the header and the end octet.
