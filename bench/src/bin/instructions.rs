@@ -21,7 +21,10 @@ fn main() -> ExitCode {
     let result = match arguments[..] {
         [CHILD, case, codec, prepared, rounds] => run_case(case, codec, prepared, rounds),
         [] => print_table(CASES.iter()),
-        _ => match arguments.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
+        _ => match arguments
+            .iter()
+            .find(|name| CASES.iter().all(|case| case.name != **name))
+        {
             Some(unknown) => Err(format!("there is no case {unknown}")),
             None => print_table(CASES.iter().filter(|case| arguments.contains(&case.name))),
         },
