@@ -40,6 +40,8 @@ const LIMIT: usize = 256 * 1024;
 pub struct RecvBuf {
     /// `filled` octets that arrived, then octets to read into.
     storage: BytesMut,
+    /// The size of the memory behind `storage`, which itself does not count what was consumed of it.
+    memory: usize,
     filled: usize,
     limit: Limit,
     space: Space,
@@ -71,8 +73,8 @@ impl RecvBuf {
         if self.is_full() {
             return &mut [];
         }
-        if self.filled == 0 && self.space.is_to_shrink(self.storage.capacity()) {
-            self.storage = BytesMut::new();
+        if self.filled == 0 && self.space.is_to_shrink(self.memory) {
+            self.move_to(0);
         }
         if self.storage.len() - self.filled < self.space.smallest_spare().min(self.limit.0 - self.filled) {
             self.make_spare();
@@ -161,6 +163,7 @@ impl RecvBuf {
         if !self.storage.try_reclaim(wanted - self.filled) {
             self.move_to(wanted);
         }
+        self.memory = self.memory.max(self.storage.capacity());
         self.storage.resize(wanted, 0);
     }
 
@@ -168,6 +171,7 @@ impl RecvBuf {
     fn move_to(&mut self, capacity: usize) {
         let mut storage = BytesMut::with_capacity(capacity);
         storage.extend_from_slice(self.unread());
+        self.memory = storage.capacity();
         self.storage = storage;
     }
 }
@@ -217,8 +221,8 @@ impl Space {
     }
 
     /// Whether it is time to fall back; says so once. The space may have grown for a frame that no single read filled it with.
-    fn is_to_shrink(&mut self, capacity: usize) -> bool {
-        let is_quiet = self.small_arrivals >= QUIET && (self.wanted > IDLE || capacity > IDLE);
+    fn is_to_shrink(&mut self, memory: usize) -> bool {
+        let is_quiet = self.small_arrivals >= QUIET && (self.wanted > IDLE || memory > IDLE);
         if is_quiet {
             *self = Self::default();
         }
@@ -294,6 +298,22 @@ mod tests {
         }
         buffer.spare_mut();
         assert!(buffer.capacity() <= IDLE, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn memory_that_no_read_filled_and_that_consuming_hides_is_given_back_too() {
+        let mut buffer = RecvBuf::new();
+        for _ in 0..10 {
+            arrive(&mut buffer, 500);
+        }
+        assert!(buffer.memory > IDLE);
+        buffer.consume(4900);
+        assert!(buffer.capacity() < IDLE);
+        for _ in 0..QUIET {
+            buffer.consume(usize::MAX);
+            arrive(&mut buffer, 1);
+        }
+        assert_eq!(buffer.memory, IDLE);
     }
 
     #[test]
