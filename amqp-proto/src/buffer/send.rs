@@ -629,6 +629,20 @@ mod tests {
         assert_eq!(output.remaining(), 0);
         assert!(output.flat.capacity() < 20_000);
         assert_eq!(output.method(1, &declare, 2_000_000), Ok(()));
+        assert_eq!(
+            output.content(1, &BasicPublish::default(), &properties, "x", 2_000_000),
+            Ok(())
+        );
+        let mut octets = Vec::new();
+        assert_eq!(
+            Frame::Method {
+                channel: 1,
+                method: declare.into()
+            }
+            .encode(&mut octets, 2_000_000),
+            Ok(())
+        );
+        assert!(drain(&mut output, usize::MAX).starts_with(&octets));
     }
 
     #[test]

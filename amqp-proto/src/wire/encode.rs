@@ -308,6 +308,8 @@ mod tests {
             (0..size).for_each(|_| room.put([7]));
             room.left()
         };
+        assert_eq!(append(&mut output, 0, 0), SHORT_PARTS);
+        assert_eq!(append(&mut output, 0, 0), SHORT_PARTS);
         let left = append(&mut output, 0, 10);
         output.commit(left);
         append(&mut output, 0, 10);
