@@ -195,6 +195,8 @@ impl Recv {
         assert!(self.buffer.unread() == self.unread);
         assert_eq!(self.buffer.is_full(), self.unread.len() == self.limit);
         assert!(self.unread.len() <= self.limit);
+        // The first may get back room that was consumed, and so find only then that it is too large.
+        self.buffer.spare_mut();
         let spare = self.buffer.spare_mut().len();
         self.most = self.most.max(self.unread.len());
         if self.unread.len() > IDLE / 2 {

@@ -132,7 +132,8 @@ fn insert(table: &mut FieldTable, model: &mut Vec<Entry>, key: &str, value: Fiel
         Ok(()) => {
             assert!(key.len() <= 255 && is_finite(value) && depth(&expected) < 64);
             assert_eq!(table.get(key).map(Value::of).as_ref(), Some(&expected));
-            let value = expected.encoded();
+            let mut value = Vec::new();
+            expected.write(&mut value);
             match model.iter_mut().find(|entry| entry.key == key) {
                 Some(entry) => entry.value = value,
                 None => model.push(Entry {

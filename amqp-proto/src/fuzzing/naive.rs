@@ -90,20 +90,28 @@ impl Value {
         Self::Plain(value.type_octet(), octets)
     }
 
-    /// Type octet and value in wire form.
-    pub(super) fn encoded(&self) -> Vec<u8> {
+    /// Appends type octet and value in wire form.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len() + 1;
         match self {
-            Self::Plain(tag, octets) => [&[*tag][..], octets].concat(),
+            Self::Plain(tag, octets) => {
+                out.push(*tag);
+                return out.extend(octets);
+            }
             Self::Table(entries) => {
-                let entry = |(key, value): &(Vec<u8>, Self)| [short_string(key), value.encoded()].concat();
-                let entries: Vec<u8> = entries.iter().flat_map(entry).collect();
-                [vec![b'F'], long_string(&entries)].concat()
+                out.extend(b"F\0\0\0\0");
+                for (key, value) in entries {
+                    out.extend(short_string(key));
+                    value.write(out);
+                }
             }
             Self::Array(items) => {
-                let items: Vec<u8> = items.iter().flat_map(Self::encoded).collect();
-                [vec![b'A'], long_string(&items)].concat()
+                out.extend(b"A\0\0\0\0");
+                items.iter().for_each(|item| item.write(out));
             }
         }
+        let length = u32::try_from(out.len() - start - 4).expect("a short one");
+        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }
 }
 
