@@ -628,21 +628,41 @@ mod tests {
         )));
         assert_eq!(output.remaining(), 0);
         assert!(output.flat.capacity() < 20_000);
-        assert_eq!(output.method(1, &declare, 2_000_000), Ok(()));
-        assert_eq!(
-            output.content(1, &BasicPublish::default(), &properties, "x", 2_000_000),
-            Ok(())
-        );
+    }
+
+    #[test]
+    fn room_is_made_for_tables_of_methods_and_of_messages() {
+        let mut headers = crate::wire::FieldTable::new();
+        headers.insert("long", "x".repeat(100_000).as_str()).unwrap();
+        let properties = Properties {
+            headers: Some(headers.as_ref()),
+            ..Properties::default()
+        };
+        let declare = crate::wire::QueueDeclare {
+            arguments: headers.as_ref(),
+            ..Default::default()
+        };
         let mut octets = Vec::new();
         assert_eq!(
             Frame::Method {
                 channel: 1,
                 method: declare.into()
             }
-            .encode(&mut octets, 2_000_000),
+            .encode(&mut octets, 1 << 20),
             Ok(())
         );
-        assert!(drain(&mut output, usize::MAX).starts_with(&octets));
+        let mut output = SendBuf::new();
+        assert_eq!(output.method(1, &declare, 1 << 20), Ok(()));
+        assert_eq!(drain(&mut output, usize::MAX), octets);
+        for body in [vec![7; 10], vec![7; 5000]] {
+            let mut output = SendBuf::new();
+            let publish = BasicPublish::default();
+            assert_eq!(
+                output.content(1, &publish, &properties, body.clone(), 1 << 20),
+                Ok(())
+            );
+            assert_eq!(bodies(&drain(&mut output, usize::MAX)), [(body, 1)]);
+        }
     }
 
     #[test]
