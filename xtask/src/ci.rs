@@ -15,13 +15,8 @@ pub(crate) fn main() -> Result<()> {
     step("clippy", clippy)?;
     step("documentation", documentation)?;
     step("test", || test::main(&TestOptions::default()))?;
-    if has("fuzz") {
-        step("fuzz-smoke", || fuzz::main(&FuzzOptions::default()))?;
-    }
-    if has("bench") {
-        step("bench --check", bench::instructions)?;
-    }
-    Ok(())
+    step("fuzz-smoke", || fuzz::main(&FuzzOptions::default()))?;
+    step("bench --check", bench::instructions)
 }
 
 fn step(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -36,17 +31,10 @@ fn step(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     result.with_context(|| format!("step {name}"))
 }
 
-/// Whether this folder, a workspace of its own that cargo does not visit from the root, exists.
-fn has(folder: &str) -> bool {
-    root().join(folder).join("Cargo.toml").exists()
-}
-
 fn format() -> Result<()> {
     run(&mut cargo(["fmt", "--all", "--check"]))?;
-    for folder in ["fuzz", "bench", "no-std-probe"]
-        .into_iter()
-        .filter(|folder| has(folder))
-    {
+    // Workspaces of their own, which cargo does not visit from the root.
+    for folder in ["fuzz", "bench", "no-std-probe"] {
         run(cargo(["fmt", "--check"]).current_dir(root().join(folder)))?;
     }
     Ok(())
@@ -61,14 +49,11 @@ fn clippy() -> Result<()> {
             .current_dir(root().join(folder)))
     };
     run_in(".", &["--workspace", "--all-targets", "--all-features"])?;
-    for folder in ["fuzz", "bench"].into_iter().filter(|folder| has(folder)) {
+    for folder in ["fuzz", "bench"] {
         run_in(folder, &["--all-targets"])?;
     }
-    if has("no-std-probe") {
-        // It brings its own panic handler, which a test build of it would have twice.
-        run_in("no-std-probe", &["--release"])?;
-    }
-    Ok(())
+    // It brings its own panic handler, which a test build of it would have twice.
+    run_in("no-std-probe", &["--release"])
 }
 
 fn documentation() -> Result<()> {

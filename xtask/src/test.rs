@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::broker::{Client, Endpoint, Lease};
-use crate::process::{cargo, read, root, run};
+use crate::process::{cargo, read, run};
 
 /// Which broker to test with.
 #[derive(Debug, Default, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) fn main(options: &TestOptions) -> Result<()> {
         "tests that need no broker",
         run(&mut cargo_test.command(&[], &[])),
     );
-    if options.cargo_arguments.is_empty() && root().join("no-std-probe").exists() {
+    if options.cargo_arguments.is_empty() {
         report.step("build without std", run(&mut cargo(BUILD_NO_STD_PROBE)));
     }
     match broker.endpoint() {
