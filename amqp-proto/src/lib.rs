@@ -47,21 +47,29 @@ extern crate alloc;
 
 mod buffer;
 pub mod config;
+mod connection;
 pub mod credentials;
+mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod id;
 pub mod parameters;
 pub mod sasl;
 pub mod secret;
+mod time;
 pub mod uri;
 pub mod wire;
 
 pub use buffer::{Payload, RecvBuf, SendBuf};
 pub use config::{Config, ConfigError, Heartbeat};
+pub use connection::ConnectionState;
 pub use credentials::Credentials;
+pub use error::{ChannelCloseReason, CloseReason, PeerClose, RequestError, SendError, TransportError};
+pub use id::{ChannelId, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, RequestId};
 pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, TcpOptions, TlsParameters};
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
+pub use time::Instant;
 pub use uri::{AmqpUri, UriError, UriPart, UriProblem};
 
 /// The README's snippets are tests.

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::ReplyCode;
+use super::method::MethodId;
 use super::text::Printable;
 
 /// The peer broke the protocol: what is wrong, in which part of which frame, and at which octet.
@@ -36,6 +37,12 @@ impl ProtocolError {
     #[must_use]
     pub const fn reply_code(&self) -> ReplyCode {
         self.problem.reply_code()
+    }
+
+    /// Whether the other end does not speak AMQP 0-9-1 at all, so that there is nobody to tell.
+    #[must_use]
+    pub const fn is_other_protocol(&self) -> bool {
+        matches!(self.problem, Problem::ProtocolHeader(_) | Problem::NotAmqp(_))
     }
 }
 
@@ -82,6 +89,32 @@ pub enum Problem {
     PropertyFlags(u16),
     /// A field table that cannot be read (502).
     Table(TableProblem),
+    /// A method that its sender must not send, or not now, or not on this channel (503).
+    UnexpectedMethod(MethodId),
+    /// An answer that is not the next one due (503): what came, and the oldest request without an answer.
+    UnexpectedReply {
+        /// What came.
+        found: MethodId,
+        /// The request it should have answered, if there is one.
+        request: Option<MethodId>,
+    },
+    /// A frame on a channel that is not open (504).
+    ChannelNotOpen(u16),
+    /// A content header or a piece of a body where none is due (505).
+    UnexpectedContent,
+    /// Another frame where a content header or the rest of a body is due (505).
+    ContentInterrupted,
+    /// A body longer than its header says: how many octets there are and how many were left (501).
+    BodyTooLong {
+        /// What the frame carries.
+        size: usize,
+        /// What was due at most.
+        left: u64,
+    },
+    /// A confirm of a publish that was never made (502).
+    UnknownConfirm(u64),
+    /// A tag that was already delivered on this channel, or 0 (502).
+    UnknownDelivery(u64),
 }
 
 impl Problem {
@@ -105,11 +138,19 @@ impl Problem {
             | Self::Truncated
             | Self::Trailing(_)
             | Self::HeartbeatPayload(_) => ReplyCode::FRAME_ERROR,
-            Self::PropertyFlags(_) | Self::Table(_) => ReplyCode::SYNTAX_ERROR,
-            Self::UnknownMethod { .. } => ReplyCode::COMMAND_INVALID,
-            Self::HeartbeatChannel(_) | Self::ContentClass(_) | Self::ContentWeight(_) => {
-                ReplyCode::UNEXPECTED_FRAME
+            Self::BodyTooLong { .. } => ReplyCode::FRAME_ERROR,
+            Self::PropertyFlags(_) | Self::Table(_) | Self::UnknownConfirm(_) | Self::UnknownDelivery(_) => {
+                ReplyCode::SYNTAX_ERROR
             }
+            Self::UnknownMethod { .. } | Self::UnexpectedMethod(_) | Self::UnexpectedReply { .. } => {
+                ReplyCode::COMMAND_INVALID
+            }
+            Self::ChannelNotOpen(_) => ReplyCode::CHANNEL_ERROR,
+            Self::HeartbeatChannel(_)
+            | Self::ContentClass(_)
+            | Self::ContentWeight(_)
+            | Self::UnexpectedContent
+            | Self::ContentInterrupted => ReplyCode::UNEXPECTED_FRAME,
         }
     }
 }
@@ -137,6 +178,27 @@ impl fmt::Display for Problem {
             Self::UnknownMethod { class, method } => write!(f, "unknown method {method} of class {class}"),
             Self::ContentClass(class) => write!(f, "content of class {class}"),
             Self::ContentWeight(weight) => write!(f, "content of weight {weight}"),
+            Self::UnexpectedMethod(found) => write!(f, "{found} is not valid here"),
+            Self::UnexpectedReply {
+                found,
+                request: Some(request),
+            } => {
+                write!(
+                    f,
+                    "{found} does not answer {request}, which is the next to be answered"
+                )
+            }
+            Self::UnexpectedReply { found, request: None } => {
+                write!(f, "{found} answers nothing: no request is waiting")
+            }
+            Self::ChannelNotOpen(channel) => write!(f, "channel {channel} is not open"),
+            Self::UnexpectedContent => f.write_str("content without a method that carries it"),
+            Self::ContentInterrupted => f.write_str("content of a message is missing before this frame"),
+            Self::BodyTooLong { size, left } => {
+                write!(f, "body frame of {size} octets where at most {left} are left")
+            }
+            Self::UnknownConfirm(tag) => write!(f, "confirm of publish {tag}, which was never made"),
+            Self::UnknownDelivery(tag) => write!(f, "delivery tag {tag} does not follow the ones before"),
             Self::PropertyFlags(flags) => write!(f, "unknown property flags {flags:#06x}"),
             Self::Table(problem) => write!(f, "{problem}"),
         }

@@ -1,0 +1,5 @@
+//! The connection.
+
+mod state;
+
+pub use state::ConnectionState;
