@@ -46,6 +46,7 @@
 extern crate alloc;
 
 mod buffer;
+mod channel;
 pub mod config;
 mod connection;
 pub mod credentials;
@@ -61,6 +62,7 @@ pub mod uri;
 pub mod wire;
 
 pub use buffer::{Payload, RecvBuf, SendBuf};
+pub use channel::{ConfirmLimits, ConfirmOutcome};
 pub use config::{Config, ConfigError, Heartbeat};
 pub use connection::ConnectionState;
 pub use credentials::Credentials;
