@@ -1,5 +1,7 @@
 //! What leaves: the core writes frames into it, the caller writes it to the socket.
 
+mod frames;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
@@ -201,6 +203,20 @@ impl SendBuf {
         }
     }
 
+    /// All that is unread, in order; no chunk is empty.
+    fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = self.start;
+        let shared = self.shared.iter().map(|(place, piece)| (*place, &piece[..]));
+        shared
+            .chain([(self.flat.len(), &[][..])])
+            .flat_map(move |(place, piece)| {
+                let flat = self.flat.as_slice().get(from..place).unwrap_or_default();
+                from = place;
+                [flat, piece]
+            })
+            .filter(|chunk| !chunk.is_empty())
+    }
+
     /// Gives memory back now: keeps what is to be written, and little more.
     pub fn shrink(&mut self) {
         self.move_up();
@@ -290,20 +306,12 @@ impl Buf for SendBuf {
     #[cfg(feature = "std")]
     fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
         let mut count = 0;
-        let mut from = self.start;
-        let shared = self.shared.iter().map(|(place, piece)| (*place, &piece[..]));
-        for (place, piece) in shared.chain([(self.flat.len(), &[][..])]) {
-            for chunk in [self.flat.as_slice().get(from..place).unwrap_or_default(), piece] {
-                if chunk.is_empty() {
-                    continue;
-                }
-                let Some(slice) = slices.get_mut(count) else {
-                    return count;
-                };
-                *slice = std::io::IoSlice::new(chunk);
-                count += 1;
-            }
-            from = place;
+        for chunk in self.chunks() {
+            let Some(slice) = slices.get_mut(count) else {
+                return count;
+            };
+            *slice = std::io::IoSlice::new(chunk);
+            count += 1;
         }
         count
     }
