@@ -12,6 +12,7 @@
 //! * [`RecvBuf`] and [`SendBuf`]: what lies between the core and a socket.
 //! * [`ConnectionParameters`], [`Config`], [`AmqpUri`]: what to connect to and how.
 //! * [`Credentials`] and [`SaslMechanism`]: who connects.
+//! * [`trace`]: every frame of a connection, kept to be read or replayed.
 //!
 //! A loop around a socket, here a pair of buffers:
 //!
@@ -58,6 +59,7 @@ pub mod parameters;
 pub mod sasl;
 pub mod secret;
 mod time;
+pub mod trace;
 pub mod uri;
 pub mod wire;
 

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! octets ─┬─▶ uri ──▶ printed and parsed again
+//!         ├─▶ trace ──▶ read, and written and read again
 //!         ├─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
 //!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers ──▶ the real thing ◀── compared ──▶ a model of Vecs
 //! ```
@@ -18,6 +19,7 @@ mod field_table_ops;
 mod frame;
 mod method;
 mod naive;
+mod trace;
 mod uri;
 
 pub use buffers::buffers;
@@ -27,6 +29,7 @@ pub use field_table::field_table;
 pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
+pub use trace::trace;
 pub use uri::uri;
 
 /// A target: takes what a fuzzer made up, panics if something does not hold.
@@ -41,5 +44,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("field_table_ops", field_table_ops),
     ("frame", frame),
     ("method", method),
+    ("trace", trace),
     ("uri", uri),
 ];

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use amqp_proto::Instant;
+use amqp_proto::trace::{Direction, FrameTap, TraceWriter};
 use amqp_proto::wire::METHODS;
 
 /// Longer ones slow the fuzzer down, which makes its own.
@@ -57,6 +59,9 @@ impl Seeds {
         match file {
             "methods" if case == "full" || (case == "default" && octets.len() == 12) => {
                 self.keep("method", name(case), payload(octets));
+                if kind.starts_with("connection.") {
+                    self.keep("trace", name(case), &traced(octets));
+                }
                 if kind.starts_with("basic.") {
                     self.keep("frame", name(case), octets);
                 }
@@ -70,7 +75,10 @@ impl Seeds {
                 }
             }
             "fields" => self.keep("field_table", name(case), octets),
-            "frames" => self.keep("frame", name(case), octets),
+            "frames" => {
+                self.keep("frame", name(case), octets);
+                self.keep("trace", name(case), &traced(octets));
+            }
             _ => {}
         }
     }
@@ -96,7 +104,7 @@ impl Seeds {
 
     fn stale(&self, corpus: &Path) -> io::Result<Vec<PathBuf>> {
         let mut stale = Vec::new();
-        for target in ["frame", "method", "content_header", "field_table"] {
+        for target in ["frame", "method", "content_header", "field_table", "trace"] {
             for entry in fs::read_dir(corpus.join(target))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
                 let is_ours = ["golden-", "start-", "deep-"]
@@ -120,6 +128,16 @@ fn nested(inside: usize) -> Vec<u8> {
         octets = [start, &(octets.len() as u32).to_be_bytes(), &octets].concat();
     }
     octets
+}
+
+/// A trace of a frame that came, went, and found no room.
+fn traced(frame: &[u8]) -> Vec<u8> {
+    let mut writer = TraceWriter::new(0).with_secrets();
+    let now = Instant::from_nanos(1_000_000_000);
+    writer.frame(now, Direction::Received, 1, frame);
+    writer.frame(now, Direction::Sent, 1, frame);
+    writer.frame(now, Direction::Sent, 1, &[0; 5000]);
+    writer.take()
 }
 
 /// What is between the header and the end octet.
