@@ -15,7 +15,7 @@ use crate::streams::Streams;
 use crate::{LARGEST, fill, segment};
 
 /// How many octets tell a capture from anything else.
-pub(crate) const MAGIC_SIZE: usize = 4;
+const MAGIC_SIZE: usize = 4;
 
 /// A file format of captures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -74,7 +74,7 @@ impl Frames {
 }
 
 /// Shows the piece that `octets` begin with if it is whole, and says how long it is.
-fn show_first(
+pub(crate) fn show_first(
     octets: &[u8],
     position: u64,
     show: &mut impl FnMut(Piece<'_>) -> io::Result<()>,

@@ -1,17 +1,18 @@
 //! A frame as a JSON object; `--help` tells what it looks like.
 
+use amqp_proto::trace::Direction;
 use amqp_proto::wire::{
     Argument, Decimal, FieldArrayRef, FieldTableRef, FieldValue, Frame, MAX_TABLE_DEPTH, Method, Properties,
 };
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use crate::frames::Piece;
-use crate::output::Origin;
+use crate::output::Source;
 
 /// A whole line.
 pub(crate) struct Line<'a> {
-    /// Who sent it, in captures.
-    pub(crate) origin: Option<&'a Origin>,
+    /// Who sent it, in captures and traces.
+    pub(crate) source: Source<'a>,
     /// What it shows.
     pub(crate) piece: Piece<'a>,
 }
@@ -19,14 +20,21 @@ pub(crate) struct Line<'a> {
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut line = serializer.serialize_map(None)?;
-        if let Some(origin) = self.origin {
-            line.serialize_entry("stream", &origin.stream)?;
-            line.serialize_entry("from", origin.side.name())?;
+        match self.source {
+            Source::Octets => {}
+            Source::Capture(origin) => {
+                line.serialize_entry("stream", &origin.stream)?;
+                line.serialize_entry("from", origin.side.name())?;
+            }
+            Source::Trace(record) => {
+                line.serialize_entry("nanoseconds", &record.now.as_nanos())?;
+                line.serialize_entry("direction", direction(record.direction))?;
+            }
         }
         match self.piece {
             Piece::ProtocolHeader => {
                 line.serialize_entry("type", "protocol-header")?;
-                if let Some(origin) = self.origin {
+                if let Source::Capture(origin) = self.source {
                     line.serialize_entry("client", &origin.client.to_string())?;
                     line.serialize_entry("server", &origin.server.to_string())?;
                 }
@@ -34,6 +42,13 @@ impl Serialize for Line<'_> {
             Piece::Frame(frame) => serialize_frame(frame, &mut line)?,
         }
         line.end()
+    }
+}
+
+const fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Received => "received",
+        Direction::Sent => "sent",
     }
 }
 

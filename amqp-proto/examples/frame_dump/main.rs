@@ -1,4 +1,5 @@
-//! Prints AMQP 0-9-1 frame by readable frame: from the octets of one direction, or from a capture of whole connections.
+//! Prints AMQP 0-9-1 frame by readable frame: from the octets of one direction, from a capture of whole connections, or from
+//! the trace that a connection's tap wrote.
 //!
 //! ```sh
 //! tcpdump -i lo -U -w - port 5672 | cargo run -p amqp-proto --example frame_dump
@@ -6,7 +7,7 @@
 //! ```
 //!
 //! ```text
-//!             ┌─▶ raw ─────────────────────────────────────────┐
+//!             ┌─▶ raw, trace ──────────────────────────────────┐
 //! octets ─────┤                                                ├─▶ frames ──▶ output (text or json)
 //!             └─▶ capture ──▶ segment ──▶ streams ──▶ reorder ─┘
 //!                 packets     TCP         connections  in order
@@ -21,6 +22,7 @@ mod raw;
 mod reorder;
 mod segment;
 mod streams;
+mod trace;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use amqp_proto::RecvBuf;
+use amqp_proto::trace::MAGIC;
 use clap::Parser;
 use output::Output;
 
@@ -42,7 +45,7 @@ struct Options {
     /// One JSON object a line (--help tells how it looks)
     #[arg(long)]
     json: bool,
-    /// What to read: octets of one direction, or a capture; standard input if it is missing or "-"
+    /// What to read: octets of one direction, a capture, or a trace; standard input if it is missing or "-"
     file: Option<PathBuf>,
 }
 
@@ -51,16 +54,19 @@ Input:
   A capture (pcap or pcapng) is known by its first octets. Its TCP connections are numbered from 1 as they appear; those in
   which neither side begins with the protocol header of AMQP 0-9-1 are named on standard error and skipped. Link types:
   Ethernet, Linux cooked (v1, v2), raw IP, BSD loopback. IP fragments are not put together.
+  So is a trace, as amqp_proto::trace writes it.
   Anything else is octets of one direction: frames, with or without a protocol header before them.
-  No frame and no record of a capture may be larger than 128 MiB.
+  No frame and no record of a capture or trace may be larger than 128 MiB.
 
 Text:
   In captures each line begins with the connection's number and an arrow: -> from the client, <- from the server.
+  In traces with the time in seconds and an arrow: -> sent, <- received.
   Of a body no more than its beginning is shown.
 
 JSON:
   type         one of method, header, body, heartbeat, protocol-header; every frame has its channel as well
   stream, from in captures: the connection's number; client or server (a protocol-header has both their addresses)
+  nanoseconds, direction in traces: when; sent or received
   method       its name; arguments has all but the reserved ones, bits that are not set and empty strings included
   header       body_size; properties has those that are there
   body         size, and the whole piece as text or, if it is not UTF-8, as hex
@@ -77,8 +83,9 @@ JSON:
   Integers have all their digits: readers that make doubles of them round above 2^53. Void is null.
 
 Exit code:
-  0, also if connections were skipped that are not AMQP; 1 if octets could not be read as frames, frames or captures were not
-  whole, or reading failed. Positions are octets from 0, in captures those of one direction of the connection.";
+  0, also if connections were skipped that are not AMQP; 1 if octets could not be read as frames, frames, captures or traces
+  were not whole, or reading failed. Positions are octets from 0, in captures those of one direction of the connection, in traces those of the
+  file.";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -106,7 +113,11 @@ fn main() -> ExitCode {
 /// Dumps all that `reader` gives. An error is one of the output.
 fn run(mut reader: impl Read, output: &mut Output) -> io::Result<()> {
     let mut buffer = RecvBuf::with_limit(LARGEST as usize);
-    while buffer.unread().len() < capture::MAGIC_SIZE && fill(&mut reader, &mut buffer, output)? {}
+    // (Nothing is shorter that could be shown.)
+    while buffer.unread().len() < trace::START && fill(&mut reader, &mut buffer, output)? {}
+    if buffer.unread().starts_with(&MAGIC) {
+        return trace::dump(reader, buffer, output);
+    }
     match capture::Format::recognise(buffer.unread()) {
         Some(format) => capture::dump(reader, buffer, format, output),
         None => raw::dump(reader, buffer, output),

@@ -4,8 +4,21 @@ use std::fmt::Arguments;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::net::SocketAddr;
 
+use amqp_proto::trace::TraceRecord;
+
 use crate::frames::Piece;
 use crate::json;
+
+/// Where a frame comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// Octets of one direction.
+    Octets,
+    /// A capture.
+    Capture(&'a Origin),
+    /// A trace; the record with the frame.
+    Trace(&'a TraceRecord<'a>),
+}
 
 /// Who sent a frame of a capture.
 #[derive(Debug, Clone, Copy)]
@@ -57,29 +70,32 @@ impl Output {
     }
 
     /// Prints one frame.
-    pub(crate) fn piece(&mut self, origin: Option<&Origin>, piece: Piece<'_>) -> io::Result<()> {
+    pub(crate) fn piece(&mut self, source: Source<'_>, piece: Piece<'_>) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut self.stdout, &json::Line { origin, piece })?;
+            serde_json::to_writer(&mut self.stdout, &json::Line { source, piece })?;
         } else {
-            self.text(origin, piece)?;
+            self.text(source, piece)?;
         }
         self.stdout.write_all(b"\n")
     }
 
-    fn text(&mut self, origin: Option<&Origin>, piece: Piece<'_>) -> io::Result<()> {
-        if let Some(origin) = origin {
+    fn text(&mut self, source: Source<'_>, piece: Piece<'_>) -> io::Result<()> {
+        if let Source::Trace(record) = source {
+            return write!(self.stdout, "{record}");
+        }
+        if let Source::Capture(origin) = source {
             let arrow = match origin.side {
                 Side::Client => "->",
                 Side::Server => "<-",
             };
             write!(self.stdout, "{} {arrow} ", origin.stream)?;
         }
-        match (piece, origin) {
+        match (piece, source) {
             (Piece::Frame(frame), _) => write!(self.stdout, "{frame}"),
-            (Piece::ProtocolHeader, None) => write!(self.stdout, "protocol header"),
-            (Piece::ProtocolHeader, Some(Origin { client, server, .. })) => {
+            (Piece::ProtocolHeader, Source::Capture(Origin { client, server, .. })) => {
                 write!(self.stdout, "protocol header from {client} to {server}")
             }
+            (Piece::ProtocolHeader, _) => write!(self.stdout, "protocol header"),
         }
     }
 

@@ -6,13 +6,13 @@ use amqp_proto::RecvBuf;
 
 use crate::fill;
 use crate::frames::{Frames, Stop};
-use crate::output::Output;
+use crate::output::{Output, Source};
 
 /// Prints frame after frame until the end or the first error; `buffer` has what was read already.
 pub(crate) fn dump(mut reader: impl Read, buffer: RecvBuf, output: &mut Output) -> io::Result<()> {
     let mut frames = Frames::new(buffer);
     loop {
-        match frames.drain(|piece| output.piece(None, piece)) {
+        match frames.drain(|piece| output.piece(Source::Octets, piece)) {
             Ok(()) => {}
             Err(Stop::Output(error)) => return Err(error),
             Err(Stop::Broken { octet, error }) => return output.fail(format_args!("octet {octet}: {error}")),

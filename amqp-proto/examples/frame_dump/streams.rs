@@ -19,7 +19,7 @@ use amqp_proto::wire::parse_protocol_header;
 
 use crate::LARGEST;
 use crate::frames::{Frames, Stop};
-use crate::output::{Origin, Output, Side};
+use crate::output::{Origin, Output, Side, Source};
 use crate::reorder::{LARGEST_STEP, Overflow, Reorder};
 use crate::segment::Segment;
 
@@ -227,7 +227,7 @@ impl Connection {
         };
         match self.halves[from]
             .frames
-            .drain(|piece| output.piece(Some(&origin), piece))
+            .drain(|piece| output.piece(Source::Capture(&origin), piece))
         {
             Ok(()) => Ok(()),
             Err(Stop::Output(error)) => Err(error),

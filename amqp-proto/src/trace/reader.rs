@@ -232,9 +232,9 @@ mod tests {
     use super::*;
     use crate::trace::{FrameTap, TraceWriter};
     use crate::wire::{ChannelFlow, HEARTBEAT, Method};
+    use alloc::format;
     use alloc::string::{String, ToString};
     use alloc::vec::Vec;
-    use alloc::{format, vec};
 
     const BEGINNING: &[u8] = b"\x89AMQTRC\x01";
 
@@ -415,7 +415,7 @@ mod tests {
             "3.000000004 -> ch 5 26 octets that are not one frame"
         );
         assert_eq!(
-            shown(&vec![9; 20]),
+            shown(&[9; 20]),
             "3.000000004 -> ch 5 unknown frame type 9 (in frame header, octet 0 of the frame)"
         );
         assert_eq!(

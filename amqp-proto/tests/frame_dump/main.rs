@@ -5,6 +5,7 @@
 
 mod captures;
 mod golden;
+mod traces;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
