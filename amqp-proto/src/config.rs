@@ -53,6 +53,17 @@ pub struct Config {
     /// The largest message body to accept, in bytes. Default 128 MiB, which is RabbitMQ's own limit up to
     /// 3.x.
     pub max_message_size: u64,
+    /// How many octets of incomplete messages to hold, all channels together. Default 256 MiB.
+    pub max_partial_content: u64,
+    /// When more octets than this wait to be written, publishes and requests are refused with
+    /// [`SendError::Full`](crate::SendError::Full); acknowledgements go on. Default 1 MiB.
+    pub outbound_high_water: usize,
+    /// When more octets than this wait to be written, acknowledgements are refused too, and nothing is read
+    /// until there are fewer. Default 16 MiB.
+    pub outbound_limit: usize,
+    /// How many frames of mean size may wait to be written until
+    /// [`Event::BackpressureOn`](crate::Event::BackpressureOn) says so; 0 is never. Default 10, as pika 0.9.
+    pub backpressure_multiplier: u32,
     /// From the protocol header to `connection.open-ok`. Default 10 s, as RabbitMQ's `handshake_timeout`.
     pub handshake_timeout: Duration,
     /// From the last byte of a request to its reply. Default 30 s; [`Duration::MAX`] waits for ever.
@@ -128,6 +139,10 @@ impl Default for Config {
             connection_name: None,
             max_method_frame: 128 * 1024,
             max_message_size: 128 * 1024 * 1024,
+            max_partial_content: 256 * 1024 * 1024,
+            outbound_high_water: 1024 * 1024,
+            outbound_limit: 16 * 1024 * 1024,
+            backpressure_multiplier: 10,
             handshake_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(10),
@@ -163,6 +178,10 @@ setters! {
     connection_name: impl Into<String> = Some(connection_name.into());
     max_method_frame: u32 = max_method_frame;
     max_message_size: u64 = max_message_size;
+    max_partial_content: u64 = max_partial_content;
+    outbound_high_water: usize = outbound_high_water;
+    outbound_limit: usize = outbound_limit;
+    backpressure_multiplier: u32 = backpressure_multiplier;
     handshake_timeout: Duration = handshake_timeout;
     request_timeout: Duration = request_timeout;
     close_timeout: Duration = close_timeout;

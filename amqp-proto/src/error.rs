@@ -9,7 +9,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::wire::{EncodeError, MethodId, ProtocolError, ReplyCode};
-use crate::{ConnectionState, SaslError};
+use crate::{ConfigError, ConnectionState, SaslError};
 
 /// Why a connection ended. The cheapest of clones, since everything that was waiting gets one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,9 @@ pub enum CloseReason {
     /// Our side of the authentication failed: no common mechanism, erased credentials, a challenge without an answer.
     #[error("authentication impossible: {0}")]
     Sasl(#[from] SaslError),
+    /// The configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
     /// The peer broke the protocol; it was told so if there was a way to.
     #[error("protocol error: {0}")]
     Protocol(#[from] ProtocolError),
@@ -151,6 +154,9 @@ pub enum SendError {
     /// The peer stopped the flow of content on this channel; [`Event::Flow`](crate::Event::Flow) follows.
     #[error("the peer stopped the flow on this channel")]
     FlowStopped,
+    /// Too many requests of this channel wait for their answer: 65536.
+    #[error("too many requests wait for their answer")]
+    TooManyRequests,
     /// All channel numbers up to the negotiated maximum are in use.
     #[error("all {channel_max} channels are in use")]
     NoFreeChannel {
@@ -204,7 +210,7 @@ impl CloseReason {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::AuthRefused { peer } => peer.is_some(),
-            Self::Sasl(_) | Self::Encode(_) => true,
+            Self::Sasl(_) | Self::Config(_) | Self::Encode(_) => true,
             Self::Peer(peer) => peer.is_virtual_host_refused(),
             Self::Protocol(error) => error.is_other_protocol(),
             _ => false,

@@ -111,10 +111,10 @@ pub enum Problem {
         /// What was due at most.
         left: u64,
     },
+    /// A `frame_max` below 4096 is offered, which no peer can keep (502).
+    FrameMaxTooSmall(u32),
     /// A confirm of a publish that was never made (502).
     UnknownConfirm(u64),
-    /// A tag that was already delivered on this channel, or 0 (502).
-    UnknownDelivery(u64),
 }
 
 impl Problem {
@@ -139,7 +139,7 @@ impl Problem {
             | Self::Trailing(_)
             | Self::HeartbeatPayload(_) => ReplyCode::FRAME_ERROR,
             Self::BodyTooLong { .. } => ReplyCode::FRAME_ERROR,
-            Self::PropertyFlags(_) | Self::Table(_) | Self::UnknownConfirm(_) | Self::UnknownDelivery(_) => {
+            Self::PropertyFlags(_) | Self::Table(_) | Self::UnknownConfirm(_) | Self::FrameMaxTooSmall(_) => {
                 ReplyCode::SYNTAX_ERROR
             }
             Self::UnknownMethod { .. } | Self::UnexpectedMethod(_) | Self::UnexpectedReply { .. } => {
@@ -197,8 +197,10 @@ impl fmt::Display for Problem {
             Self::BodyTooLong { size, left } => {
                 write!(f, "body frame of {size} octets where at most {left} are left")
             }
+            Self::FrameMaxTooSmall(offered) => {
+                write!(f, "frame_max of {offered} octets is below the minimum of 4096")
+            }
             Self::UnknownConfirm(tag) => write!(f, "confirm of publish {tag}, which was never made"),
-            Self::UnknownDelivery(tag) => write!(f, "delivery tag {tag} does not follow the ones before"),
             Self::PropertyFlags(flags) => write!(f, "unknown property flags {flags:#06x}"),
             Self::Table(problem) => write!(f, "{problem}"),
         }

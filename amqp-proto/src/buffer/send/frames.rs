@@ -18,7 +18,6 @@ impl SendBuf {
     ///
     /// Frames that lie in one chunk are shown where they are; others, the bodies that were not copied, are joined for it, so
     /// this costs a copy of them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the connection's tap is to call it"))]
     pub(crate) fn for_each_frame(&self, mut visit: impl FnMut(u16, &[u8])) {
         let mut joined = Vec::new();
         for chunk in self.chunks() {

@@ -1,0 +1,515 @@
+//! Content: a method, a content header and body frames become a message.
+//!
+//! ```text
+//!         method            header                       last piece
+//! (none) ────────▶ Header ──────────▶ Body, Stream, Skip ──────────▶ (none), and the message is told
+//! ```
+//! Mostly all frames of a message lie in the buffer together; then they are taken in one piece and no state is entered.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use super::request::Purpose;
+use super::state::{ChannelState, Phase, Step, payload, unexpected};
+use crate::RecvBuf;
+use crate::connection::Link;
+use crate::error::ChannelCloseReason;
+use crate::event::Event;
+use crate::id::{ConfirmTag, ConsumerId, DeliveryTag, RequestId};
+use crate::message::{Delivery, Got, Message, Returned, Span};
+use crate::wire::*;
+
+/// Pieces under this size are joined by copying: each would pin a buffer, and cost more than its octets.
+const JOINED_BELOW: usize = 4096;
+
+/// Of which no body frame is larger when it lies in the buffer with its method and header.
+const WITHIN_BELOW: u64 = 16 * 1024;
+
+/// A message that is not all there.
+#[derive(Debug)]
+pub(crate) enum Partial {
+    /// The method came, and then a frame of another channel.
+    Header { carried: Carried, method: Bytes },
+    /// The body is being collected.
+    Body {
+        carried: Carried,
+        message: Message,
+        pieces: Pieces,
+        left: u64,
+    },
+    /// The body is passed on as it comes.
+    Stream { tag: DeliveryTag, left: u64 },
+    /// Nobody wants it.
+    Skip { left: u64 },
+}
+
+/// What a method said of the message it carries.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    Delivery {
+        tag: DeliveryTag,
+        consumer: ConsumerId,
+        redelivered: bool,
+        is_streamed: bool,
+    },
+    Got {
+        request: RequestId<BasicGet<'static>>,
+        tag: DeliveryTag,
+        redelivered: bool,
+        message_count: u32,
+    },
+    Returned {
+        code: ReplyCode,
+        text: String,
+    },
+    /// Nobody wants it.
+    Nothing,
+}
+
+/// A body in pieces, small ones joined.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    whole: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl ChannelState {
+    /// A method that carries content, and what belongs to it.
+    #[inline]
+    pub(super) fn on_content_method(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+        limits: &FrameLimits,
+    ) -> Result<Step, ProtocolError> {
+        let envelope = Envelope::read(payload(input, size))?;
+        if matches!(self.phase, Phase::Opening) {
+            return Err(unexpected(Problem::UnexpectedMethod(envelope.id())));
+        }
+        if link.tap.is_some() {
+            // Frame by frame, so that the tap sees each.
+            return self.keep_method(link, input, size);
+        }
+        let unread = input.unread();
+        let Some(header) = RawFrame::parse(unread.get(size..).unwrap_or_default(), limits)? else {
+            return Ok(Step::Starved);
+        };
+        if header.frame_type != FrameType::Header || header.channel != self.id.number() {
+            if header.channel == self.id.number() {
+                return Err(unexpected(Problem::ContentInterrupted));
+            }
+            return self.keep_method(link, input, size);
+        }
+        let body_size = ContentHeader::decode(header.payload)?.body_size;
+        let head_size = size.saturating_add(header.size());
+        let header = size.saturating_add(HEADER_SIZE)..head_size.saturating_sub(1);
+        let exchange_at = envelope.exchange_at(HEADER_SIZE);
+        link.counters.frames_received += 1;
+
+        // A small body that is there too comes along in the same piece of memory.
+        let mut taken = head_size;
+        if body_size != 0 && body_size < WITHIN_BELOW {
+            let rest = unread.get(head_size..).unwrap_or_default();
+            if let Ok(Some(body)) = RawFrame::parse(rest, limits)
+                && body.frame_type == FrameType::Body
+                && body.channel == self.id.number()
+                && body.payload.len() as u64 == body_size
+            {
+                taken = head_size.saturating_add(body.size());
+            }
+        }
+        let carried = self.carried(link, &envelope)?;
+        if taken == head_size || !carried.is_whole() || body_size > link.config.max_message_size {
+            let message = Message::from_parts(input.take(head_size), exchange_at, Span::new(header));
+            return Ok(self.begin(link, carried, message, body_size));
+        }
+        link.counters.frames_received += 1;
+        let body = head_size.saturating_add(HEADER_SIZE)..taken.saturating_sub(1);
+        let message = Message::from_parts(input.take(taken), exchange_at, Span::new(header));
+        Ok(self.complete(link, carried, message.with_body_within(Span::new(body))))
+    }
+
+    /// Takes the method alone.
+    fn keep_method(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let envelope = Envelope::read(payload(input, size))?;
+        let carried = self.carried(link, &envelope)?;
+        input.consume(HEADER_SIZE);
+        let method = input.take(size.saturating_sub(HEADER_SIZE));
+        self.partial = Some(Partial::Header { carried, method });
+        Ok(Step::Consumed)
+    }
+
+    /// A content header on its own.
+    pub(super) fn on_header(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let (carried, method) = match self.partial.take() {
+            Some(Partial::Header { carried, method }) => (carried, method),
+            Some(_) => return Err(unexpected(Problem::ContentInterrupted)),
+            None => return Err(unexpected(Problem::UnexpectedContent)),
+        };
+        let header = payload(input, size);
+        let body_size = ContentHeader::decode(header)?.body_size;
+        let exchange_at =
+            Envelope::read(method.get(..method.len().saturating_sub(1)).unwrap_or_default())?.exchange_at(0);
+        let mut head = BytesMut::with_capacity(method.len().saturating_add(header.len()));
+        head.extend_from_slice(&method);
+        head.extend_from_slice(header);
+        let header = Span::new(method.len()..head.len());
+        input.consume(size);
+        let message = Message::from_parts(head.freeze(), exchange_at, header);
+        Ok(self.begin(link, carried, message, body_size))
+    }
+
+    /// The head of a message is there, its body is not, or not in one frame.
+    fn begin(&mut self, link: &mut Link, carried: Carried, message: Message, body_size: u64) -> Step {
+        let limit = link.config.max_message_size;
+        if let Carried::Delivery {
+            tag,
+            consumer,
+            redelivered,
+            is_streamed: true,
+        } = carried
+        {
+            self.partial = Some(Partial::Stream { tag, left: body_size });
+            link.counters.delivered += 1;
+            if body_size == 0 {
+                self.partial = None;
+                link.events.push_back(Event::DeliveryEnded { tag });
+            }
+            return Step::Event(Event::DeliveryStarted {
+                delivery: Delivery::new(tag, consumer, redelivered, message),
+                body_size,
+            });
+        }
+        if matches!(carried, Carried::Nothing) {
+            self.partial = (body_size > 0).then_some(Partial::Skip { left: body_size });
+            return Step::Consumed;
+        }
+        if body_size > limit {
+            self.partial = Some(Partial::Skip { left: body_size });
+            return self.refuse_content(link, body_size, limit);
+        }
+        if body_size == 0 {
+            return self.complete(link, carried, message);
+        }
+        self.partial = Some(Partial::Body {
+            carried,
+            message,
+            pieces: Pieces::default(),
+            left: body_size,
+        });
+        Step::Consumed
+    }
+
+    /// A piece of a body.
+    pub(super) fn on_body(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let piece_size = payload(input, size).len();
+        let left = match &mut self.partial {
+            Some(Partial::Body { left, .. } | Partial::Stream { left, .. } | Partial::Skip { left }) => left,
+            Some(Partial::Header { .. }) => return Err(unexpected(Problem::ContentInterrupted)),
+            None => return Err(unexpected(Problem::UnexpectedContent)),
+        };
+        let Some(now_left) = left.checked_sub(piece_size as u64) else {
+            return Err(unexpected(Problem::BodyTooLong {
+                size: piece_size,
+                left: *left,
+            }));
+        };
+        *left = now_left;
+        if let Some(Partial::Body { pieces, .. }) = &mut self.partial {
+            link.partial_content = link.partial_content.saturating_add(piece_size as u64);
+            pieces.push(input, piece_size);
+            if link.partial_content > link.config.max_partial_content {
+                return Ok(self.give_up_body(link, now_left));
+            }
+        } else if let Some(Partial::Stream { tag, .. }) = self.partial {
+            input.consume(HEADER_SIZE);
+            let chunk = input.take(piece_size);
+            input.consume(1);
+            return Ok(self.pass_on(link, tag, chunk, now_left));
+        } else {
+            input.consume(size);
+        }
+        if now_left > 0 {
+            return Ok(Step::Consumed);
+        }
+        match self.take_partial(link) {
+            Some(Partial::Body {
+                carried,
+                message,
+                pieces,
+                ..
+            }) => Ok(self.complete(link, carried, message.with_pieces(pieces.finish()))),
+            _ => Ok(Step::Consumed),
+        }
+    }
+
+    /// The next piece of a body that is not collected.
+    fn pass_on(&mut self, link: &mut Link, tag: DeliveryTag, chunk: Bytes, left: u64) -> Step {
+        if left == 0 {
+            self.partial = None;
+        }
+        match (chunk.is_empty(), left == 0) {
+            (true, false) => Step::Consumed,
+            (true, true) => Step::Event(Event::DeliveryEnded { tag }),
+            (false, false) => Step::Event(Event::DeliveryChunk { tag, chunk }),
+            (false, true) => {
+                link.events.push_back(Event::DeliveryEnded { tag });
+                Step::Event(Event::DeliveryChunk { tag, chunk })
+            }
+        }
+    }
+
+    /// All channels together hold too much.
+    fn give_up_body(&mut self, link: &mut Link, left: u64) -> Step {
+        let size = match self.take_partial(link) {
+            Some(Partial::Body { pieces, .. }) => left.saturating_add(pieces.len() as u64),
+            _ => left,
+        };
+        self.partial = (left > 0).then_some(Partial::Skip { left });
+        self.refuse_content(link, size, link.config.max_partial_content)
+    }
+
+    /// Closes the channel because of a message that is too large.
+    fn refuse_content(&mut self, link: &mut Link, size: u64, limit: u64) -> Step {
+        if self.is_usable() {
+            let reason = ChannelCloseReason::ContentTooLarge { size, limit };
+            let text = ShortStr::delimited(b"message over the client's limit");
+            self.close(link, ReplyCode::CONTENT_TOO_LARGE, text, reason);
+        }
+        Step::Consumed
+    }
+
+    /// A message is complete.
+    #[inline]
+    fn complete(&mut self, link: &mut Link, carried: Carried, message: Message) -> Step {
+        Step::Event(match carried {
+            Carried::Delivery {
+                tag,
+                consumer,
+                redelivered,
+                ..
+            } => {
+                link.counters.delivered += 1;
+                Event::Delivery(Delivery::new(tag, consumer, redelivered, message))
+            }
+            Carried::Got {
+                request,
+                tag,
+                redelivered,
+                message_count,
+            } => {
+                link.counters.got += 1;
+                Event::Got(Got::new(request, tag, redelivered, message_count, message))
+            }
+            Carried::Returned { code, text, .. } => {
+                link.counters.returned += 1;
+                let tag = self.match_return(&message);
+                Event::Returned(Returned {
+                    channel: self.id,
+                    tag,
+                    code,
+                    text,
+                    message,
+                })
+            }
+            Carried::Nothing => return Step::Consumed,
+        })
+    }
+
+    /// What becomes of the message that this method carries.
+    #[inline]
+    fn carried(&mut self, link: &mut Link, envelope: &Envelope<'_>) -> Result<Carried, ProtocolError> {
+        match envelope {
+            Envelope::Deliver(deliver) => Ok(self.carried_by_deliver(link, deliver)),
+            Envelope::GetOk(get_ok) => self.carried_by_get_ok(link, get_ok),
+            Envelope::Return(returned) => Ok(Carried::Returned {
+                code: returned.reply_code,
+                text: String::from_utf8_lossy(returned.reply_text.as_bytes()).into_owned(),
+            }),
+        }
+    }
+
+    #[inline]
+    fn carried_by_deliver(&mut self, link: &mut Link, deliver: &BasicDeliver<'_>) -> Carried {
+        let tag = deliver.delivery_tag;
+        self.last_delivery = self.last_delivery.max(tag);
+        match self.consumers.get(deliver.consumer_tag.as_bytes()) {
+            Some(consumer) if self.is_usable() && !consumer.is_unwanted => Carried::Delivery {
+                tag: DeliveryTag::new(self.id, tag),
+                consumer: ConsumerId::new(self.id, consumer.number),
+                redelivered: deliver.redelivered,
+                is_streamed: consumer.is_streamed,
+            },
+            unwanted => {
+                let no_ack = unwanted.is_some_and(|consumer| consumer.no_ack);
+                self.give_back(link, tag, no_ack);
+                Carried::Nothing
+            }
+        }
+    }
+
+    fn carried_by_get_ok(
+        &mut self,
+        link: &mut Link,
+        get_ok: &BasicGetOk<'_>,
+    ) -> Result<Carried, ProtocolError> {
+        let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id)?;
+        let tag = get_ok.delivery_tag;
+        self.last_delivery = self.last_delivery.max(tag);
+        if waiting.is_abandoned {
+            link.counters.discarded_replies += 1;
+            self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
+            return Ok(Carried::Nothing);
+        }
+        Ok(Carried::Got {
+            request: RequestId::new(request.channel(), request.sequence()),
+            tag: DeliveryTag::new(self.id, tag),
+            redelivered: get_ok.redelivered,
+            message_count: get_ok.message_count,
+        })
+    }
+
+    /// Puts a message that nobody wants back into its queue. A channel that is closing gives it back by itself.
+    #[cold]
+    fn give_back(&self, link: &mut Link, tag: u64, no_ack: bool) {
+        link.counters.undeliverable += 1;
+        if !no_ack && self.is_usable() {
+            let nack = BasicNack {
+                delivery_tag: tag,
+                multiple: false,
+                requeue: true,
+            };
+            link.answer(self.id.number(), &nack);
+        }
+    }
+
+    /// Which publish came back.
+    fn match_return(&mut self, message: &Message) -> Option<ConfirmTag> {
+        let window = self.confirm.as_mut()?;
+        let sequence = self
+            .numbers_publishes
+            .then(|| super::publish::number_of(message))
+            .flatten();
+        let tag = window.returned(
+            message.exchange().as_bytes(),
+            message.routing_key().as_bytes(),
+            sequence,
+        )?;
+        Some(ConfirmTag::new(self.id, tag))
+    }
+
+    /// Forgets a message that is not all there.
+    pub(super) fn drop_partial(&mut self, link: &mut Link) {
+        self.take_partial(link);
+    }
+
+    fn take_partial(&mut self, link: &mut Link) -> Option<Partial> {
+        let partial = self.partial.take();
+        if let Some(Partial::Body { pieces, .. }) = &partial {
+            link.partial_content = link.partial_content.saturating_sub(pieces.len() as u64);
+        }
+        partial
+    }
+}
+
+/// A method that carries content to us.
+enum Envelope<'a> {
+    Deliver(BasicDeliver<'a>),
+    GetOk(BasicGetOk<'a>),
+    Return(BasicReturn<'a>),
+}
+
+impl<'a> Envelope<'a> {
+    #[inline]
+    fn read(payload: &'a [u8]) -> Result<Self, ProtocolError> {
+        match Method::decode(payload)? {
+            Method::BasicDeliver(deliver) => Ok(Self::Deliver(deliver)),
+            Method::BasicGetOk(get_ok) => Ok(Self::GetOk(get_ok)),
+            Method::BasicReturn(returned) => Ok(Self::Return(returned)),
+            other => Err(unexpected(Problem::UnexpectedMethod(other.spec().id))),
+        }
+    }
+
+    const fn id(&self) -> MethodId {
+        match self {
+            Self::Deliver(_) => BasicDeliver::SPEC.id,
+            Self::GetOk(_) => BasicGetOk::SPEC.id,
+            Self::Return(_) => BasicReturn::SPEC.id,
+        }
+    }
+
+    /// Where the exchange begins, in front of which are the method's numbers and other arguments; the payload is at `start`.
+    #[inline]
+    fn exchange_at(&self, start: usize) -> u32 {
+        let before = match self {
+            Self::Deliver(deliver) => 4 + 1 + deliver.consumer_tag.len() + 8 + 1,
+            Self::GetOk(_) => 4 + 8 + 1,
+            Self::Return(returned) => 4 + 2 + 1 + returned.reply_text.len(),
+        };
+        Span::new(0..start.saturating_add(before)).end
+    }
+}
+
+impl Carried {
+    /// Whether the whole message is wanted at once.
+    #[inline]
+    const fn is_whole(&self) -> bool {
+        !matches!(
+            self,
+            Self::Nothing
+                | Self::Delivery {
+                    is_streamed: true,
+                    ..
+                }
+        )
+    }
+}
+
+impl Pieces {
+    /// Takes the body frame that `input` begins with.
+    fn push(&mut self, input: &mut RecvBuf, size: usize) {
+        input.consume(HEADER_SIZE);
+        if size < JOINED_BELOW {
+            self.small
+                .extend_from_slice(input.unread().get(..size).unwrap_or_default());
+            input.consume(size);
+        } else {
+            self.flush_small();
+            self.whole.push(input.take(size));
+        }
+        input.consume(1);
+    }
+
+    fn flush_small(&mut self) {
+        if !self.small.is_empty() {
+            self.whole.push(core::mem::take(&mut self.small).freeze());
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.whole.iter().map(Bytes::len).sum::<usize>() + self.small.len()
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.flush_small();
+        self.whole
+    }
+}

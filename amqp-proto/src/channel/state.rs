@@ -1,0 +1,467 @@
+//! A channel's state, and what the peer's methods do to it.
+//!
+//! ```text
+//!            open-ok               close                      close-ok
+//! Opening ───────────▶ Open ──────────────────▶ Closing ─────────────────▶ (none)
+//!    │ └──── close ─────┼─────────────────────────▲  │ the peer's close: close-ok,
+//!    │                  │ the peer's close:          │ and on waiting
+//!    │                  │ close-ok                   │
+//!    │                  ▼                            │
+//!    │               (none)                          │
+//!    └───────────────── no answer in time ───────────┴────▶ Abandoned ──▶ (none) on close-ok
+//! ```
+//! `Abandoned` was told as closed, only its number is not free yet. Requests, publishes and consumers may be sent while
+//! `Opening`: the peer takes them in order.
+
+use alloc::boxed::Box;
+
+use super::confirm::{ConfirmLimits, ConfirmOutcome, ConfirmWindow};
+use super::consumers::Consumers;
+use super::content::Partial;
+use super::request::{Purpose, Reply, Requests, Waiting};
+use crate::RecvBuf;
+use crate::connection::Link;
+use crate::error::{ChannelCloseReason, PeerClose, RequestError};
+use crate::event::Event;
+use crate::id::{ChannelId, ConfirmTags, ConsumerId, RequestId};
+use crate::time::Instant;
+use crate::wire::*;
+
+#[derive(Debug)]
+pub(crate) struct ChannelState {
+    pub(crate) id: ChannelId,
+    pub(crate) phase: Phase,
+    pub(crate) requests: Requests,
+    pub(crate) consumers: Consumers,
+    pub(super) partial: Option<Partial>,
+    pub(super) confirm: Option<Box<ConfirmWindow>>,
+    pub(super) confirm_limits: ConfirmLimits,
+    /// The highest delivery tag that came.
+    pub(super) last_delivery: u64,
+    pub(super) is_flow_stopped: bool,
+    /// Mandatory publishes carry their number in a header, so that returns can be told apart.
+    pub(super) numbers_publishes: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Opening,
+    Open,
+    /// We sent `channel.close`.
+    Closing {
+        reason: ChannelCloseReason,
+        /// [`Instant::MAX`] until somebody looks.
+        deadline: Instant,
+    },
+    Abandoned,
+}
+
+/// What came of a frame.
+pub(crate) enum Step {
+    /// It is not all there, or what belongs to it is not.
+    Starved,
+    /// It was taken, and there is nothing to tell but what may be in the queue of events.
+    Consumed,
+    Event(Event),
+    /// The channel is gone; its number is free.
+    ChannelGone,
+}
+
+impl ChannelState {
+    pub(crate) fn new(id: ChannelId) -> Self {
+        Self {
+            id,
+            phase: Phase::Opening,
+            requests: Requests::new(id),
+            consumers: Consumers::default(),
+            partial: None,
+            confirm: None,
+            confirm_limits: ConfirmLimits::default(),
+            last_delivery: 0,
+            is_flow_stopped: false,
+            numbers_publishes: false,
+        }
+    }
+
+    /// Whether commands are taken.
+    #[inline]
+    pub(crate) const fn is_usable(&self) -> bool {
+        matches!(self.phase, Phase::Opening | Phase::Open)
+    }
+
+    /// Takes the frame that `input` begins with; `size` octets of it are this frame.
+    #[inline]
+    pub(crate) fn on_frame(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        frame_type: FrameType,
+        size: usize,
+        limits: &FrameLimits,
+    ) -> Result<Step, ProtocolError> {
+        if matches!(self.phase, Phase::Abandoned) {
+            return self.on_frame_abandoned(link, input, frame_type, size);
+        }
+        match frame_type {
+            FrameType::Method => self.on_method(link, input, size, limits),
+            FrameType::Header => self.on_header(link, input, size),
+            FrameType::Body | FrameType::Heartbeat => self.on_body(link, input, size),
+        }
+    }
+
+    #[inline]
+    fn on_method(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+        limits: &FrameLimits,
+    ) -> Result<Step, ProtocolError> {
+        let (id, _) = Method::split_id(payload(input, size))?;
+        if self.partial.is_some() && id != ChannelClose::SPEC.id {
+            return Err(unexpected(Problem::ContentInterrupted));
+        }
+        match (id.class, id.method) {
+            (60, 50 | 60 | 71) => self.on_content_method(link, input, size, limits),
+            (60, 80 | 120) => self.on_confirm(link, input, size),
+            _ => self.on_other_method(link, input, size),
+        }
+    }
+
+    #[inline]
+    fn on_confirm(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let (tag, multiple, nack) = match Method::decode(payload(input, size))? {
+            Method::BasicAck(ack) => (ack.delivery_tag, ack.multiple, false),
+            Method::BasicNack(nack) => (nack.delivery_tag, nack.multiple, true),
+            other => return Err(unexpected(Problem::UnexpectedMethod(other.spec().id))),
+        };
+        input.consume(size);
+        let id = self.id;
+        let window = self
+            .confirm
+            .as_mut()
+            .ok_or_else(|| unexpected(Problem::UnknownConfirm(tag)))?;
+        let Link { events, counters, .. } = link;
+        let confirmed = window.confirm(tag, multiple, nack, |first, last, settled| {
+            let tags = ConfirmTags::new(id, first, last);
+            counters.note_settled(tags.count(), settled);
+            let outcome = settled.into();
+            events.push_back(Event::Confirmed { tags, outcome });
+        });
+        confirmed.map_err(unexpected)?;
+        Ok(Step::Consumed)
+    }
+
+    /// Everything that does not come with each message.
+    fn on_other_method(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let number = self.id.number();
+        let method = Method::decode(payload(input, size))?;
+        let step = match method {
+            Method::ChannelClose(close) => self.on_close(link, &close),
+            Method::ChannelCloseOk(_) => self.on_close_ok(link)?,
+            Method::ChannelFlow(ChannelFlow { active }) => {
+                self.is_flow_stopped = !active;
+                link.answer(number, &ChannelFlowOk { active });
+                Step::Event(Event::Flow {
+                    channel: self.id,
+                    active,
+                })
+            }
+            Method::BasicCancel(cancel) => self.on_cancel(link, &cancel),
+            Method::BasicGetEmpty(_) => {
+                let (request, waiting) = self.requests.answer(BasicGetEmpty::SPEC.id)?;
+                link.tell_answer(&waiting, || Event::GetEmpty {
+                    request: RequestId::new(request.channel(), request.sequence()),
+                })
+            }
+            // Any other method of the server's answers a request, or should not be here.
+            _ => {
+                let id = method.spec().id;
+                if method.spec().sender == Sender::Client {
+                    return Err(unexpected(Problem::UnexpectedMethod(id)));
+                }
+                let (request, waiting) = self.requests.answer(id)?;
+                return Ok(self.on_answer(link, input, size, request, &waiting));
+            }
+        };
+        input.consume(size);
+        Ok(step)
+    }
+
+    /// An answer that was due.
+    fn on_answer(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+        request: RequestId,
+        waiting: &Waiting,
+    ) -> Step {
+        match waiting.purpose {
+            Purpose::Open => {
+                input.consume(size);
+                if matches!(self.phase, Phase::Opening) {
+                    self.phase = Phase::Open;
+                }
+                return Step::Event(Event::ChannelOpened { channel: self.id });
+            }
+            Purpose::Consume { number } if waiting.is_abandoned => self.cancel_unwanted(link, number),
+            Purpose::Cancel { number } => self.consumers.remove_number(number),
+            Purpose::Consume { .. } | Purpose::Get { .. } | Purpose::Plain => {}
+        }
+        if waiting.is_abandoned {
+            input.consume(size);
+            link.counters.discarded_replies += 1;
+            return Step::Consumed;
+        }
+        input.consume(HEADER_SIZE);
+        let payload = input.take(size.saturating_sub(HEADER_SIZE));
+        Step::Event(Event::Reply(Reply::from_frame(request, payload)))
+    }
+
+    /// A consumer is there that nobody wants any more.
+    fn cancel_unwanted(&mut self, link: &mut Link, number: u32) {
+        if !self.is_usable() {
+            return;
+        }
+        if let Some((tag, consumer)) = self.consumers.by_number(number) {
+            consumer.is_cancelling = true;
+            let consumer_tag = ShortStr::delimited(tag);
+            let cancel = BasicCancel {
+                consumer_tag,
+                no_wait: false,
+            };
+            link.answer(self.id.number(), &cancel);
+            let request: RequestId = self.requests.push(BasicCancel::SPEC, Purpose::Cancel { number });
+            self.requests.abandon(request);
+        }
+    }
+
+    /// The server ended a consumer.
+    fn on_cancel(&mut self, link: &mut Link, cancel: &BasicCancel<'_>) -> Step {
+        let consumer_tag = cancel.consumer_tag;
+        if !cancel.no_wait {
+            link.answer(self.id.number(), &BasicCancelOk { consumer_tag });
+        }
+        match self.consumers.remove(consumer_tag.as_bytes()) {
+            Some(consumer) if !consumer.is_unwanted => Step::Event(Event::ConsumerCancelled {
+                consumer: ConsumerId::new(self.id, consumer.number),
+            }),
+            _ => Step::Consumed,
+        }
+    }
+
+    fn on_close(&mut self, link: &mut Link, close: &ChannelClose<'_>) -> Step {
+        link.answer(self.id.number(), &ChannelCloseOk {});
+        let text = close.reply_text.as_bytes();
+        let reason = PeerClose::read(close.reply_code, text, close.class_id, close.method_id);
+        let reason = ChannelCloseReason::Peer(reason);
+        // Both closed at once: the peer still answers ours, and only then is the number free.
+        if let Phase::Closing { reason: ours, .. } = &mut self.phase {
+            *ours = reason;
+            self.drop_partial(link);
+            return Step::Consumed;
+        }
+        self.end(link, reason);
+        Step::ChannelGone
+    }
+
+    fn on_close_ok(&mut self, link: &mut Link) -> Result<Step, ProtocolError> {
+        let Phase::Closing { reason, .. } = &self.phase else {
+            self.requests.answer(ChannelCloseOk::SPEC.id)?;
+            return Ok(Step::Consumed);
+        };
+        let reason = reason.clone();
+        self.end(link, reason);
+        Ok(Step::ChannelGone)
+    }
+
+    /// Nobody is told anything any more: this waits for the number to be free.
+    fn on_frame_abandoned(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        frame_type: FrameType,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let method = match frame_type {
+            FrameType::Method => Some(Method::decode(payload(input, size))?),
+            _ => None,
+        };
+        let step = match method {
+            Some(Method::ChannelOpenOk(_)) => {
+                link.answer(
+                    self.id.number(),
+                    &close_method(ReplyCode::REPLY_SUCCESS, ShortStr::default()),
+                );
+                Step::Consumed
+            }
+            Some(Method::ChannelClose(_)) => {
+                link.answer(self.id.number(), &ChannelCloseOk {});
+                Step::ChannelGone
+            }
+            Some(Method::ChannelCloseOk(_)) => Step::ChannelGone,
+            _ => Step::Consumed,
+        };
+        input.consume(size);
+        Ok(step)
+    }
+
+    /// Nobody waits for that answer any more.
+    pub(crate) fn abandon(&mut self, request: RequestId) {
+        if let Some(Purpose::Consume { number }) = self.requests.abandon(request)
+            && let Some((_, consumer)) = self.consumers.by_number(number)
+        {
+            consumer.is_unwanted = true;
+        }
+    }
+
+    /// Sends `channel.close`.
+    pub(crate) fn close(
+        &mut self,
+        link: &mut Link,
+        code: ReplyCode,
+        text: ShortStr<'_>,
+        reason: ChannelCloseReason,
+    ) {
+        for (tag, consumer) in self.consumers.active() {
+            consumer.is_cancelling = true;
+            let cancel = BasicCancel {
+                consumer_tag: ShortStr::delimited(tag),
+                no_wait: false,
+            };
+            link.answer(self.id.number(), &cancel);
+            let purpose = Purpose::Cancel {
+                number: consumer.number,
+            };
+            let request: RequestId = self.requests.push(BasicCancel::SPEC, purpose);
+            self.requests.abandon(request);
+        }
+        link.answer(self.id.number(), &close_method(code, text));
+        link.note_unsent(self.id.number());
+        self.phase = Phase::Closing {
+            reason,
+            deadline: Instant::MAX,
+        };
+    }
+
+    /// Resolves everything that waits for this channel, and says that it ended.
+    pub(crate) fn end(&mut self, link: &mut Link, reason: ChannelCloseReason) {
+        self.drop_partial(link);
+        let id = self.id;
+        let Link { events, counters, .. } = link;
+        self.requests.fail(|request, purpose| {
+            if purpose != Purpose::Open {
+                let cause = RequestError::ChannelClosed(reason.clone());
+                events.push_back(Event::RequestFailed { request, cause });
+            }
+        });
+        if let Some(mut window) = self.confirm.take() {
+            window.lose(|first, last| {
+                let tags = ConfirmTags::new(id, first, last);
+                counters.lost += tags.count();
+                let outcome = ConfirmOutcome::Lost(reason.clone());
+                events.push_back(Event::Confirmed { tags, outcome });
+            });
+        }
+        events.push_back(Event::ChannelClosed { channel: id, reason });
+    }
+
+    /// Abandons what got no answer in time; gives the next deadline.
+    pub(crate) fn expire(&mut self, link: &mut Link, now: Instant) -> Instant {
+        let mut failed_to = None;
+        if let Phase::Closing { deadline, .. } = self.phase
+            && deadline <= now
+        {
+            failed_to = Some(ChannelClose::SPEC.id);
+        }
+        let consumers = &mut self.consumers;
+        self.requests.expire(now, |request, purpose| {
+            link.counters.timed_out += 1;
+            if let Purpose::Consume { number } = purpose
+                && let Some((_, consumer)) = consumers.by_number(number)
+            {
+                consumer.is_unwanted = true;
+            }
+            if purpose == Purpose::Open {
+                failed_to.get_or_insert(ChannelOpen::SPEC.id);
+                return;
+            }
+            let cause = RequestError::Timeout;
+            link.events.push_back(Event::RequestFailed { request, cause });
+        });
+        if let Some(method) = failed_to {
+            self.end(link, ChannelCloseReason::Timeout(method));
+            self.phase = Phase::Abandoned;
+        }
+        self.deadline()
+    }
+
+    /// When something here is due.
+    fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Closing { deadline, .. } => deadline.min(self.requests.deadline()),
+            Phase::Abandoned => Instant::MAX,
+            _ => self.requests.deadline(),
+        }
+    }
+
+    /// What was written is handed over, or at least somebody looked: the clock starts. Gives the next deadline.
+    pub(crate) fn start_timeout(
+        &mut self,
+        now: Instant,
+        config: &crate::Config,
+        is_handed_over: bool,
+    ) -> Instant {
+        self.requests
+            .start_timeout(now + config.request_timeout, is_handed_over);
+        if let Phase::Closing { deadline, .. } = &mut self.phase
+            && (is_handed_over || *deadline == Instant::MAX)
+        {
+            *deadline = now + config.close_timeout;
+        }
+        self.deadline()
+    }
+}
+
+impl Link {
+    /// The event of an answer, unless nobody waits for it any more.
+    fn tell_answer(&mut self, waiting: &Waiting, event: impl FnOnce() -> Event) -> Step {
+        if waiting.is_abandoned {
+            self.counters.discarded_replies += 1;
+            return Step::Consumed;
+        }
+        Step::Event(event())
+    }
+}
+
+fn close_method<'a>(reply_code: ReplyCode, reply_text: ShortStr<'a>) -> ChannelClose<'a> {
+    ChannelClose {
+        reply_code,
+        reply_text,
+        class_id: 0,
+        method_id: 0,
+    }
+}
+
+/// The payload of the frame that `input` begins with.
+#[inline]
+pub(super) fn payload(input: &RecvBuf, size: usize) -> &[u8] {
+    let end = size.saturating_sub(1);
+    input.unread().get(HEADER_SIZE..end).unwrap_or_default()
+}
+
+#[cold]
+pub(super) fn unexpected(problem: Problem) -> ProtocolError {
+    ProtocolError::new(problem, "frame", 0)
+}

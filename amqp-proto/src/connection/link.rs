@@ -1,0 +1,217 @@
+//! The way out: frames to be written, how much of them waits, and what is to be told about that.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use bytes::Buf;
+
+use crate::config::Config;
+use crate::error::SendError;
+use crate::event::Event;
+use crate::time::Instant;
+use crate::trace::FrameTap;
+use crate::wire::{Arguments, CarriesContent, EncodeError, FRAME_MIN_SIZE, Properties};
+use crate::{Counters, Payload, SendBuf};
+
+/// What the connection and all its channels share: the outgoing octets, the events to come, the counters.
+pub(crate) struct Link {
+    pub(crate) config: Arc<Config>,
+    /// Whole frames that were not handed over.
+    out: SendBuf,
+    /// What the caller had not written when it last asked.
+    unwritten: usize,
+    /// What the peer takes, in octets of the whole frame.
+    pub(crate) frame_max: u32,
+    /// Consequences of one input or command that are still to be told.
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) counters: Counters,
+    /// Channels with requests that were not handed over.
+    pub(crate) unsent: Vec<u16>,
+    /// No request's deadline is before this.
+    pub(crate) request_deadline: Instant,
+    /// How many octets of incomplete messages all channels hold.
+    pub(crate) partial_content: u64,
+    pub(crate) tap: Option<Box<dyn FrameTap>>,
+    /// Somebody was told that it is full.
+    wants_writable: bool,
+    is_behind: bool,
+    multiplier: u32,
+}
+
+impl Link {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        let mut out = SendBuf::new();
+        out.protocol_header();
+        Self {
+            multiplier: config.backpressure_multiplier,
+            config,
+            out,
+            unwritten: 0,
+            frame_max: FRAME_MIN_SIZE,
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            unsent: Vec::new(),
+            request_deadline: Instant::MAX,
+            partial_content: 0,
+            tap: None,
+            wants_writable: false,
+            is_behind: false,
+        }
+    }
+
+    /// What waits to be written, here and at the caller.
+    #[inline]
+    pub(crate) fn queued(&self) -> usize {
+        self.out.remaining().saturating_add(self.unwritten)
+    }
+
+    /// Refuses what may wait: publishes and requests.
+    #[inline]
+    pub(crate) fn check_high_water(&mut self) -> Result<(), SendError> {
+        let (queued, limit) = (self.queued(), self.config.outbound_high_water);
+        if queued > limit {
+            Err(self.full(queued, limit))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Refuses what should not wait.
+    #[inline]
+    pub(crate) fn check_limit(&mut self) -> Result<(), SendError> {
+        let (queued, limit) = (self.queued(), self.config.outbound_limit);
+        if queued > limit {
+            Err(self.full(queued, limit))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether so much waits that nothing more must be read, since answering would add to it.
+    #[inline]
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.queued() > self.config.outbound_limit
+    }
+
+    #[cold]
+    fn full(&mut self, queued: usize, limit: usize) -> SendError {
+        self.wants_writable = true;
+        SendError::Full { queued, limit }
+    }
+
+    /// Appends a method.
+    #[inline]
+    pub(crate) fn method<A: Arguments>(&mut self, channel: u16, method: &A) -> Result<(), EncodeError> {
+        self.out.method(channel, method, self.frame_max)?;
+        self.counters.frames_sent += 1;
+        Ok(())
+    }
+
+    /// Appends an answer that the protocol demands, and that fits every frame.
+    pub(crate) fn answer<A: Arguments>(&mut self, channel: u16, method: &A) {
+        let written = self.method(channel, method);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
+
+    /// Appends a message, in one step.
+    #[inline]
+    pub(crate) fn content<A: CarriesContent>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        properties: &Properties<'_>,
+        body: Payload<'_>,
+    ) -> Result<(), EncodeError> {
+        let size = body.len();
+        self.out
+            .content(channel, method, properties, body, self.frame_max)?;
+        self.counters.frames_sent += 2 + self.body_frames(size);
+        Ok(())
+    }
+
+    /// How many frames a body takes.
+    #[inline]
+    fn body_frames(&self, size: usize) -> u64 {
+        let piece = (self.frame_max as usize).saturating_sub(8).max(1);
+        if size <= piece {
+            u64::from(size > 0)
+        } else {
+            size.div_ceil(piece) as u64
+        }
+    }
+
+    /// A channel asked something, or closes.
+    pub(crate) fn note_unsent(&mut self, channel: u16) {
+        if !self.unsent.contains(&channel) {
+            self.unsent.push(channel);
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self) {
+        self.out.heartbeat();
+        self.counters.frames_sent += 1;
+        self.counters.heartbeats_sent += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.out.has_remaining()
+    }
+
+    /// Drops what was not handed over: whole frames that nobody will read.
+    pub(crate) fn drop_queued(&mut self) {
+        self.out = SendBuf::new();
+    }
+
+    /// Hands over what there is if the caller has written all it had; says whether it did.
+    pub(crate) fn hand_over(&mut self, out: &mut SendBuf) -> bool {
+        self.unwritten = out.remaining();
+        let is_handed_over = self.unwritten == 0 && self.out.has_remaining();
+        if is_handed_over {
+            self.counters.octets_sent += self.out.remaining() as u64;
+            mem::swap(&mut self.out, out);
+            self.unwritten = out.remaining();
+        }
+        is_handed_over
+    }
+
+    pub(crate) fn for_each_queued_frame(&self, visit: impl FnMut(u16, &[u8])) {
+        self.out.for_each_frame(visit);
+    }
+
+    /// Looks at how much waits, after the caller has written: what crosses a mark is told, once.
+    pub(crate) fn watch_marks(&mut self, is_behind: bool) {
+        let queued = self.queued();
+        if self.wants_writable && queued <= self.config.outbound_high_water / 2 {
+            self.wants_writable = false;
+            self.events.push_back(Event::Writable);
+        }
+        let limit = self.backpressure_limit();
+        if !self.is_behind && is_behind && queued > limit {
+            self.is_behind = true;
+            self.events.push_back(Event::BackpressureOn { queued, limit });
+        } else if self.is_behind && queued <= limit / 2 {
+            self.is_behind = false;
+            self.events.push_back(Event::BackpressureOff { queued });
+        }
+    }
+
+    pub(crate) fn set_backpressure_multiplier(&mut self, multiplier: u32) {
+        self.multiplier = multiplier;
+    }
+
+    /// The multiplier times the mean size of the frames so far.
+    fn backpressure_limit(&self) -> usize {
+        if self.multiplier == 0 {
+            return usize::MAX;
+        }
+        let octets = self
+            .counters
+            .octets_sent
+            .saturating_add(self.out.remaining() as u64);
+        let mean = octets / self.counters.frames_sent.max(1);
+        usize::try_from(mean.saturating_mul(u64::from(self.multiplier))).unwrap_or(usize::MAX)
+    }
+}

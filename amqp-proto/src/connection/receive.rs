@@ -1,0 +1,195 @@
+//! The way in: frames out of the buffer, each to whom it is for.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use super::{Connection, State};
+use crate::RecvBuf;
+use crate::channel::Step;
+use crate::error::CloseReason;
+use crate::event::Event;
+use crate::time::Instant;
+use crate::trace::Direction;
+use crate::wire::*;
+
+impl Connection {
+    /// Takes frames up to the next event, then looks at what is due.
+    pub(super) fn next_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
+        while !self.is_closed() && !self.link.is_over_limit() {
+            match self.step(now, input) {
+                Ok(Step::Event(event)) => return Some(event),
+                Ok(Step::Starved) => break,
+                Ok(Step::Consumed | Step::ChannelGone) => {}
+                Err(error) => self.end_by_protocol_error(error),
+            }
+            if let Some(event) = self.link.events.pop_front() {
+                return Some(event);
+            }
+        }
+        if self.is_closed() {
+            input.consume(usize::MAX);
+            return self.link.events.pop_front();
+        }
+        self.expire(now);
+        self.link.events.pop_front()
+    }
+
+    /// Takes one frame, or one message.
+    #[inline]
+    fn step(&mut self, now: Instant, input: &mut RecvBuf) -> Result<Step, ProtocolError> {
+        let Some(raw) = RawFrame::parse(input.unread(), &self.limits)? else {
+            return Ok(Step::Starved);
+        };
+        let (frame_type, number, size) = (raw.frame_type, raw.channel, raw.size());
+        if let Some(tap) = &mut self.link.tap {
+            let frame = input.unread().get(..size).unwrap_or_default();
+            tap.frame(now, Direction::Received, number, frame);
+        }
+        if frame_type == FrameType::Heartbeat {
+            input.consume(size);
+            self.link.counters.frames_received += 1;
+            self.link.counters.heartbeats_received += 1;
+            return Ok(Step::Consumed);
+        }
+        let step = if number == 0 {
+            self.on_connection_frame(now, input, frame_type, size)?
+        } else if let Some(channel) = self.channels.get_mut(&number) {
+            channel.on_frame(&mut self.link, input, frame_type, size, &self.limits)?
+        } else {
+            self.on_stray_frame(input, frame_type, number, size)?
+        };
+        match step {
+            Step::Starved => return Ok(Step::Starved),
+            Step::ChannelGone => self.forget_channel(number),
+            Step::Event(_) | Step::Consumed => {}
+        }
+        self.link.counters.frames_received += 1;
+        Ok(step)
+    }
+
+    /// A channel has ended.
+    fn forget_channel(&mut self, number: u16) {
+        self.channels.remove(&number);
+        self.closed_by_peer.insert(number);
+        self.advance_close();
+    }
+
+    /// A frame on a channel that is not open.
+    #[cold]
+    fn on_stray_frame(
+        &mut self,
+        input: &mut RecvBuf,
+        frame_type: FrameType,
+        number: u16,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let payload = payload(input, size);
+        // RabbitMQ repeats that it closes a channel at every tick, until it has our answer.
+        let is_close =
+            frame_type == FrameType::Method && Method::split_id(payload)?.0 == ChannelClose::SPEC.id;
+        if is_close && self.closed_by_peer.contains(&number) {
+            input.consume(size);
+            return Ok(Step::Consumed);
+        }
+        Err(ProtocolError::new(
+            Problem::ChannelNotOpen(number),
+            "frame header channel",
+            1,
+        ))
+    }
+
+    /// A frame on channel 0.
+    fn on_connection_frame(
+        &mut self,
+        now: Instant,
+        input: &mut RecvBuf,
+        frame_type: FrameType,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        if frame_type != FrameType::Method {
+            return Err(ProtocolError::new(
+                Problem::UnexpectedContent,
+                "frame header channel",
+                1,
+            ));
+        }
+        match Method::decode(payload(input, size))? {
+            Method::ConnectionClose(close) => self.on_close(&close),
+            Method::ConnectionUpdateSecretOk(_) => {
+                let found = ConnectionUpdateSecretOk::SPEC.id;
+                let (request, waiting) = self.requests.answer(found)?;
+                if waiting.is_abandoned {
+                    self.link.counters.discarded_replies += 1;
+                } else {
+                    input.consume(HEADER_SIZE);
+                    let payload = input.take(size.saturating_sub(HEADER_SIZE));
+                    return Ok(Step::Event(Event::Reply(crate::Reply::from_frame(
+                        request, payload,
+                    ))));
+                }
+            }
+            Method::ConnectionBlocked(blocked) if self.is_established() => {
+                let reason = String::from_utf8_lossy(blocked.reason.as_bytes()).into();
+                self.on_blocked(now, reason);
+            }
+            Method::ConnectionUnblocked(_) if self.is_established() => self.on_unblocked(),
+            method => self.on_handshake(&method)?,
+        }
+        input.consume(size);
+        if matches!(self.state, State::Open) {
+            input.raise_limit(self.largest_input());
+        }
+        Ok(Step::Consumed)
+    }
+
+    /// What must fit the buffer: a method that carries content, and the frame behind it.
+    fn largest_input(&self) -> usize {
+        let largest = self.limits.body.max(self.limits.other);
+        (largest as usize).saturating_add(FRAME_MIN_SIZE as usize)
+    }
+
+    /// Past the handshake, and not over.
+    const fn is_established(&self) -> bool {
+        matches!(self.state, State::Open | State::Closing { .. })
+    }
+
+    fn on_blocked(&mut self, now: Instant, reason: Arc<str>) {
+        self.deadlines
+            .block(now, self.link.config.blocked_connection_timeout);
+        self.blocked = Some(Arc::clone(&reason));
+        self.link.events.push_back(Event::Blocked { reason });
+    }
+
+    fn on_unblocked(&mut self) {
+        self.deadlines.unblock();
+        if self.blocked.take().is_some() {
+            self.link.events.push_back(Event::Unblocked);
+        }
+    }
+
+    /// The peer broke the protocol: it is told so, unless it does not speak this one.
+    #[cold]
+    fn end_by_protocol_error(&mut self, error: ProtocolError) {
+        self.link.drop_queued();
+        if !error.is_other_protocol() {
+            let text = alloc::format!("{error}");
+            let close = ConnectionClose {
+                reply_code: error.reply_code(),
+                reply_text: crate::channel::cut(&text),
+                class_id: 0,
+                method_id: 0,
+            };
+            self.link.answer(0, &close);
+        }
+        self.end(CloseReason::Protocol(error));
+    }
+}
+
+/// The payload of the frame that `input` begins with.
+#[inline]
+fn payload(input: &RecvBuf, size: usize) -> &[u8] {
+    input
+        .unread()
+        .get(HEADER_SIZE..size.saturating_sub(1))
+        .unwrap_or_default()
+}

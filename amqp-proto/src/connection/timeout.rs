@@ -1,0 +1,239 @@
+//! Deadlines: when to wake, and what it is for.
+
+use core::time::Duration;
+
+use super::{Connection, State};
+use crate::error::{CloseReason, RequestError};
+use crate::event::Event;
+use crate::time::Instant;
+
+/// What the next wake-up is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeoutReason {
+    /// An event waits to be told.
+    Event,
+    /// The handshake must be done.
+    Handshake,
+    /// Nothing was sent for half an interval.
+    HeartbeatSend,
+    /// Nothing was received for two intervals.
+    HeartbeatReceive,
+    /// A request must be answered, or the close of a channel.
+    Request,
+    /// The peer must have unblocked the connection.
+    Blocked,
+    /// The connection must be closed.
+    Close,
+}
+
+/// The connection's own deadlines; [`Instant::MAX`] where there is none.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    handshake: Instant,
+    blocked: Instant,
+    close: Instant,
+    /// The heartbeat interval; zero for none.
+    interval: Duration,
+    last_received: Instant,
+    last_sent: Instant,
+    is_paused: bool,
+    /// The caller said that it was this time.
+    noted: Option<Instant>,
+}
+
+impl Deadlines {
+    pub(super) fn new(now: Instant, handshake_timeout: Duration) -> Self {
+        Self {
+            handshake: now + handshake_timeout,
+            blocked: Instant::MAX,
+            close: Instant::MAX,
+            interval: Duration::ZERO,
+            last_received: now,
+            last_sent: now,
+            is_paused: false,
+            noted: None,
+        }
+    }
+
+    pub(super) const fn end_handshake(&mut self) {
+        self.handshake = Instant::MAX;
+    }
+
+    pub(super) const fn start_heartbeats(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
+    #[inline]
+    pub(super) fn note_received(&mut self, now: Instant) {
+        self.last_received = self.last_received.max(now);
+    }
+
+    #[inline]
+    pub(super) fn note_sent(&mut self, now: Instant) {
+        self.last_sent = self.last_sent.max(now);
+    }
+
+    pub(super) fn note_timeout(&mut self, now: Instant) {
+        self.noted = self.noted.max(Some(now));
+    }
+
+    pub(super) const fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.is_paused = false;
+        self.note_received(now);
+    }
+
+    /// A second alarm does not give more time.
+    pub(super) fn block(&mut self, now: Instant, timeout: Option<Duration>) {
+        if let Some(timeout) = timeout {
+            self.blocked = self.blocked.min(now + timeout);
+        }
+    }
+
+    pub(super) const fn unblock(&mut self) {
+        self.blocked = Instant::MAX;
+    }
+
+    /// When a heartbeat must be sent.
+    #[inline]
+    fn send(&self) -> Instant {
+        if self.interval.is_zero() {
+            Instant::MAX
+        } else {
+            self.last_sent + self.interval / 2
+        }
+    }
+
+    /// When the peer counts as dead.
+    #[inline]
+    fn receive(&self) -> Instant {
+        if self.interval.is_zero() || self.is_paused {
+            Instant::MAX
+        } else {
+            self.last_received + self.interval * 2
+        }
+    }
+}
+
+impl Connection {
+    /// The earliest deadline, and what it is for.
+    pub(super) fn next_timeout(&self) -> Option<(Instant, TimeoutReason)> {
+        let deadlines = &self.deadlines;
+        if !self.link.events.is_empty() || (deadlines.noted.is_some() && !self.is_closed()) {
+            return Some((Instant::EPOCH, TimeoutReason::Event));
+        }
+        if self.is_closed() {
+            return None;
+        }
+        let all = [
+            (deadlines.handshake, TimeoutReason::Handshake),
+            (deadlines.close, TimeoutReason::Close),
+            (deadlines.blocked, TimeoutReason::Blocked),
+            (deadlines.send(), TimeoutReason::HeartbeatSend),
+            (deadlines.receive(), TimeoutReason::HeartbeatReceive),
+            (self.link.request_deadline, TimeoutReason::Request),
+        ];
+        let next = all.into_iter().min_by_key(|(at, _)| *at);
+        next.filter(|(at, _)| *at != Instant::MAX)
+    }
+
+    /// Looks at what is due. Nothing whole lies unread.
+    #[inline]
+    pub(super) fn expire(&mut self, now: Instant) {
+        if let Some(noted) = self.deadlines.noted.take() {
+            self.expire_noted(now.max(noted));
+        }
+    }
+
+    fn expire_noted(&mut self, now: Instant) {
+        if let Some(error) = self.disconnected.take() {
+            return self.on_disconnect(error);
+        }
+        let deadlines = &self.deadlines;
+        let reason = if deadlines.handshake <= now {
+            CloseReason::HandshakeTimeout { state: self.state() }
+        } else if deadlines.close <= now {
+            CloseReason::Requested { acknowledged: false }
+        } else if deadlines.blocked <= now {
+            CloseReason::BlockedTimeout {
+                reason: self.blocked.clone().unwrap_or_default(),
+            }
+        } else if deadlines.receive() <= now {
+            CloseReason::HeartbeatMissed {
+                interval: deadlines.interval,
+                silence: now.duration_since(deadlines.last_received),
+            }
+        } else {
+            return self.expire_requests(now);
+        };
+        self.link.drop_queued();
+        self.end(reason);
+    }
+
+    fn expire_requests(&mut self, now: Instant) {
+        if self.link.request_deadline > now {
+            return;
+        }
+        let (events, counters) = (&mut self.link.events, &mut self.link.counters);
+        self.requests.expire(now, |request, _| {
+            counters.timed_out += 1;
+            let cause = RequestError::Timeout;
+            events.push_back(Event::RequestFailed { request, cause });
+        });
+        let mut next = self.requests.deadline();
+        for state in self.channels.values_mut() {
+            next = next.min(state.expire(&mut self.link, now));
+        }
+        self.link.request_deadline = next;
+        self.advance_close();
+    }
+
+    /// Sends a heartbeat if nothing else was sent for half an interval.
+    #[inline]
+    pub(super) fn queue_heartbeat(&mut self, now: Instant, is_behind: bool) {
+        if now < self.deadlines.send() || self.is_closed() {
+            return;
+        }
+        if is_behind {
+            // What waits to be written says that we live, as soon as it is written; a heartbeat behind it would add nothing.
+            self.deadlines.note_sent(now);
+        } else if self.link.is_empty() {
+            self.link.heartbeat();
+        }
+    }
+
+    /// The clock of what was asked starts when it is handed over; and when it waits to be, since that may take for ever.
+    #[inline]
+    pub(super) fn start_timeouts(&mut self, now: Instant, is_handed_over: bool) {
+        if let State::Closing { .. } = self.state
+            && self.deadlines.close == Instant::MAX
+        {
+            self.deadlines.close = now + self.link.config.close_timeout;
+        }
+        if !self.link.unsent.is_empty() {
+            self.start_request_timeouts(now, is_handed_over);
+        }
+    }
+
+    fn start_request_timeouts(&mut self, now: Instant, is_handed_over: bool) {
+        let config = alloc::sync::Arc::clone(&self.link.config);
+        let mut next = self.link.request_deadline;
+        for number in &self.link.unsent {
+            if *number == 0 {
+                self.requests
+                    .start_timeout(now + config.request_timeout, is_handed_over);
+                next = next.min(self.requests.deadline());
+            } else if let Some(state) = self.channels.get_mut(number) {
+                next = next.min(state.start_timeout(now, &config, is_handed_over));
+            }
+        }
+        self.link.request_deadline = next;
+        if is_handed_over {
+            self.link.unsent.clear();
+        }
+    }
+}

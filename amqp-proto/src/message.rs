@@ -1,0 +1,342 @@
+//! Messages as they arrive: octets of the receive buffer and where in them things stand.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::Payload;
+use crate::id::{ChannelId, ConfirmTag, ConsumerId, DeliveryTag, RequestId};
+use crate::wire::{BasicGet, ContentHeader, EncodeError, Frame, Properties, ReplyCode, ShortStr};
+
+/// A message: where it was published to, its properties and its body.
+///
+/// It shares the memory that it was received in, 4 to 64 KiB, or a large frame, for as long as it lives. Whoever keeps a
+/// small message for long should [`detach`](Self::detach) it.
+#[derive(Clone)]
+pub struct Message {
+    /// Holds exchange, routing key and content header; the body too if all came at once.
+    head: Bytes,
+    /// Where in `head` the exchange begins, at its length; the routing key follows.
+    envelope: u32,
+    /// Where in `head` the content header is.
+    header: Span,
+    body: Body,
+}
+
+/// From where to where, as small as a frame allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+#[derive(Clone)]
+enum Body {
+    /// In the message's head.
+    Within(Span),
+    /// Pieces, none of them empty.
+    Pieces(Vec<Bytes>),
+}
+
+/// A message that came to a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// What to acknowledge it with.
+    pub tag: DeliveryTag,
+    /// The consumer it came to.
+    pub consumer: ConsumerId,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Message,
+}
+
+/// A message that answers a `basic.get`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Got {
+    /// The request it answers.
+    pub request: RequestId<BasicGet<'static>>,
+    /// What to acknowledge it with.
+    pub tag: DeliveryTag,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How many messages are left in the queue.
+    pub message_count: u32,
+    /// The message.
+    pub message: Message,
+}
+
+/// A publish that came back, because no queue got it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Returned {
+    /// The channel it was published on.
+    pub channel: ChannelId,
+    /// Which publish it was; `None` if the channel is not in confirm mode.
+    pub tag: Option<ConfirmTag>,
+    /// Why, as a number: mostly [`ReplyCode::NO_ROUTE`].
+    pub code: ReplyCode,
+    /// Why, in words; octets that are not UTF-8 are replaced.
+    pub text: String,
+    /// The message.
+    pub message: Message,
+}
+
+impl Delivery {
+    /// A delivery as it could arrive; for tests.
+    #[must_use]
+    pub const fn new(tag: DeliveryTag, consumer: ConsumerId, redelivered: bool, message: Message) -> Self {
+        Self {
+            tag,
+            consumer,
+            redelivered,
+            message,
+        }
+    }
+}
+
+impl Got {
+    /// An answer as it could arrive; for tests.
+    #[must_use]
+    pub const fn new(
+        request: RequestId<BasicGet<'static>>,
+        tag: DeliveryTag,
+        redelivered: bool,
+        message_count: u32,
+        message: Message,
+    ) -> Self {
+        Self {
+            request,
+            tag,
+            redelivered,
+            message_count,
+            message,
+        }
+    }
+}
+
+impl Returned {
+    /// A return as it could arrive; for tests.
+    #[must_use]
+    pub fn new(
+        channel: ChannelId,
+        tag: Option<ConfirmTag>,
+        code: ReplyCode,
+        text: &str,
+        message: Message,
+    ) -> Self {
+        Self {
+            channel,
+            tag,
+            code,
+            text: text.into(),
+            message,
+        }
+    }
+}
+
+impl Message {
+    /// A message as it could arrive; for tests.
+    ///
+    /// # Errors
+    /// Properties that fit no frame.
+    pub fn new<'p>(
+        exchange: ShortStr<'_>,
+        routing_key: ShortStr<'_>,
+        properties: &Properties<'_>,
+        body: impl Into<Payload<'p>>,
+    ) -> Result<Self, EncodeError> {
+        let body = match body.into() {
+            Payload::Borrowed(octets) => Bytes::copy_from_slice(octets),
+            Payload::Shared(octets) => octets,
+        };
+        let mut head = Vec::new();
+        for text in [exchange, routing_key] {
+            head.push(text.length_octet());
+            head.extend_from_slice(text.as_bytes());
+        }
+        let header = ContentHeader {
+            body_size: body.len() as u64,
+            properties: *properties,
+        };
+        let start = head.len().saturating_add(crate::wire::HEADER_SIZE);
+        Frame::Header { channel: 0, header }.encode(&mut head, u32::MAX)?;
+        let header = Span::new(start..head.len().saturating_sub(1));
+        Ok(Self::from_parts(head.into(), 0, header).with_body(body))
+    }
+
+    /// What was received: `envelope` and `header` are places in `head`; the body is still empty.
+    #[inline]
+    pub(crate) const fn from_parts(head: Bytes, envelope: u32, header: Span) -> Self {
+        Self {
+            head,
+            envelope,
+            header,
+            body: Body::Within(Span { start: 0, end: 0 }),
+        }
+    }
+
+    /// The body came with the head.
+    #[inline]
+    pub(crate) fn with_body_within(mut self, body: Span) -> Self {
+        self.body = Body::Within(body);
+        self
+    }
+
+    pub(crate) fn with_body(self, body: Bytes) -> Self {
+        let pieces = if body.is_empty() {
+            Vec::new()
+        } else {
+            [body].into()
+        };
+        self.with_pieces(pieces)
+    }
+
+    pub(crate) fn with_pieces(mut self, pieces: Vec<Bytes>) -> Self {
+        self.body = Body::Pieces(pieces);
+        self
+    }
+
+    /// The exchange it was published to; empty for the default exchange.
+    #[must_use]
+    pub fn exchange(&self) -> ShortStr<'_> {
+        ShortStr::delimited(self.short_string(self.envelope as usize))
+    }
+
+    /// The key it was published with.
+    #[must_use]
+    pub fn routing_key(&self) -> ShortStr<'_> {
+        let exchange = self.envelope as usize;
+        let after = exchange
+            .saturating_add(1)
+            .saturating_add(self.short_string(exchange).len());
+        ShortStr::delimited(self.short_string(after))
+    }
+
+    /// Its properties, read anew at each call.
+    #[must_use]
+    pub fn properties(&self) -> Properties<'_> {
+        let header = self.head.get(self.header.range()).unwrap_or_default();
+        // It was checked when it arrived.
+        ContentHeader::decode(header).unwrap_or_default().properties
+    }
+
+    /// How many octets the body has.
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        match &self.body {
+            Body::Within(span) => span.range().len(),
+            Body::Pieces(pieces) => pieces.iter().map(Bytes::len).sum(),
+        }
+    }
+
+    /// The body as it stands in memory: one piece, or several if it came in several frames; none if it is empty.
+    pub fn body_chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let (within, pieces) = match &self.body {
+            Body::Within(span) => (self.head.get(span.range()).unwrap_or_default(), &[][..]),
+            Body::Pieces(pieces) => (&[][..], &pieces[..]),
+        };
+        let within = (!within.is_empty()).then_some(within);
+        within.into_iter().chain(pieces.iter().map(|piece| &piece[..]))
+    }
+
+    /// The body in one piece; copied only if it came in several frames.
+    #[must_use]
+    pub fn body(&self) -> Cow<'_, [u8]> {
+        match &self.body {
+            Body::Within(span) => self.head.get(span.range()).unwrap_or_default().into(),
+            Body::Pieces(pieces) => match &pieces[..] {
+                [] => Cow::default(),
+                [piece] => piece[..].into(),
+                pieces => pieces.concat().into(),
+            },
+        }
+    }
+
+    /// The body as shared octets; copied only if it came in several frames.
+    #[must_use]
+    pub fn into_body(self) -> Bytes {
+        match self.body {
+            Body::Within(span) => {
+                let range = span.range();
+                if range.end <= self.head.len() {
+                    self.head.slice(range)
+                } else {
+                    Bytes::new()
+                }
+            }
+            Body::Pieces(mut pieces) => match pieces.len() {
+                0 | 1 => pieces.pop().unwrap_or_default(),
+                _ => pieces.concat().into(),
+            },
+        }
+    }
+
+    /// Copies it out of the receive buffer, into memory of its own and of its size.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        let mut octets = BytesMut::new();
+        for text in [self.exchange(), self.routing_key()] {
+            octets.extend_from_slice(&[text.length_octet()]);
+            octets.extend_from_slice(text.as_bytes());
+        }
+        let start = octets.len();
+        octets.extend_from_slice(self.head.get(self.header.range()).unwrap_or_default());
+        let header = Span::new(start..octets.len());
+        let body = Bytes::copy_from_slice(&self.body());
+        Self::from_parts(octets.freeze(), 0, header).with_body(body)
+    }
+
+    /// The short string whose length stands at that place.
+    fn short_string(&self, at: usize) -> &[u8] {
+        self.head
+            .get(at..)
+            .and_then(<[u8]>::split_first)
+            .and_then(|(length, rest)| rest.get(..usize::from(*length)))
+            .unwrap_or_default()
+    }
+}
+
+impl Span {
+    /// What does not fit 32 bits is no place in a buffer that is held to 4 GiB; it becomes an empty one.
+    #[inline]
+    pub(crate) fn new(range: Range<usize>) -> Self {
+        match (u32::try_from(range.start), u32::try_from(range.end)) {
+            (Ok(start), Ok(end)) => Self { start, end },
+            _ => Self { start: 0, end: 0 },
+        }
+    }
+
+    #[inline]
+    const fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// The same exchange, routing key, properties and body, however they arrived.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.exchange() == other.exchange()
+            && self.routing_key() == other.routing_key()
+            && self.head.get(self.header.range()) == other.head.get(other.header.range())
+            && self.body() == other.body()
+    }
+}
+
+impl Eq for Message {}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("exchange", &self.exchange())
+            .field("routing_key", &self.routing_key())
+            .field("body_len", &self.body_len())
+            .finish_non_exhaustive()
+    }
+}

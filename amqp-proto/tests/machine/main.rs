@@ -1,0 +1,4 @@
+//! The connection and channel machines, octet by octet, on a virtual clock. The other end is played by hand.
+
+mod handshake;
+mod peer;
