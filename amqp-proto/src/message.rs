@@ -182,11 +182,15 @@ impl Message {
         }
     }
 
-    /// The body came with the head.
-    #[inline]
-    pub(crate) fn with_body_within(mut self, body: Span) -> Self {
-        self.body = Body::Within(body);
-        self
+    /// The body came with the head: it is a place in `head` too.
+    #[inline(always)]
+    pub(crate) const fn within(head: Bytes, envelope: u32, header: Span, body: Span) -> Self {
+        Self {
+            head,
+            envelope,
+            header,
+            body: Body::Within(body),
+        }
     }
 
     pub(crate) fn with_body(self, body: Bytes) -> Self {
@@ -305,7 +309,7 @@ impl Message {
 
 impl Span {
     /// What does not fit 32 bits is no place in a buffer that is held to 4 GiB; it becomes an empty one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(range: Range<usize>) -> Self {
         match (u32::try_from(range.start), u32::try_from(range.end)) {
             (Ok(start), Ok(end)) => Self { start, end },

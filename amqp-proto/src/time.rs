@@ -47,6 +47,12 @@ impl Instant {
         self.0
     }
 
+    /// That many nanoseconds later.
+    #[inline]
+    pub(crate) const fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// How much later than `earlier` it is; zero if it is not.
     #[must_use]
     pub const fn duration_since(self, earlier: Self) -> Duration {
@@ -55,7 +61,7 @@ impl Instant {
 }
 
 /// Nanoseconds, `u64::MAX` for more than that.
-const fn nanos(duration: Duration) -> u64 {
+pub(crate) const fn nanos(duration: Duration) -> u64 {
     let nanos = duration.as_nanos();
     if nanos > u64::MAX as u128 {
         return u64::MAX;

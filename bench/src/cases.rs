@@ -10,6 +10,7 @@ use amqp_proto::wire::{
 use amqp_proto::{RecvBuf, SendBuf};
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::machine;
 use crate::peers::{amq_protocol, amqp_serde};
 use crate::samples;
 
@@ -52,6 +53,18 @@ pub enum Rounds {
     Endless(usize),
     /// Something is used up, so that not more than was asked for can be had; so many at a time are enough.
     Limited(usize),
+}
+
+/// A case that only we have.
+macro_rules! machine {
+    ($name:literal, $budget:literal, $prepare:expr) => {
+        Case {
+            name: $name,
+            budget: Some($budget),
+            rounds: Rounds::Limited(512),
+            subjects: &[(Codec::Ours, $prepare)],
+        }
+    };
 }
 
 /// All of them.
@@ -154,6 +167,15 @@ pub const CASES: &[Case] = &[
         rounds: Rounds::Endless(64),
         subjects: &[(Codec::Ours, |_| send_shared())],
     },
+    // And the machines.
+    machine!("machine_publish", 400, |_| machine::publish()),
+    machine!("machine_publish_confirm", 450, |_| machine::publish_confirm()),
+    machine!("machine_publish_ack", 800, machine::publish_ack),
+    machine!("machine_deliver", 800, machine::deliver),
+    machine!("machine_deliver_ack", 950, machine::deliver_ack),
+    machine!("poll_event_idle", 50, |_| machine::idle_event()),
+    machine!("poll_transmit_idle", 50, |_| machine::idle_transmit()),
+    machine!("poll_timeout_idle", 50, |_| machine::idle_timeout()),
 ];
 
 /// Reads every frame there is.
@@ -231,7 +253,7 @@ fn publish(properties: Properties<'static>) -> Run {
 }
 
 /// A run of rounds: the loop is inside, so that a round is not also a call through a pointer.
-fn repeated(mut round: impl FnMut() + 'static) -> Run {
+pub(crate) fn repeated(mut round: impl FnMut() + 'static) -> Run {
     Box::new(move |rounds| (0..rounds).for_each(|_| round()))
 }
 

@@ -4,5 +4,6 @@
 //! instructions and compares them with the budgets.
 
 pub mod cases;
+mod machine;
 mod peers;
 mod samples;

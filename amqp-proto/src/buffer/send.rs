@@ -123,7 +123,20 @@ impl SendBuf {
         body: impl Into<Payload<'p>>,
         frame_max: u32,
     ) -> Result<(), EncodeError> {
-        let body = body.into();
+        self.content_frames(channel, method, properties, body.into(), frame_max)
+            .map(|_| ())
+    }
+
+    /// The same; says how many frames it took.
+    #[inline(always)]
+    pub(crate) fn content_frames<A: CarriesContent>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        properties: &Properties<'_>,
+        body: Payload<'_>,
+        frame_max: u32,
+    ) -> Result<usize, EncodeError> {
         if body.len() < SHARED_FROM {
             return self.copied(channel, method, properties, body.as_bytes(), frame_max);
         }
@@ -143,7 +156,7 @@ impl SendBuf {
         properties: &Properties<'_>,
         body: &[u8],
         frame_max: u32,
-    ) -> Result<(), EncodeError> {
+    ) -> Result<usize, EncodeError> {
         let (first, more) = body.split_at_checked(piece_max(frame_max)).unwrap_or((body, &[]));
         let mut long_parts = long_parts(method, properties, frame_max).wrapping_add(body.len());
         if !more.is_empty() {
@@ -155,12 +168,14 @@ impl SendBuf {
         if !first.is_empty() {
             write_body(&mut room, channel, first);
         }
+        let mut frames = 2 + usize::from(!first.is_empty());
         for piece in more.chunks(piece_max(frame_max)) {
             write_body(&mut room, channel, piece);
+            frames += 1;
         }
         let left = room.left();
         self.flat.commit(left);
-        Ok(())
+        Ok(frames)
     }
 
     #[inline(never)]
@@ -171,14 +186,15 @@ impl SendBuf {
         properties: &Properties<'_>,
         body: Bytes,
         frame_max: u32,
-    ) -> Result<(), EncodeError> {
+    ) -> Result<usize, EncodeError> {
         let mut room = self.flat.room(long_parts(method, properties, frame_max));
         write_method(&mut room, channel, method, frame_max)?;
         write_header(&mut room, channel, body.len() as u64, properties, frame_max)?;
         let left = room.left();
         self.flat.commit(left);
+        let frames = 2 + body.len().div_ceil(piece_max(frame_max));
         self.share(channel, body, piece_max(frame_max));
-        Ok(())
+        Ok(frames)
     }
 
     fn share(&mut self, channel: u16, mut body: Bytes, piece_max: usize) {

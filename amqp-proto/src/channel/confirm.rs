@@ -232,6 +232,20 @@ impl ConfirmWindow {
         Ok(())
     }
 
+    /// [`confirm`](Self::confirm) with an ack, where it settles publishes in a row, all of them alike: from which to which. `None`
+    /// where it does not, and then nothing has happened.
+    #[inline(always)]
+    pub(crate) fn plain_ack(&mut self, tag: u64, multiple: bool) -> Option<(u64, u64)> {
+        let (index, &Slot { end, .. }) = self.slot(tag)?;
+        if self.done != 0 || self.returned != 0 || !(multiple || index == 0) {
+            return None;
+        }
+        let first = self.first();
+        self.settle_first(index, end);
+        self.trim();
+        Some((first, tag))
+    }
+
     /// `basic.return` from the broker: the publish that it is about, which an ack settles as [`Settled::Returned`] from then
     /// on. `None` if there is none, as for a message that was published before `confirm.select`.
     ///

@@ -4,7 +4,7 @@
 //!         method            header                       last piece
 //! (none) ────────▶ Header ──────────▶ Body, Stream, Skip ──────────▶ (none), and the message is told
 //! ```
-//! Mostly all frames of a message lie in the buffer together; then they are taken in one piece and no state is entered.
+//! Mostly all frames of a small message lie in the buffer together; then they are taken in one piece, and no state is entered.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -24,8 +24,8 @@ use crate::wire::*;
 /// Pieces under this size are joined by copying: each would pin a buffer, and cost more than its octets.
 const JOINED_BELOW: usize = 4096;
 
-/// Of which no body frame is larger when it lies in the buffer with its method and header.
-const WITHIN_BELOW: u64 = 16 * 1024;
+/// A body under this size is taken together with its method and header.
+const SMALL_BELOW: u64 = 16 * 1024;
 
 /// A message that is not all there.
 #[derive(Debug)]
@@ -76,8 +76,63 @@ pub(crate) struct Pieces {
 }
 
 impl ChannelState {
+    /// The common case: a small message, all of it there, to a consumer that wants it whole. It is taken in one piece.
+    ///
+    /// `None` if it is anything else, and then nothing has happened: `size` octets of a `basic.deliver` are as they were.
+    #[inline(always)]
+    pub(crate) fn on_small_delivery(
+        &mut self,
+        link: &mut Link,
+        input: &mut RecvBuf,
+        size: usize,
+        limits: &FrameLimits,
+    ) -> Option<Delivery> {
+        if !matches!(self.phase, Phase::Open) || self.partial.is_some() {
+            return None;
+        }
+        let unread = input.unread();
+        let arguments = unread.get(HEADER_SIZE + METHOD_ID_SIZE..size.checked_sub(1)?)?;
+        let deliver = BasicDeliver::decode(arguments, HEADER_SIZE + METHOD_ID_SIZE).ok()?;
+        let consumer = self.consumers.get(deliver.consumer_tag.as_bytes())?;
+        if consumer.is_unwanted || consumer.is_streamed {
+            return None;
+        }
+        let number = self.id.number();
+        let header = RawFrame::parse(unread.get(size..)?, limits).ok()??;
+        if header.frame_type != FrameType::Header || header.channel != number {
+            return None;
+        }
+        let body_size = ContentHeader::decode(header.payload).ok()?.body_size;
+        if body_size == 0 || body_size >= SMALL_BELOW || body_size > link.config.max_message_size {
+            return None;
+        }
+        let body_at = size.checked_add(header.size())?;
+        let body = RawFrame::parse(unread.get(body_at..)?, limits).ok()??;
+        if body.frame_type != FrameType::Body
+            || body.channel != number
+            || body.payload.len() as u64 != body_size
+        {
+            return None;
+        }
+        let end = body_at.checked_add(body.size())?;
+        let envelope = exchange_in_deliver(HEADER_SIZE, &deliver);
+        let header = Span::new(size.checked_add(HEADER_SIZE)?..body_at.checked_sub(1)?);
+        let body = Span::new(body_at.checked_add(HEADER_SIZE)?..end.checked_sub(1)?);
+        let tag = deliver.delivery_tag;
+        let redelivered = deliver.redelivered;
+        let consumer = ConsumerId::new(self.id, consumer.number);
+        self.last_delivery = self.last_delivery.max(tag);
+        link.counters.delivered += 1;
+        link.counters.frames_received += 3;
+        Some(Delivery {
+            tag: DeliveryTag::new(self.id, tag),
+            consumer,
+            redelivered,
+            message: Message::within(input.take(end), envelope, header, body),
+        })
+    }
+
     /// A method that carries content, and what belongs to it.
-    #[inline]
     pub(super) fn on_content_method(
         &mut self,
         link: &mut Link,
@@ -107,29 +162,10 @@ impl ChannelState {
         let head_size = size.saturating_add(header.size());
         let header = size.saturating_add(HEADER_SIZE)..head_size.saturating_sub(1);
         let exchange_at = envelope.exchange_at(HEADER_SIZE);
-        link.counters.frames_received += 1;
-
-        // A small body that is there too comes along in the same piece of memory.
-        let mut taken = head_size;
-        if body_size != 0 && body_size < WITHIN_BELOW {
-            let rest = unread.get(head_size..).unwrap_or_default();
-            if let Ok(Some(body)) = RawFrame::parse(rest, limits)
-                && body.frame_type == FrameType::Body
-                && body.channel == self.id.number()
-                && body.payload.len() as u64 == body_size
-            {
-                taken = head_size.saturating_add(body.size());
-            }
-        }
         let carried = self.carried(link, &envelope)?;
-        if taken == head_size || !carried.is_whole() || body_size > link.config.max_message_size {
-            let message = Message::from_parts(input.take(head_size), exchange_at, Span::new(header));
-            return Ok(self.begin(link, carried, message, body_size));
-        }
         link.counters.frames_received += 1;
-        let body = head_size.saturating_add(HEADER_SIZE)..taken.saturating_sub(1);
-        let message = Message::from_parts(input.take(taken), exchange_at, Span::new(header));
-        Ok(self.complete(link, carried, message.with_body_within(Span::new(body))))
+        let message = Message::from_parts(input.take(head_size), exchange_at, Span::new(header));
+        Ok(self.begin(link, carried, message, body_size))
     }
 
     /// Takes the method alone.
@@ -298,7 +334,6 @@ impl ChannelState {
     }
 
     /// A message is complete.
-    #[inline]
     fn complete(&mut self, link: &mut Link, carried: Carried, message: Message) -> Step {
         Step::Event(match carried {
             Carried::Delivery {
@@ -335,7 +370,6 @@ impl ChannelState {
     }
 
     /// What becomes of the message that this method carries.
-    #[inline]
     fn carried(&mut self, link: &mut Link, envelope: &Envelope<'_>) -> Result<Carried, ProtocolError> {
         match envelope {
             Envelope::Deliver(deliver) => Ok(self.carried_by_deliver(link, deliver)),
@@ -347,7 +381,6 @@ impl ChannelState {
         }
     }
 
-    #[inline]
     fn carried_by_deliver(&mut self, link: &mut Link, deliver: &BasicDeliver<'_>) -> Carried {
         let tag = deliver.delivery_tag;
         self.last_delivery = self.last_delivery.max(tag);
@@ -460,27 +493,19 @@ impl<'a> Envelope<'a> {
     #[inline]
     fn exchange_at(&self, start: usize) -> u32 {
         let before = match self {
-            Self::Deliver(deliver) => 4 + 1 + deliver.consumer_tag.len() + 8 + 1,
-            Self::GetOk(_) => 4 + 8 + 1,
-            Self::Return(returned) => 4 + 2 + 1 + returned.reply_text.len(),
+            Self::Deliver(deliver) => return exchange_in_deliver(start, deliver),
+            Self::GetOk(_) => METHOD_ID_SIZE + 8 + 1,
+            Self::Return(returned) => METHOD_ID_SIZE + 2 + 1 + returned.reply_text.len(),
         };
         Span::new(0..start.saturating_add(before)).end
     }
 }
 
-impl Carried {
-    /// Whether the whole message is wanted at once.
-    #[inline]
-    const fn is_whole(&self) -> bool {
-        !matches!(
-            self,
-            Self::Nothing
-                | Self::Delivery {
-                    is_streamed: true,
-                    ..
-                }
-        )
-    }
+/// Where the exchange begins in a `basic.deliver`: behind the tags and a bit.
+#[inline(always)]
+fn exchange_in_deliver(start: usize, deliver: &BasicDeliver<'_>) -> u32 {
+    let before = METHOD_ID_SIZE + 1 + deliver.consumer_tag.len() + 8 + 1;
+    Span::new(0..start.saturating_add(before)).end
 }
 
 impl Pieces {

@@ -53,7 +53,7 @@ impl Channel<'_> {
             None => self
                 .link
                 .content(self.state.id.number(), method, properties, body)?,
-            Some(number) => self.publish_numbered(method, properties, body, number)?,
+            Some(number) => self.publish_numbered(method, properties, &body, number)?,
         }
         self.link.counters.published += 1;
         let Some(window) = &mut self.state.confirm else {
@@ -69,7 +69,7 @@ impl Channel<'_> {
         &mut self,
         method: &BasicPublish<'_>,
         properties: &Properties<'_>,
-        body: Payload<'_>,
+        body: &Payload<'_>,
         number: u64,
     ) -> Result<(), SendError> {
         let refused = |error: &dyn core::error::Error| SendError::Headers(error.to_string().into());
@@ -84,7 +84,7 @@ impl Channel<'_> {
         };
         Ok(self
             .link
-            .content(self.state.id.number(), method, &properties, body)?)
+            .content(self.state.id.number(), method, &properties, body.clone())?)
     }
 
     /// Whether publishes that may be returned carry their number in a header of ours, `x-publish-number`; off at first.

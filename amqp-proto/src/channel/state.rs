@@ -90,7 +90,6 @@ impl ChannelState {
     }
 
     /// Takes the frame that `input` begins with; `size` octets of it are this frame.
-    #[inline]
     pub(crate) fn on_frame(
         &mut self,
         link: &mut Link,
@@ -109,7 +108,6 @@ impl ChannelState {
         }
     }
 
-    #[inline]
     fn on_method(
         &mut self,
         link: &mut Link,
@@ -128,7 +126,6 @@ impl ChannelState {
         }
     }
 
-    #[inline]
     fn on_confirm(
         &mut self,
         link: &mut Link,
@@ -155,6 +152,22 @@ impl ChannelState {
         });
         confirmed.map_err(unexpected)?;
         Ok(Step::Consumed)
+    }
+
+    /// The common case: an ack that settles publishes in a row, alike. `None` if it is anything else, and then nothing has
+    /// happened.
+    #[inline(always)]
+    pub(crate) fn on_plain_ack(&mut self, link: &mut Link, ack: &BasicAck) -> Option<Event> {
+        if !matches!(self.phase, Phase::Open) || self.partial.is_some() {
+            return None;
+        }
+        let window = self.confirm.as_mut()?;
+        let (first, last) = window.plain_ack(ack.delivery_tag, ack.multiple)?;
+        let tags = ConfirmTags::new(self.id, first, last);
+        link.counters.acked += tags.count();
+        link.counters.frames_received += 1;
+        let outcome = ConfirmOutcome::Acked;
+        Some(Event::Confirmed { tags, outcome })
     }
 
     /// Everything that does not come with each message.

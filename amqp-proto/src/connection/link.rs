@@ -125,22 +125,11 @@ impl Link {
         properties: &Properties<'_>,
         body: Payload<'_>,
     ) -> Result<(), EncodeError> {
-        let size = body.len();
-        self.out
-            .content(channel, method, properties, body, self.frame_max)?;
-        self.counters.frames_sent += 2 + self.body_frames(size);
+        let frames = self
+            .out
+            .content_frames(channel, method, properties, body, self.frame_max)?;
+        self.counters.frames_sent += frames as u64;
         Ok(())
-    }
-
-    /// How many frames a body takes.
-    #[inline]
-    fn body_frames(&self, size: usize) -> u64 {
-        let piece = (self.frame_max as usize).saturating_sub(8).max(1);
-        if size <= piece {
-            u64::from(size > 0)
-        } else {
-            size.div_ceil(piece) as u64
-        }
     }
 
     /// A channel asked something, or closes.
@@ -158,6 +147,12 @@ impl Link {
 
     pub(crate) fn is_empty(&self) -> bool {
         !self.out.has_remaining()
+    }
+
+    /// Nothing is to be handed over, and no mark was passed.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.out.has_remaining() && self.unsent.is_empty() && !self.wants_writable && !self.is_behind
     }
 
     /// Drops what was not handed over: whole frames that nobody will read.
@@ -187,6 +182,9 @@ impl Link {
         if self.wants_writable && queued <= self.config.outbound_high_water / 2 {
             self.wants_writable = false;
             self.events.push_back(Event::Writable);
+        }
+        if !self.is_behind && !is_behind {
+            return;
         }
         let limit = self.backpressure_limit();
         if !self.is_behind && is_behind && queued > limit {

@@ -100,6 +100,8 @@ pub struct Connection {
     blocked: Option<Arc<str>>,
     /// How much of the input was there and looked at the last time.
     seen: usize,
+    /// Of that, no whole frame is left.
+    is_starved: bool,
     /// The stream has ended, and why if that is known.
     disconnected: Option<TransportError>,
     close_reason: Option<CloseReason>,
@@ -111,6 +113,7 @@ impl Connection {
     ///
     /// Takes frames out of `input` up to the next event, and no further. `input` must be the same buffer each time; its limit is
     /// raised to what the negotiated frames need.
+    #[inline]
     pub fn poll_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
         if let Some(event) = self.link.events.pop_front() {
             return Some(event);
@@ -118,9 +121,12 @@ impl Connection {
         let arrived = input.unread().len();
         if arrived != self.seen {
             self.deadlines.note_received(now);
+        } else if self.is_starved && !self.deadlines.is_noted() {
+            return None; // as the last time
         }
         let event = self.next_event(now, input);
         self.seen = input.unread().len();
+        self.is_starved = event.is_none() && !self.link.is_over_limit();
         self.link.counters.octets_received += arrived.saturating_sub(self.seen) as u64;
         event
     }
@@ -129,8 +135,13 @@ impl Connection {
     ///
     /// Only an empty `out` is filled; of one that is not, it is noted how much is left, which counts as back-pressure. Call
     /// it after a write too, until it says `false` or the socket takes no more.
+    #[inline]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut SendBuf) -> bool {
         let was_behind = out.has_remaining();
+        if !was_behind && self.has_nothing_to_send(now) {
+            self.link.hand_over(out);
+            return false;
+        }
         self.advance_close();
         self.queue_heartbeat(now, was_behind);
         if self.link.tap.is_some() && !was_behind {
@@ -182,6 +193,7 @@ impl Connection {
             closed_by_peer: BTreeSet::new(),
             blocked: None,
             seen: 0,
+            is_starved: false,
             disconnected: None,
             close_reason: None,
         }
@@ -316,6 +328,7 @@ impl Connection {
     /// Shows every frame from now on to `tap`, or to nobody.
     pub fn set_tap(&mut self, tap: Option<Box<dyn FrameTap>>) {
         self.link.tap = tap;
+        self.is_starved = false;
     }
 }
 
@@ -415,6 +428,12 @@ impl Connection {
     #[inline]
     const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
+    }
+
+    /// Neither octets, nor anything to look at when there are none.
+    #[inline]
+    fn has_nothing_to_send(&self, now: Instant) -> bool {
+        self.link.is_quiet() && now < self.deadlines.send() && !matches!(self.state, State::Closing { .. })
     }
 
     fn check_open(&self) -> Result<(), SendError> {

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::{Connection, State};
 use crate::error::{CloseReason, RequestError};
 use crate::event::Event;
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 
 /// What the next wake-up is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +35,10 @@ pub(super) struct Deadlines {
     close: Instant,
     /// The heartbeat interval; zero for none.
     interval: Duration,
+    /// After how many nanoseconds without sending a heartbeat is due; `u64::MAX` for never.
+    send_after: u64,
+    /// After how many nanoseconds without receiving the peer counts as dead; `u64::MAX` for never.
+    dead_after: u64,
     last_received: Instant,
     last_sent: Instant,
     is_paused: bool,
@@ -49,6 +53,8 @@ impl Deadlines {
             blocked: Instant::MAX,
             close: Instant::MAX,
             interval: Duration::ZERO,
+            send_after: u64::MAX,
+            dead_after: u64::MAX,
             last_received: now,
             last_sent: now,
             is_paused: false,
@@ -60,8 +66,12 @@ impl Deadlines {
         self.handshake = Instant::MAX;
     }
 
-    pub(super) const fn start_heartbeats(&mut self, interval: Duration) {
+    pub(super) fn start_heartbeats(&mut self, interval: Duration) {
         self.interval = interval;
+        if !interval.is_zero() {
+            self.send_after = nanos(interval / 2);
+            self.dead_after = nanos(interval * 2);
+        }
     }
 
     #[inline]
@@ -76,6 +86,10 @@ impl Deadlines {
 
     pub(super) fn note_timeout(&mut self, now: Instant) {
         self.noted = self.noted.max(Some(now));
+    }
+
+    pub(super) const fn is_noted(&self) -> bool {
+        self.noted.is_some()
     }
 
     pub(super) const fn pause(&mut self) {
@@ -100,22 +114,17 @@ impl Deadlines {
 
     /// When a heartbeat must be sent.
     #[inline]
-    fn send(&self) -> Instant {
-        if self.interval.is_zero() {
-            Instant::MAX
-        } else {
-            self.last_sent + self.interval / 2
-        }
+    pub(super) fn send(&self) -> Instant {
+        self.last_sent.plus_nanos(self.send_after)
     }
 
     /// When the peer counts as dead.
     #[inline]
     fn receive(&self) -> Instant {
-        if self.interval.is_zero() || self.is_paused {
-            Instant::MAX
-        } else {
-            self.last_received + self.interval * 2
+        if self.is_paused {
+            return Instant::MAX;
         }
+        self.last_received.plus_nanos(self.dead_after)
     }
 }
 
@@ -123,7 +132,7 @@ impl Connection {
     /// The earliest deadline, and what it is for.
     pub(super) fn next_timeout(&self) -> Option<(Instant, TimeoutReason)> {
         let deadlines = &self.deadlines;
-        if !self.link.events.is_empty() || (deadlines.noted.is_some() && !self.is_closed()) {
+        if !self.link.events.is_empty() || (deadlines.is_noted() && !self.is_closed()) {
             return Some((Instant::EPOCH, TimeoutReason::Event));
         }
         if self.is_closed() {

@@ -19,6 +19,9 @@ use super::{ContentHeader, EncodeError, Problem, Properties, ProtocolError};
 /// The octets before a frame's payload.
 pub const HEADER_SIZE: usize = 7;
 
+/// The octets of class and method number, before a method's arguments.
+pub(crate) const METHOD_ID_SIZE: usize = 4;
+
 /// The octets around a frame's payload.
 pub const FRAME_OVERHEAD: u32 = 8;
 

@@ -16,8 +16,9 @@ macro_rules! methods {
             }
 
             impl $(<$life>)? $name $(<$life>)? {
+                /// Reads the arguments, which stand `offset` octets after the beginning of the frame.
                 #[inline]
-                fn decode(payload: method_payload!($($life)?), offset: usize) -> Result<Self, ProtocolError> {
+                pub(crate) fn decode(payload: method_payload!($($life)?), offset: usize) -> Result<Self, ProtocolError> {
                     #[allow(unused_mut, reason = "a method without arguments reads none")]
                     let mut decoder = Decoder::new(payload, offset);
                     $(method_read!(decoder, $label, $field, $domain);)*
