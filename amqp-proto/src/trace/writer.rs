@@ -319,6 +319,7 @@ mod tests {
         let mut sizes = vec![writer.octets.capacity()];
         for number in 0..200 {
             writer.frame(at(number), Direction::Sent, 1, &[7; 1000]);
+            assert!(writer.octets.capacity() <= 2 * writer.len());
             if sizes.last() != Some(&writer.octets.capacity()) {
                 sizes.push(writer.octets.capacity());
             }
@@ -326,6 +327,9 @@ mod tests {
         assert!(sizes.len() < 12, "{sizes:?}");
         assert_eq!(sizes.last(), Some(&100_000));
         assert!(writer.take().capacity() <= 100_000);
+        // Not before it is needed: one record, two, twice two, which the fourth fills.
+        (0..4).for_each(|number| writer.frame(at(number), Direction::Sent, 1, &[7; 1000]));
+        assert_eq!((writer.len(), writer.octets.capacity()), (4060, 4060));
     }
 
     #[test]
