@@ -220,15 +220,13 @@ impl ConfirmWindow {
         let is_plain = self.done == 0 && self.returned == 0;
         if is_plain && (multiple || index == 0) {
             let first = self.first();
-            self.slots.drain(..=index);
             self.begin = end;
+            self.slots.drain(..=index);
             report(first, tag, Settled::new(nack));
-        } else if multiple {
-            self.settle_all(index, |state| state.settled(nack), report);
-        } else if let Some(settled) = self.settle(index, nack) {
-            report(tag, tag, settled);
+        } else {
+            self.confirm_each(tag, multiple, nack, report);
         }
-        self.trim();
+        self.shrink();
         Ok(())
     }
 
@@ -287,7 +285,7 @@ impl ConfirmWindow {
             let is_lost = |state| (state != State::Done).then_some(());
             self.settle_all(last, is_lost, |first, last, ()| report(first, last));
         }
-        self.trim();
+        self.shrink();
     }
 
     /// How many publishes wait for their confirm.
@@ -341,6 +339,29 @@ impl ConfirmWindow {
         Some(first.wrapping_add(index as u64))
     }
 
+    /// A confirm where not all slots are alike. Apart, so that the usual one does not pay for what this one needs.
+    #[cold]
+    #[inline(never)]
+    fn confirm_each(
+        &mut self,
+        tag: u64,
+        multiple: bool,
+        nack: bool,
+        mut report: impl FnMut(u64, u64, Settled),
+    ) {
+        let Some((index, _)) = self.slot(tag) else {
+            return;
+        };
+        if multiple {
+            self.settle_all(index, |state| state.settled(nack), report);
+        } else if let Some(settled) = self.settle(index, nack) {
+            report(tag, tag, settled);
+        }
+        while self.slots.front().is_some_and(|slot| slot.state == State::Done) {
+            self.pop();
+        }
+    }
+
     /// One confirm, anywhere in the window.
     fn settle(&mut self, index: usize, nack: bool) -> Option<Settled> {
         let before = index.checked_sub(1).and_then(|before| self.slots.get(before));
@@ -383,11 +404,8 @@ impl ConfirmWindow {
         }
     }
 
-    /// Takes out what is done at the front, and gives back the memory of a burst that is over.
-    fn trim(&mut self) {
-        while self.slots.front().is_some_and(|slot| slot.state == State::Done) {
-            self.pop();
-        }
+    /// Gives back the memory of a burst when it is over.
+    fn shrink(&mut self) {
         if self.slots.is_empty() && self.slots.capacity() > KEPT_SLOTS {
             self.slots.shrink_to(KEPT_SLOTS);
         }

@@ -7,11 +7,12 @@
 //! octets ─┬─▶ uri ──▶ printed and parsed again
 //!         ├─▶ trace ──▶ read, and written and read again
 //!         ├─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
-//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers ──▶ the real thing ◀── compared ──▶ a model of Vecs
+//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers, confirm_window ──▶ the real thing ◀── compared ──▶ a naive model
 //! ```
 
 mod buffers;
 mod check;
+mod confirm_window;
 mod content_header;
 mod encode_decode;
 mod field_table;
@@ -23,6 +24,7 @@ mod trace;
 mod uri;
 
 pub use buffers::buffers;
+pub use confirm_window::confirm_window;
 pub use content_header::content_header;
 pub use encode_decode::encode_decode;
 pub use field_table::field_table;
@@ -38,6 +40,7 @@ pub type Target = fn(&[u8]);
 /// Every target by the name of its folders in `fuzz/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("buffers", buffers),
+    ("confirm_window", confirm_window),
     ("content_header", content_header),
     ("encode_decode", encode_decode),
     ("field_table", field_table),

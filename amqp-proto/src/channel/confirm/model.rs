@@ -68,22 +68,21 @@ impl Pair {
         tag
     }
 
-    /// What became of which publishes.
+    /// What the window reports, checked.
     pub(crate) fn confirm(
         &mut self,
         tag: u64,
         multiple: bool,
         nack: bool,
-    ) -> Result<Vec<(u64, Settled)>, Problem> {
+    ) -> Result<Vec<(u64, u64, Settled)>, Problem> {
         let mut ranges = Vec::new();
         let result = self.window.confirm(tag, multiple, nack, |first, last, settled| {
             ranges.push((first, last, settled));
         });
         let expected = self.model.confirm(tag, multiple, nack);
         assert_eq!(result.is_ok(), expected.is_some());
-        let settled = each_of(&ranges);
-        assert_eq!(settled, expected.unwrap_or_default());
-        result.map(|()| settled)
+        assert_eq!(each_of(&ranges), expected.unwrap_or_default());
+        result.map(|()| ranges)
     }
 
     pub(crate) fn returned(&mut self, (exchange, routing_key): Route, sequence: Option<u64>) -> Option<u64> {
@@ -92,12 +91,11 @@ impl Pair {
         found
     }
 
-    pub(crate) fn lose(&mut self) -> Vec<u64> {
+    pub(crate) fn lose(&mut self) -> Vec<(u64, u64, ())> {
         let mut ranges = Vec::new();
         self.window.lose(|first, last| ranges.push((first, last, ())));
-        let lost: Vec<u64> = each_of(&ranges).into_iter().map(|(tag, ())| tag).collect();
-        assert_eq!(lost, self.model.lose());
-        lost
+        assert_eq!(each_of(&ranges), self.model.lose());
+        ranges
     }
 
     /// What can be asked of a window at any time.
@@ -168,8 +166,8 @@ impl Model {
         Some(*tag)
     }
 
-    fn lose(&mut self) -> Vec<u64> {
-        let lost = self.outstanding().map(|(tag, _)| tag).collect();
+    fn lose(&mut self) -> Vec<(u64, ())> {
+        let lost = self.outstanding().map(|(tag, _)| (tag, ())).collect();
         for published in self.published.values_mut() {
             published.is_outstanding = false;
         }
@@ -178,7 +176,7 @@ impl Model {
 }
 
 /// The tags of ranges, which must be as few as possible and in order.
-fn each_of<T: Copy + PartialEq>(ranges: &[(u64, u64, T)]) -> Vec<(u64, T)> {
+pub(crate) fn each_of<T: Copy + PartialEq>(ranges: &[(u64, u64, T)]) -> Vec<(u64, T)> {
     for pair in ranges.windows(2) {
         let [(_, last, before), (first, _, after)] = *pair else {
             continue;
@@ -191,4 +189,8 @@ fn each_of<T: Copy + PartialEq>(ranges: &[(u64, u64, T)]) -> Vec<(u64, T)> {
         each.extend((*first..=*last).map(|tag| (tag, *outcome)));
     }
     each
+}
+
+pub(crate) fn tags_of<T>(ranges: &[(u64, u64, T)]) -> impl Iterator<Item = u64> {
+    ranges.iter().flat_map(|(first, last, _)| *first..=*last)
 }
