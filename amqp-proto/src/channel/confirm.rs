@@ -98,7 +98,8 @@ impl From<Settled> for ConfirmOutcome {
 /// ```
 ///
 /// A publish is 16 octets here. Where nothing in it was returned or confirmed out of order, which is nearly always, a confirm
-/// costs the same however many publishes it is for.
+/// costs the same however many publishes it is for. Its memory is bounded by whoever asks [`admits`](Self::admits) before a
+/// publish.
 #[derive(Debug)]
 pub(crate) struct ConfirmWindow {
     slots: VecDeque<Slot>,
@@ -140,7 +141,7 @@ enum State {
 const KEPT_SLOTS: usize = 1024;
 
 impl ConfirmWindow {
-    /// The window of a channel whose `confirm.select` was answered. The key, best one that the peer cannot guess, is for
+    /// The window of a channel whose `confirm.select` was answered. The key, best one that nobody can guess, is for
     /// [`RouteHash`].
     #[must_use]
     pub(crate) const fn new(limits: ConfirmLimits, key: u64) -> Self {

@@ -4,8 +4,9 @@ use core::num::NonZeroU32;
 
 /// A hash of an exchange and a routing key.
 ///
-/// Two routes share one with a chance of 1 in 2³², and nobody who does not know the window's key can choose two that do. So
-/// whoever chooses the routing keys of one publisher cannot make the return of one message count for another.
+/// Two routes share one with a chance of 1 in 2³². The window's key is in it so that whoever chooses the routing keys of one
+/// publisher, and does not know the key, cannot prepare two that share one and make the return of one message count for another.
+/// It is no cryptographic hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RouteHash(NonZeroU32);
 
