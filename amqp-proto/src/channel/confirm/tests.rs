@@ -243,6 +243,7 @@ fn routes_differ_where_their_names_do() {
         b"a",
         b"ab",
         b"abc",
+        b"bbc",
         b"bc",
         b"c",
         b"abcdefg",
