@@ -99,7 +99,7 @@ pub const VERSION: u8 = 1;
 
 /// What sees every frame that a connection receives and sends, in the order in which it does.
 ///
-/// Closures of the same arguments are taps.
+/// Closures of the same arguments are taps; where one is made, the type of its octets has to be written out.
 pub trait FrameTap: Send {
     /// Called with a whole frame, from its type to its end octet, or with the eight octets of the protocol header, whose
     /// channel is 0. `now` is the time that the connection was told.
@@ -151,3 +151,39 @@ const ANY_SIZE: FrameLimits = FrameLimits {
     body: u32::MAX,
     other: u32::MAX,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::HEARTBEAT;
+    use alloc::boxed::Box;
+    use alloc::format;
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_closure_is_a_tap() {
+        static SEEN: AtomicUsize = AtomicUsize::new(0);
+        let mut tap: Box<dyn FrameTap> = Box::new(|now: Instant, direction, channel: u16, octets: &[u8]| {
+            assert_eq!((now, direction, channel), (Instant::MAX, Direction::Sent, 7));
+            SEEN.fetch_add(octets.len(), Ordering::Relaxed);
+        });
+        tap.frame(Instant::MAX, Direction::Sent, 7, &HEARTBEAT);
+        assert_eq!(SEEN.load(Ordering::Relaxed), HEARTBEAT.len());
+    }
+
+    #[test]
+    fn directions_are_arrows() {
+        let arrows: Vec<_> = [Direction::Sent, Direction::Received]
+            .map(|direction| format!("{direction}"))
+            .into();
+        assert_eq!(arrows, ["->", "<-"]);
+    }
+
+    /// As the module's documentation draws it.
+    #[test]
+    fn the_beginning_and_a_record_s_header_have_their_sizes() {
+        assert_eq!(START, MAGIC.len() + 1);
+        assert_eq!(RECORD_HEADER, 1 + 8 + 2 + 4);
+    }
+}
