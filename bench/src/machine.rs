@@ -14,6 +14,9 @@ use bytes::Buf;
 use crate::cases::{Run, repeated};
 use crate::samples;
 
+/// How many messages are written at once.
+const WINDOW: u64 = 64;
+
 const NOW: Instant = Instant::from_nanos(1);
 
 /// An open connection with one channel, and its buffers.
@@ -110,12 +113,14 @@ fn message() -> (BasicPublish<'static>, Properties<'static>) {
     (method, Properties::default())
 }
 
-/// A publish without confirms; written when there is enough for a write, as under load.
+/// A publish without confirms. They are written 64 at a time, as under load.
 pub(crate) fn publish() -> Run {
     let (mut client, (method, properties)) = (Client::new(), message());
+    let mut published = 0;
     repeated(move || {
         client.publish(&method, &properties);
-        if client.connection.queued_bytes() >= 4096 {
+        published += 1;
+        if published % WINDOW == 0 {
             client.write();
         }
     })
@@ -123,52 +128,37 @@ pub(crate) fn publish() -> Run {
 
 /// A publish in confirm mode, and its share of an ack for many.
 pub(crate) fn publish_confirm() -> Run {
-    let (mut client, (method, properties)) = (Client::confirming(), message());
-    let mut tag = 0;
-    repeated(move || {
-        client.publish(&method, &properties);
-        tag += 1;
-        if client.connection.queued_bytes() >= 4096 {
-            client.write();
-            client.receive(
-                samples::CHANNEL,
-                BasicAck {
-                    delivery_tag: tag,
-                    multiple: true,
-                },
-            );
-        }
-    })
+    publish_and_ack(64, true)
 }
 
 /// A publish in confirm mode, and an ack of its own.
-pub(crate) fn publish_ack(rounds: usize) -> Run {
+pub(crate) fn publish_ack() -> Run {
+    publish_and_ack(1, false)
+}
+
+/// Publishes; after 64 of them come the acks, of `share` publishes each.
+fn publish_and_ack(share: u64, multiple: bool) -> Run {
     let (mut client, (method, properties)) = (Client::confirming(), message());
-    let acks: Vec<u8> = (1..=rounds as u64)
-        .flat_map(|delivery_tag| {
-            let mut octets = Vec::new();
-            let ack = Method::from(BasicAck {
-                delivery_tag,
-                multiple: false,
-            });
-            ack.encode(&mut octets, samples::CHANNEL, u32::MAX).expect("fits");
-            octets
-        })
-        .collect();
-    let mut acks = acks
-        .chunks_exact(21 * 64)
-        .map(<[u8]>::to_vec)
-        .collect::<Vec<_>>()
-        .into_iter();
-    let mut count = 0;
+    let mut published = 0;
+    let mut ack = Vec::new();
+    let method_ack = Method::from(BasicAck {
+        delivery_tag: 0,
+        multiple,
+    });
+    method_ack
+        .encode(&mut ack, samples::CHANNEL, u32::MAX)
+        .expect("fits");
     repeated(move || {
         client.publish(&method, &properties);
-        count += 1;
-        if count % 64 == 0 {
+        published += 1;
+        if published % WINDOW == 0 {
             client.write();
-            client.input.extend(&acks.next().expect("enough"));
+            for tag in (published - WINDOW + share..=published).step_by(share as usize) {
+                ack[11..19].copy_from_slice(&u64::to_be_bytes(tag));
+                client.input.extend(&ack);
+            }
             while let Some(event) = client.connection.poll_event(NOW, &mut client.input) {
-                assert!(matches!(black_box(event), Event::Confirmed { .. }));
+                assert!(matches!(black_box(&event), Event::Confirmed { .. }));
             }
         }
     })

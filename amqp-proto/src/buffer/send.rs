@@ -138,7 +138,11 @@ impl SendBuf {
         frame_max: u32,
     ) -> Result<usize, EncodeError> {
         if body.len() < SHARED_FROM {
-            return self.copied(channel, method, properties, body.as_bytes(), frame_max);
+            return if body.len() <= piece_max(frame_max) {
+                self.copied(channel, method, properties, body.as_bytes(), frame_max)
+            } else {
+                self.copied_in_pieces(channel, method, properties, body.as_bytes(), frame_max)
+            };
         }
         let body = match body {
             // One copy into memory of its own: `flat` would have to grow, and to be initialised, for it.
@@ -148,6 +152,7 @@ impl SendBuf {
         self.shared(channel, method, properties, body, frame_max)
     }
 
+    /// The body is small and fits a frame.
     #[inline(always)]
     fn copied<A: CarriesContent>(
         &mut self,
@@ -157,25 +162,44 @@ impl SendBuf {
         body: &[u8],
         frame_max: u32,
     ) -> Result<usize, EncodeError> {
-        let (first, more) = body.split_at_checked(piece_max(frame_max)).unwrap_or((body, &[]));
-        let mut long_parts = long_parts(method, properties, frame_max).wrapping_add(body.len());
-        if !more.is_empty() {
-            long_parts += more.len().div_ceil(piece_max(frame_max)) * FRAME_OVERHEAD as usize;
-        }
+        let long_parts = long_parts(method, properties, frame_max).wrapping_add(body.len());
         let mut room = self.flat.room(long_parts);
         write_method(&mut room, channel, method, frame_max)?;
         write_header(&mut room, channel, body.len() as u64, properties, frame_max)?;
-        if !first.is_empty() {
-            write_body(&mut room, channel, first);
-        }
-        let mut frames = 2 + usize::from(!first.is_empty());
-        for piece in more.chunks(piece_max(frame_max)) {
-            write_body(&mut room, channel, piece);
-            frames += 1;
+        let mut frames = 2;
+        if !body.is_empty() {
+            write_body(&mut room, channel, body);
+            frames = 3;
         }
         let left = room.left();
         self.flat.commit(left);
         Ok(frames)
+    }
+
+    /// The body is small, and the frames are smaller.
+    #[cold]
+    fn copied_in_pieces<A: CarriesContent>(
+        &mut self,
+        channel: u16,
+        method: &A,
+        properties: &Properties<'_>,
+        body: &[u8],
+        frame_max: u32,
+    ) -> Result<usize, EncodeError> {
+        let pieces = body.chunks(piece_max(frame_max));
+        let frames = pieces.len();
+        let bodies = body.len() + frames * FRAME_OVERHEAD as usize;
+        let mut room = self
+            .flat
+            .room(long_parts(method, properties, frame_max).wrapping_add(bodies));
+        write_method(&mut room, channel, method, frame_max)?;
+        write_header(&mut room, channel, body.len() as u64, properties, frame_max)?;
+        for piece in pieces {
+            write_body(&mut room, channel, piece);
+        }
+        let left = room.left();
+        self.flat.commit(left);
+        Ok(2 + frames)
     }
 
     #[inline(never)]

@@ -221,8 +221,7 @@ impl ConfirmWindow {
         let is_plain = self.done == 0 && self.returned == 0;
         if is_plain && (multiple || index == 0) {
             let first = self.first();
-            self.begin = end;
-            self.slots.drain(..=index);
+            self.drop_first(index, end);
             report(first, tag, Settled::new(nack));
         } else {
             self.confirm_each(tag, multiple, nack, report);
@@ -240,9 +239,19 @@ impl ConfirmWindow {
             return None;
         }
         let first = self.first();
-        self.settle_first(index, end);
-        self.trim();
+        self.drop_first(index, end);
+        self.shrink();
         Some((first, tag))
+    }
+
+    /// Drops the slots up to that place, whose octets end there.
+    #[inline]
+    fn drop_first(&mut self, index: usize, end: u64) {
+        self.begin = end;
+        match index {
+            0 => drop(self.slots.pop_front()), // the same as below, at half the price
+            _ => drop(self.slots.drain(..=index)),
+        }
     }
 
     /// `basic.return` from the broker: the publish that it is about, which an ack settles as [`Settled::Returned`] from then

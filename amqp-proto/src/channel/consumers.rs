@@ -1,14 +1,16 @@
 //! The consumers of a channel.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec::Vec;
 
-/// By tag, since that is what deliveries name.
+/// In the order of their tags, since that is what deliveries name; mostly there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    by_tag: BTreeMap<Box<[u8]>, Consumer>,
+    by_tag: Vec<(Box<[u8]>, Consumer)>,
     next_number: u32,
+    /// Where the last one was found: the next delivery is mostly for the same.
+    recent: usize,
 }
 
 /// ```text
@@ -37,29 +39,33 @@ impl Consumers {
     }
 
     pub(crate) fn contains(&self, tag: &[u8]) -> bool {
-        self.by_tag.contains_key(tag)
+        self.find(tag).is_ok()
     }
 
     /// Adds one; its tag is not in use.
     pub(crate) fn insert(&mut self, tag: Box<[u8]>, no_ack: bool) -> u32 {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
-        self.by_tag.insert(
-            tag,
-            Consumer {
-                number,
-                no_ack,
-                is_streamed: false,
-                is_unwanted: false,
-                is_cancelling: false,
-            },
-        );
+        let consumer = Consumer {
+            number,
+            no_ack,
+            is_streamed: false,
+            is_unwanted: false,
+            is_cancelling: false,
+        };
+        if let Err(place) = self.find(&tag) {
+            self.by_tag.insert(place, (tag, consumer));
+        }
         number
     }
 
     #[inline]
-    pub(crate) fn get(&self, tag: &[u8]) -> Option<&Consumer> {
-        self.by_tag.get(tag)
+    pub(crate) fn get(&mut self, tag: &[u8]) -> Option<&Consumer> {
+        let is_recent = |(recent, _): &&(Box<[u8]>, Consumer)| **recent == *tag;
+        if self.by_tag.get(self.recent).filter(is_recent).is_none() {
+            self.recent = self.find(tag).ok()?;
+        }
+        self.by_tag.get(self.recent).map(|(_, consumer)| consumer)
     }
 
     pub(crate) fn by_number(&mut self, number: u32) -> Option<(&[u8], &mut Consumer)> {
@@ -68,11 +74,12 @@ impl Consumers {
     }
 
     pub(crate) fn remove(&mut self, tag: &[u8]) -> Option<Consumer> {
-        self.by_tag.remove(tag)
+        let place = self.find(tag).ok()?;
+        Some(self.by_tag.remove(place).1)
     }
 
     pub(crate) fn remove_number(&mut self, number: u32) {
-        self.by_tag.retain(|_, consumer| consumer.number != number);
+        self.by_tag.retain(|(_, consumer)| consumer.number != number);
     }
 
     /// Those that were not cancelled yet.
@@ -81,5 +88,10 @@ impl Consumers {
             .iter_mut()
             .map(|(tag, consumer)| (&**tag, consumer))
             .filter(|(_, consumer)| !consumer.is_cancelling)
+    }
+
+    /// Where it is, or where it would be.
+    fn find(&self, tag: &[u8]) -> Result<usize, usize> {
+        self.by_tag.binary_search_by(|(other, _)| (**other).cmp(tag))
     }
 }

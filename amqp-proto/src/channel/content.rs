@@ -19,6 +19,7 @@ use crate::error::ChannelCloseReason;
 use crate::event::Event;
 use crate::id::{ConfirmTag, ConsumerId, DeliveryTag, RequestId};
 use crate::message::{Delivery, Got, Message, Returned, Span};
+use crate::wire::frame::METHOD_ID_SIZE;
 use crate::wire::*;
 
 /// Pieces under this size are joined by copying: each would pin a buffer, and cost more than its octets.
@@ -102,7 +103,7 @@ impl ChannelState {
         if header.frame_type != FrameType::Header || header.channel != number {
             return None;
         }
-        let body_size = ContentHeader::decode(header.payload).ok()?.body_size;
+        let body_size = ContentHeader::body_size(header.payload).ok()?;
         if body_size == 0 || body_size >= SMALL_BELOW || body_size > link.config.max_message_size {
             return None;
         }
@@ -124,6 +125,7 @@ impl ChannelState {
         self.last_delivery = self.last_delivery.max(tag);
         link.counters.delivered += 1;
         link.counters.frames_received += 3;
+        link.counters.octets_received += end as u64;
         Some(Delivery {
             tag: DeliveryTag::new(self.id, tag),
             consumer,
@@ -158,7 +160,7 @@ impl ChannelState {
             }
             return self.keep_method(link, input, size);
         }
-        let body_size = ContentHeader::decode(header.payload)?.body_size;
+        let body_size = ContentHeader::body_size(header.payload)?;
         let head_size = size.saturating_add(header.size());
         let header = size.saturating_add(HEADER_SIZE)..head_size.saturating_sub(1);
         let exchange_at = envelope.exchange_at(HEADER_SIZE);
@@ -196,7 +198,7 @@ impl ChannelState {
             None => return Err(unexpected(Problem::UnexpectedContent)),
         };
         let header = payload(input, size);
-        let body_size = ContentHeader::decode(header)?.body_size;
+        let body_size = ContentHeader::body_size(header)?;
         let exchange_at =
             Envelope::read(method.get(..method.len().saturating_sub(1)).unwrap_or_default())?.exchange_at(0);
         let mut head = BytesMut::with_capacity(method.len().saturating_add(header.len()));
@@ -384,8 +386,9 @@ impl ChannelState {
     fn carried_by_deliver(&mut self, link: &mut Link, deliver: &BasicDeliver<'_>) -> Carried {
         let tag = deliver.delivery_tag;
         self.last_delivery = self.last_delivery.max(tag);
+        let is_usable = self.is_usable();
         match self.consumers.get(deliver.consumer_tag.as_bytes()) {
-            Some(consumer) if self.is_usable() && !consumer.is_unwanted => Carried::Delivery {
+            Some(consumer) if is_usable && !consumer.is_unwanted => Carried::Delivery {
                 tag: DeliveryTag::new(self.id, tag),
                 consumer: ConsumerId::new(self.id, consumer.number),
                 redelivered: deliver.redelivered,
@@ -436,7 +439,7 @@ impl ChannelState {
 
     /// Which publish came back.
     fn match_return(&mut self, message: &Message) -> Option<ConfirmTag> {
-        let window = self.confirm.as_mut()?;
+        let window = self.confirm.as_mut().filter(|_| !self.is_confirm_pending)?;
         let sequence = self
             .numbers_publishes
             .then(|| super::publish::number_of(message))

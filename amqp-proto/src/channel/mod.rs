@@ -61,7 +61,7 @@ impl<'c> Channel<'c> {
         self.check_request()?;
         self.link
             .method(self.state.id.number(), &method.with_no_wait(false))?;
-        self.note_confirm_select::<R>();
+        self.note_confirm_select::<R>(true);
         Ok(self.push(R::SPEC, Purpose::Plain))
     }
 
@@ -74,7 +74,7 @@ impl<'c> Channel<'c> {
         self.link.check_high_water()?;
         self.link
             .method(self.state.id.number(), &method.with_no_wait(true))?;
-        self.note_confirm_select::<R>();
+        self.note_confirm_select::<R>(false);
         Ok(())
     }
 
@@ -362,11 +362,12 @@ impl<'c> Channel<'c> {
     }
 
     /// What is published behind `confirm.select` is numbered.
-    fn note_confirm_select<R: Request>(&mut self) {
+    fn note_confirm_select<R: Request>(&mut self, is_answered: bool) {
         if R::SPEC.id == ConfirmSelect::SPEC.id && self.state.confirm.is_none() {
             let key = (u64::from(self.state.id.incarnation()) << 16) | u64::from(self.state.id.number());
             let window = ConfirmWindow::new(self.state.confirm_limits, key);
             self.state.confirm = Some(Box::new(window));
+            self.state.is_confirm_pending = is_answered;
         }
     }
 }

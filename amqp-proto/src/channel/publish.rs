@@ -39,13 +39,12 @@ impl Channel<'_> {
             return Err(SendError::FlowStopped);
         }
         let size = body.len();
-        let is_returnable = method.mandatory || method.immediate;
         let mut number = None;
         if let Some(window) = &self.state.confirm {
             if !window.admits(size) {
                 return Err(SendError::InFlight);
             }
-            if is_returnable && self.state.numbers_publishes {
+            if self.state.numbers_publishes && is_returnable(method) {
                 number = Some(window.last_tag().wrapping_add(1));
             }
         }
@@ -59,8 +58,8 @@ impl Channel<'_> {
         let Some(window) = &mut self.state.confirm else {
             return Ok(None);
         };
-        let route =
-            is_returnable.then(|| window.route(method.exchange.as_bytes(), method.routing_key.as_bytes()));
+        let route = is_returnable(method)
+            .then(|| window.route(method.exchange.as_bytes(), method.routing_key.as_bytes()));
         Ok(Some(ConfirmTag::new(self.state.id, window.push(size, route))))
     }
 
@@ -95,6 +94,12 @@ impl Channel<'_> {
     pub fn number_publishes(&mut self, number_publishes: bool) {
         self.state.numbers_publishes = number_publishes;
     }
+}
+
+/// Whether the broker may send it back.
+#[inline]
+const fn is_returnable(method: &BasicPublish<'_>) -> bool {
+    method.mandatory || method.immediate
 }
 
 /// The number of a publish that came back, if it carries one.

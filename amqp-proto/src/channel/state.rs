@@ -36,6 +36,8 @@ pub(crate) struct ChannelState {
     pub(super) partial: Option<Partial>,
     pub(super) confirm: Option<Box<ConfirmWindow>>,
     pub(super) confirm_limits: ConfirmLimits,
+    /// `confirm.select` was not answered: what comes back was published before it.
+    pub(super) is_confirm_pending: bool,
     /// The highest delivery tag that came.
     pub(super) last_delivery: u64,
     pub(super) is_flow_stopped: bool,
@@ -77,6 +79,7 @@ impl ChannelState {
             partial: None,
             confirm: None,
             confirm_limits: ConfirmLimits::default(),
+            is_confirm_pending: false,
             last_delivery: 0,
             is_flow_stopped: false,
             numbers_publishes: false,
@@ -157,7 +160,7 @@ impl ChannelState {
     /// The common case: an ack that settles publishes in a row, alike. `None` if it is anything else, and then nothing has
     /// happened.
     #[inline(always)]
-    pub(crate) fn on_plain_ack(&mut self, link: &mut Link, ack: &BasicAck) -> Option<Event> {
+    pub(crate) fn on_plain_ack(&mut self, link: &mut Link, ack: &BasicAck) -> Option<ConfirmTags> {
         if !matches!(self.phase, Phase::Open) || self.partial.is_some() {
             return None;
         }
@@ -166,8 +169,7 @@ impl ChannelState {
         let tags = ConfirmTags::new(self.id, first, last);
         link.counters.acked += tags.count();
         link.counters.frames_received += 1;
-        let outcome = ConfirmOutcome::Acked;
-        Some(Event::Confirmed { tags, outcome })
+        Some(tags)
     }
 
     /// Everything that does not come with each message.
@@ -220,6 +222,9 @@ impl ChannelState {
         request: RequestId,
         waiting: &Waiting,
     ) -> Step {
+        if waiting.method.id == ConfirmSelect::SPEC.id {
+            self.is_confirm_pending = false;
+        }
         match waiting.purpose {
             Purpose::Open => {
                 input.consume(size);

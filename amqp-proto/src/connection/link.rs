@@ -25,6 +25,8 @@ pub(crate) struct Link {
     unwritten: usize,
     /// What the peer takes, in octets of the whole frame.
     pub(crate) frame_max: u32,
+    /// [`Config::outbound_high_water`].
+    high_water: usize,
     /// Consequences of one input or command that are still to be told.
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
@@ -47,6 +49,7 @@ impl Link {
         out.protocol_header();
         Self {
             multiplier: config.backpressure_multiplier,
+            high_water: config.outbound_high_water,
             config,
             out,
             unwritten: 0,
@@ -71,7 +74,7 @@ impl Link {
     /// Refuses what may wait: publishes and requests.
     #[inline]
     pub(crate) fn check_high_water(&mut self) -> Result<(), SendError> {
-        let (queued, limit) = (self.queued(), self.config.outbound_high_water);
+        let (queued, limit) = (self.queued(), self.high_water);
         if queued > limit {
             Err(self.full(queued, limit))
         } else {
@@ -172,6 +175,12 @@ impl Link {
         is_handed_over
     }
 
+    /// The caller has written all it had.
+    #[inline]
+    pub(crate) const fn note_all_written(&mut self) {
+        self.unwritten = 0;
+    }
+
     pub(crate) fn for_each_queued_frame(&self, visit: impl FnMut(u16, &[u8])) {
         self.out.for_each_frame(visit);
     }
@@ -179,7 +188,7 @@ impl Link {
     /// Looks at how much waits, after the caller has written: what crosses a mark is told, once.
     pub(crate) fn watch_marks(&mut self, is_behind: bool) {
         let queued = self.queued();
-        if self.wants_writable && queued <= self.config.outbound_high_water / 2 {
+        if self.wants_writable && queued <= self.high_water / 2 {
             self.wants_writable = false;
             self.events.push_back(Event::Writable);
         }

@@ -115,8 +115,8 @@ impl Connection {
     /// raised to what the negotiated frames need.
     #[inline]
     pub fn poll_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
-        if let Some(event) = self.link.events.pop_front() {
-            return Some(event);
+        if !self.link.events.is_empty() {
+            return self.link.events.pop_front();
         }
         let arrived = input.unread().len();
         if arrived != self.seen {
@@ -124,11 +124,11 @@ impl Connection {
         } else if self.is_starved && !self.deadlines.is_noted() {
             return None; // as the last time
         }
-        let event = self.next_event(now, input);
-        self.seen = input.unread().len();
-        self.is_starved = event.is_none() && !self.link.is_over_limit();
-        self.link.counters.octets_received += arrived.saturating_sub(self.seen) as u64;
-        event
+        self.is_starved = false;
+        match self.common_event(input) {
+            event @ Some(_) => event,
+            None => self.next_event(now, input),
+        }
     }
 
     /// Hands over what is to be written, and says whether there is something to be written in `out`.
@@ -139,23 +139,10 @@ impl Connection {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut SendBuf) -> bool {
         let was_behind = out.has_remaining();
         if !was_behind && self.has_nothing_to_send(now) {
-            self.link.hand_over(out);
+            self.link.note_all_written();
             return false;
         }
-        self.advance_close();
-        self.queue_heartbeat(now, was_behind);
-        if self.link.tap.is_some() && !was_behind {
-            self.link.tap_queued(now);
-        }
-        let is_handed_over = self.link.hand_over(out);
-        if is_handed_over {
-            self.deadlines.note_sent(now);
-        }
-        self.start_timeouts(now, is_handed_over);
-        if !self.is_closed() {
-            self.link.watch_marks(was_behind);
-        }
-        out.has_remaining()
+        self.transmit(now, out, was_behind)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` for never, as far as is known now.
@@ -163,7 +150,7 @@ impl Connection {
     /// A moment that has passed means at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_timeout().map(|(at, _)| at)
+        Some(self.next_timeout()).filter(|at| *at != Instant::MAX)
     }
 }
 
@@ -396,7 +383,7 @@ impl Connection {
     /// What [`poll_timeout`](Self::poll_timeout) is about.
     #[must_use]
     pub fn timeout_reason(&self) -> Option<TimeoutReason> {
-        self.next_timeout().map(|(_, reason)| reason)
+        self.next_timeout_reason()
     }
 
     /// What was counted so far.
@@ -428,6 +415,24 @@ impl Connection {
     #[inline]
     const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
+    }
+
+    #[inline(never)]
+    fn transmit(&mut self, now: Instant, out: &mut SendBuf, was_behind: bool) -> bool {
+        self.advance_close();
+        self.queue_heartbeat(now, was_behind);
+        if self.link.tap.is_some() && !was_behind {
+            self.link.tap_queued(now);
+        }
+        let is_handed_over = self.link.hand_over(out);
+        if is_handed_over {
+            self.deadlines.note_sent(now);
+        }
+        self.start_timeouts(now, is_handed_over);
+        if !self.is_closed() {
+            self.link.watch_marks(was_behind);
+        }
+        out.has_remaining()
     }
 
     /// Neither octets, nor anything to look at when there are none.

@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 
 use super::{Connection, State};
 use crate::RecvBuf;
-use crate::channel::Step;
+use crate::channel::{ConfirmOutcome, Step};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::time::Instant;
 use crate::trace::Direction;
+use crate::wire::frame::METHOD_ID_SIZE;
 use crate::wire::*;
 
 /// As the payloads of `basic.deliver` and `basic.ack` begin.
@@ -17,19 +18,10 @@ const DELIVER: &[u8; METHOD_ID_SIZE] = &[0, 60, 0, 60];
 const ACK: &[u8; METHOD_ID_SIZE] = &[0, 60, 0, 80];
 
 impl Connection {
-    /// Takes frames up to the next event, then looks at what is due.
-    #[inline(always)]
-    pub(super) fn next_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
-        if let Some(event) = self.common_event(input) {
-            return Some(event);
-        }
-        self.next_of_any(now, input)
-    }
-
     /// What mostly comes, on the shortest way: a small delivery, a confirm. `None` if it is anything else, and then nothing has
     /// happened.
     #[inline(always)]
-    fn common_event(&mut self, input: &mut RecvBuf) -> Option<Event> {
+    pub(super) fn common_event(&mut self, input: &mut RecvBuf) -> Option<Event> {
         if self.link.tap.is_some() || !self.is_open() || self.link.is_over_limit() {
             return None;
         }
@@ -42,38 +34,58 @@ impl Connection {
             DELIVER => {
                 let channel = self.channels.get_mut(&number)?;
                 let delivery = channel.on_small_delivery(&mut self.link, input, size, &self.limits)?;
+                self.note_seen(input);
                 Some(Event::Delivery(delivery))
             }
             ACK => {
-                let ack = BasicAck::decode(raw.payload.get(METHOD_ID_SIZE..)?, HEADER_SIZE + METHOD_ID_SIZE).ok()?;
+                let ack = BasicAck::decode(raw.payload.get(METHOD_ID_SIZE..)?, HEADER_SIZE + METHOD_ID_SIZE)
+                    .ok()?;
                 let channel = self.channels.get_mut(&number)?;
-                let confirmed = channel.on_plain_ack(&mut self.link, &ack)?;
+                let tags = channel.on_plain_ack(&mut self.link, &ack)?;
                 input.consume(size);
-                Some(confirmed)
+                self.note_seen(input);
+                self.link.counters.octets_received += size as u64;
+                let outcome = ConfirmOutcome::Acked;
+                Some(Event::Confirmed { tags, outcome })
             }
             _ => None,
         }
     }
 
+    /// Takes frames up to the next event, then looks at what is due.
     #[inline(never)]
-    fn next_of_any(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
+    pub(super) fn next_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
         while !self.is_closed() && !self.link.is_over_limit() {
             match self.step(now, input) {
-                Ok(Step::Event(event)) => return Some(event),
-                Ok(Step::Starved) => break,
+                Ok(Step::Event(event)) => {
+                    self.note_seen(input);
+                    return Some(event);
+                }
+                Ok(Step::Starved) => {
+                    self.is_starved = true;
+                    break;
+                }
                 Ok(Step::Consumed | Step::ChannelGone) => {}
                 Err(error) => self.end_by_protocol_error(error),
             }
-            if let Some(event) = self.link.events.pop_front() {
-                return Some(event);
+            if !self.link.events.is_empty() {
+                self.note_seen(input);
+                return self.link.events.pop_front();
             }
         }
         if self.is_closed() {
             input.consume(usize::MAX);
-            return self.link.events.pop_front();
+        } else {
+            self.expire(now);
         }
-        self.expire(now);
+        self.note_seen(input);
         self.link.events.pop_front()
+    }
+
+    /// Nothing more of the input is looked at for now.
+    #[inline(always)]
+    fn note_seen(&mut self, input: &RecvBuf) {
+        self.seen = input.unread().len();
     }
 
     /// Takes one frame, or the beginning of a message.
@@ -82,6 +94,7 @@ impl Connection {
             return Ok(Step::Starved);
         };
         let (frame_type, number, size) = (raw.frame_type, raw.channel, raw.size());
+        let unread = input.unread().len();
         if let Some(tap) = &mut self.link.tap {
             let frame = input.unread().get(..size).unwrap_or_default();
             tap.frame(now, Direction::Received, number, frame);
@@ -102,6 +115,8 @@ impl Connection {
             Step::ChannelGone => self.forget_channel(number),
             Step::Event(_) | Step::Consumed => {}
         }
+        let taken = unread.saturating_sub(input.unread().len());
+        self.link.counters.octets_received += taken as u64;
         self.link.counters.frames_received += 1;
         Ok(step)
     }

@@ -129,15 +129,37 @@ impl Deadlines {
 }
 
 impl Connection {
-    /// The earliest deadline, and what it is for.
-    pub(super) fn next_timeout(&self) -> Option<(Instant, TimeoutReason)> {
-        let deadlines = &self.deadlines;
-        if !self.link.events.is_empty() || (deadlines.is_noted() && !self.is_closed()) {
-            return Some((Instant::EPOCH, TimeoutReason::Event));
+    /// Whether an event waits, or what was noted has not been looked at.
+    #[inline]
+    fn is_event_due(&self) -> bool {
+        !self.link.events.is_empty() || (self.deadlines.is_noted() && !self.is_closed())
+    }
+
+    /// The earliest deadline; [`Instant::MAX`] if there is none.
+    #[inline]
+    pub(super) fn next_timeout(&self) -> Instant {
+        if self.is_event_due() {
+            return Instant::EPOCH;
         }
         if self.is_closed() {
+            return Instant::MAX;
+        }
+        let deadlines = &self.deadlines;
+        let heartbeat = deadlines.send().min(deadlines.receive());
+        let patience = deadlines.handshake.min(deadlines.close).min(deadlines.blocked);
+        heartbeat.min(patience).min(self.link.request_deadline)
+    }
+
+    /// What the earliest deadline is for.
+    pub(super) fn next_timeout_reason(&self) -> Option<TimeoutReason> {
+        let next = self.next_timeout();
+        if next == Instant::MAX {
             return None;
         }
+        if self.is_event_due() {
+            return Some(TimeoutReason::Event);
+        }
+        let deadlines = &self.deadlines;
         let all = [
             (deadlines.handshake, TimeoutReason::Handshake),
             (deadlines.close, TimeoutReason::Close),
@@ -146,8 +168,8 @@ impl Connection {
             (deadlines.receive(), TimeoutReason::HeartbeatReceive),
             (self.link.request_deadline, TimeoutReason::Request),
         ];
-        let next = all.into_iter().min_by_key(|(at, _)| *at);
-        next.filter(|(at, _)| *at != Instant::MAX)
+        let found = all.into_iter().find(|(at, _)| *at == next);
+        found.map(|(_, reason)| reason)
     }
 
     /// Looks at what is due. Nothing whole lies unread.

@@ -16,6 +16,8 @@ pub fn content_header(data: &[u8]) {
 
 fn payload(payload: &[u8]) {
     let is_expected = naive::is_content_header(payload);
+    let body_size = ContentHeader::decode(payload).map(|header| header.body_size);
+    assert_eq!(ContentHeader::body_size(payload), body_size);
     let header = match ContentHeader::decode(payload) {
         Ok(header) => header,
         Err(error) => {

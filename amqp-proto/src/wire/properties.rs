@@ -30,6 +30,33 @@ impl<'a> ContentHeader<'a> {
     /// # Errors
     /// A payload that is too short or too long (501), another class or weight (505), unknown property flags (502).
     pub fn decode(payload: &'a [u8]) -> Result<Self, ProtocolError> {
+        let (rest, body_size, flags) = Self::begin(payload)?;
+        let mut header = Self {
+            body_size,
+            properties: Properties::default(),
+        };
+        match header.properties.read(rest, flags) {
+            Ok([]) => Ok(header),
+            Ok(rest) => Err(trailing(rest, payload)),
+            Err(failure) => Err(located(failure, payload)),
+        }
+    }
+
+    /// The body size of a payload that [`decode`](Self::decode) takes, for half the price: the properties are looked at, and
+    /// not kept.
+    #[inline]
+    pub(crate) fn body_size(payload: &'a [u8]) -> Result<u64, ProtocolError> {
+        let (rest, body_size, flags) = Self::begin(payload)?;
+        match Properties::skip(rest, flags) {
+            Ok([]) => Ok(body_size),
+            Ok(rest) => Err(trailing(rest, payload)),
+            Err(failure) => Err(located(failure, payload)),
+        }
+    }
+
+    /// What comes before the properties: the body size and which properties there are.
+    #[inline]
+    fn begin(payload: &'a [u8]) -> Result<(&'a [u8], u64, u16), ProtocolError> {
         let (rest, (class, weight, body_size, flags)) = (short, short, longlong, short)
             .parse(payload)
             .map_err(|failure| located(failure, payload))?;
@@ -45,15 +72,7 @@ impl<'a> ContentHeader<'a> {
                 12,
             ));
         }
-        let mut header = Self {
-            body_size,
-            properties: Properties::default(),
-        };
-        match header.properties.read(rest, flags) {
-            Ok([]) => Ok(header),
-            Ok(rest) => Err(trailing(rest, payload)),
-            Err(failure) => Err(located(failure, payload)),
-        }
+        Ok((rest, body_size, flags))
     }
 }
 
@@ -91,6 +110,19 @@ macro_rules! properties {
                         .map_err(|error| named(error, concat!("content header ", stringify!($name))))?;
                     self.$name = Some(value);
                     rest
+                };)+
+                Ok(rest)
+            }
+
+            /// Passes over the properties that have their flag set, and gives what is left.
+            #[inline]
+            fn skip(rest: &'a [u8], flags: u16) -> Result<&'a [u8], nom::Err<Failure<'a>>> {
+                $(let rest = if flags & 1 << $bit == 0 {
+                    rest
+                } else {
+                    $parser(rest)
+                        .map_err(|error| named(error, concat!("content header ", stringify!($name))))?
+                        .0
                 };)+
                 Ok(rest)
             }

@@ -1,4 +1,5 @@
 //! The connection and channel machines, octet by octet, on a virtual clock. The other end is played by hand.
 
+mod allocations;
 mod handshake;
 mod peer;
