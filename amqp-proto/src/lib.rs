@@ -59,6 +59,7 @@ pub mod fuzzing;
 mod id;
 mod message;
 pub mod parameters;
+mod reconnect;
 pub mod sasl;
 pub mod secret;
 mod time;
@@ -77,6 +78,9 @@ pub use event::Event;
 pub use id::{ChannelId, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, RequestId};
 pub use message::{Delivery, Got, Message, Returned};
 pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, TcpOptions, TlsParameters};
+pub use reconnect::{
+    Backoff, Classifier, GiveUpReason, HostOrder, Reconnect, ReconnectAction, ReconnectPolicy, Verdict,
+};
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
 pub use time::Instant;
