@@ -64,6 +64,7 @@ pub mod sasl;
 pub mod secret;
 mod time;
 pub mod trace;
+pub mod topology;
 pub mod uri;
 pub mod wire;
 
@@ -84,6 +85,7 @@ pub use reconnect::{
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
 pub use time::Instant;
+pub use topology::{ChannelKey, Plan, Topology};
 pub use uri::{AmqpUri, UriError, UriPart, UriProblem};
 
 /// The README's snippets are tests.

@@ -107,7 +107,9 @@ pub enum Verdict {
 
 /// A function of the user's that judges failures; where it answers `None`, the usual judgement stands.
 #[derive(Clone)]
-pub struct Classifier(Arc<dyn Fn(&CloseReason) -> Option<Verdict> + Send + Sync>);
+pub struct Classifier(Arc<Classify>);
+
+type Classify = dyn Fn(&CloseReason) -> Option<Verdict> + Send + Sync;
 
 /// A [`ReconnectPolicy`] at work for one connection.
 #[derive(Debug, Clone)]

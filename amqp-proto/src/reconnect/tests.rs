@@ -146,7 +146,10 @@ proptest! {
     fn no_value_overflows(seed: u64, multiplier: f64, jitter: f64, attempts: Option<u32>) {
         for duration in [Duration::ZERO, Duration::from_nanos(1), SECOND, Duration::MAX] {
             let backoff = Backoff::new(seed).initial(duration).max(Duration::MAX).multiplier(multiplier).jitter(jitter);
-            let backoff = attempts.map_or(backoff.clone(), |attempts| backoff.attempts(attempts));
+            let backoff = match attempts {
+                Some(attempts) => backoff.attempts(attempts),
+                None => backoff,
+            };
             let mut reconnect = Reconnect::new(ReconnectPolicy::new(backoff), 2);
             for _ in 0..20 {
                 let _ = reconnect.failed(&lost(), Instant::MAX);
