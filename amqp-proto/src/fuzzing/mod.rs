@@ -8,6 +8,7 @@
 //!         ├─▶ trace ──▶ read, and written and read again
 //!         ├─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
 //!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers, confirm_window ──▶ the real thing ◀── compared ──▶ a naive model
+//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers, topology ──▶ the real thing ◀── compared ──▶ a model of Vecs
 //! ```
 
 mod buffers;
@@ -21,6 +22,7 @@ mod frame;
 mod method;
 mod naive;
 mod trace;
+mod topology;
 mod uri;
 
 pub use buffers::buffers;
@@ -32,6 +34,7 @@ pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
 pub use trace::trace;
+pub use topology::topology;
 pub use uri::uri;
 
 /// A target: takes what a fuzzer made up, panics if something does not hold.
@@ -48,5 +51,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("method", method),
     ("trace", trace),
+    ("topology", topology),
     ("uri", uri),
 ];
