@@ -169,27 +169,28 @@ impl Plan {
         renamed
     }
 
-    /// A step was refused, was not answered, or could not be sent. A step that is settled stays as it is.
+    /// A step was refused, was not answered, or could not be sent. A step that is settled stays as it is, and so does one whose
+    /// channel was lost before: it goes with the others.
+    ///
+    /// When a refusal closes the adapter's own channel with several steps under way on it, the first of them was refused. The
+    /// others are not failures; they stay [`ready`](Self::ready).
     pub fn failed(&mut self, step: StepId, error: impl Into<StepError>) {
         let (Some(entry), error) = (self.pending_mut(step), error.into()) else {
             return;
         };
         let failed = entry.step.clone();
         let is_connection_lost = error.is_connection_lost();
-        // It may have been on its way when what it needs was lost with another channel: then it was only too early.
+        // It may have been on its way when what it needs was lost, its channel or a queue: then it was only too early.
         let is_early = self.is_pending(|step| failed.needs(step));
+        if !is_connection_lost {
+            self.close_channel_of(&failed);
+        }
         if is_connection_lost || !is_early {
             self.settle(&failed, Outcome::Failed(error));
-            self.skip(&failed, |step| is_connection_lost || step.needs(&failed));
-        }
-        if let Some(channel) = failed.channel
-            && !is_connection_lost
-        {
-            let running = self.close_channel(channel);
-            if !matches!(failed.kind, StepKind::Consumer(_)) {
-                self.skip(&failed, |step| step.channel == Some(channel));
-            }
-            self.restore_queues(&running);
+            let takes_channel = failed.channel.is_some() && !matches!(failed.kind, StepKind::Consumer(_));
+            self.skip(&failed, |step| {
+                is_connection_lost || step.needs(&failed) || (takes_channel && step.channel == failed.channel)
+            });
         }
         self.advance();
     }
@@ -302,11 +303,14 @@ impl Plan {
         }
     }
 
-    /// Goes back to the opening of a channel. The queues that it had consumers on.
-    fn close_channel(&mut self, channel: ChannelKey) -> BTreeSet<Name> {
-        let running = self.consumed_queues(|step| step.channel == Some(channel));
-        self.repeat(|step| step.channel == Some(channel));
-        running
+    /// Goes back to the opening of a channel, and to the queues that go with its consumers.
+    fn close_channel_of(&mut self, failed: &Step) {
+        if failed.channel.is_some() {
+            let is_on_channel = |step: &Step| step.channel == failed.channel;
+            let running = self.consumed_queues(is_on_channel);
+            self.repeat(is_on_channel);
+            self.restore_queues(&running);
+        }
     }
 
     /// Goes back to those of these queues that the server deletes now that a channel is gone, and to what may have gone with

@@ -115,6 +115,7 @@ impl Step {
             ) => binding.involves_exchange(&exchange.name),
             (StepKind::QueueBinding(binding), StepKind::Queue(queue)) => binding.is_to_queue(&queue.name),
             (StepKind::Consumer(consumer), StepKind::Queue(queue)) => consumer.queue == queue.name,
+            (_, StepKind::Channel) => self.channel == other.channel && self.id != other.id,
             _ => false,
         }
     }

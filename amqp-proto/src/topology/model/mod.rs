@@ -28,7 +28,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::record::Mode;
-use super::{ChannelKey, Destination, Name, Outcome, Plan, Step, StepError, StepKind, Topology};
+use super::{ChannelKey, Destination, Name, Outcome, Plan, Step, StepError, StepId, StepKind, Topology};
 use crate::wire::{Method, ReplyCode, ShortStr};
 use crate::{ChannelCloseReason, CloseReason, PeerClose, RequestError, TransportError};
 use broker::{Answer, Broker, consume_line};
@@ -57,8 +57,8 @@ pub(crate) struct Manner {
 /// One answer that a plan was given.
 #[derive(Debug, Clone)]
 pub(crate) enum Feedback {
-    Succeeded(super::StepId, String),
-    Failed(super::StepId, StepError),
+    Succeeded(StepId, String),
+    Failed(StepId, StepError),
 }
 
 impl Manner {
@@ -94,62 +94,58 @@ impl World {
         let fresh = plan.clone();
         let mut feedback = Vec::new();
         loop {
-            let batch: Vec<Step> = match manner.is_pipelined {
-                true => plan.ready().cloned().collect(),
-                false => plan.next_step().into_iter().cloned().collect(),
+            let batch: Vec<StepId> = match manner.is_pipelined {
+                true => plan.ready().map(Step::id).collect(),
+                false => plan.next_step().map(Step::id).into_iter().collect(),
             };
             if batch.is_empty() {
                 break;
             }
-            for step in batch {
-                if self.take_step(plan, &step, manner, &mut feedback).is_break() {
-                    break;
-                }
-            }
+            self.take_steps(plan, &batch, manner, &mut feedback);
         }
         self.broker.close_channel(RECOVERY);
         assert!(plan.is_finished());
         assert_replays(fresh, &feedback, plan);
     }
 
-    /// Breaks off if what was sent behind it on the same channel will not be looked at.
-    fn take_step(
+    /// Steps that are under way together. The server looks at nothing that comes behind a refusal on the same channel: what
+    /// belongs to no channel is sent again, what belongs to one fails with it.
+    fn take_steps(
         &mut self,
         plan: &mut Plan,
-        step: &Step,
+        batch: &[StepId],
         manner: Manner,
         feedback: &mut Vec<Feedback>,
-    ) -> core::ops::ControlFlow<()> {
-        use core::ops::ControlFlow::{Break, Continue};
-        // Names may have changed since the batch was made, and its channel may be lost.
-        let current = plan.outcomes().find(|(other, _)| other.id() == step.id());
-        let Some((step, Outcome::Pending)) = current.map(|(step, outcome)| (step.clone(), outcome.clone()))
-        else {
-            return Continue(());
-        };
-        let key = step.channel().unwrap_or(RECOVERY);
-        let error = if manner.cut == Some(feedback.len()) {
-            connection_lost()
-        } else {
-            match self.answer(&step, key, manner.faults) {
+    ) {
+        let mut lost = Vec::new();
+        for id in batch {
+            let Some(step) = plan.step(*id).cloned() else {
+                panic!("it was there")
+            };
+            let key = step.channel().unwrap_or(RECOVERY);
+            let answer = match lost.contains(&key) {
+                true => Err(refused(ReplyCode::PRECONDITION_FAILED)),
+                false if manner.cut == Some(feedback.len()) => Err(connection_lost()),
+                false => self.answer(&step, key, manner.faults).map_err(refused),
+            };
+            match answer {
                 Ok(name) => {
                     let queue = step.declares_queue().then(|| short(&name));
-                    if let Some(renamed) = plan.succeeded(step.id(), queue) {
+                    if let Some(renamed) = plan.succeeded(*id, queue) {
                         assert!(self.topology.queue_renamed(&renamed.old, &renamed.new));
                     }
-                    feedback.push(Feedback::Succeeded(step.id(), name));
-                    return Continue(());
+                    feedback.push(Feedback::Succeeded(*id, name));
                 }
-                Err(code) => refused(code),
+                Err(error) => {
+                    self.broker.close_channel(key);
+                    plan.failed(*id, error.clone());
+                    feedback.push(Feedback::Failed(*id, error));
+                    if step.channel().is_none() {
+                        break;
+                    }
+                    lost.push(key);
+                }
             }
-        };
-        self.broker.close_channel(key);
-        plan.failed(step.id(), error.clone());
-        feedback.push(Feedback::Failed(step.id(), error));
-        if step.channel().is_none() {
-            Break(())
-        } else {
-            Continue(())
         }
     }
 
