@@ -49,12 +49,9 @@ pub(crate) fn assert_sound(plan: &Plan) {
             }
             _ => {}
         }
-        match step.channel() {
-            Some(key) => {
-                let is_open = before.iter().any(|step| opens(step, key));
-                assert_eq!(is_open, *step.kind() != StepKind::Channel);
-            }
-            None => {}
+        if let Some(key) = step.channel() {
+            let is_open = before.iter().any(|step| opens(step, key));
+            assert_eq!(is_open, *step.kind() != StepKind::Channel);
         }
         if !matches!(step.kind(), StepKind::Qos(_)) {
             assert!(seen.insert(identity(step)), "{step} comes twice");
