@@ -13,6 +13,8 @@
 //! * [`ConnectionParameters`], [`Config`], [`AmqpUri`]: what to connect to and how.
 //! * [`Credentials`] and [`SaslMechanism`]: who connects.
 //! * [`trace`]: every frame of a connection, kept to be read or replayed.
+//! * [`Topology`] and [`Plan`]: what was declared, and how to have it again on the next connection.
+//! * [`Reconnect`]: when to make that connection, and to which host.
 //!
 //! A loop around a socket, here a pair of buffers:
 //!

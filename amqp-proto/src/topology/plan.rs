@@ -126,7 +126,7 @@ impl Plan {
             }
             !is_left_out
         });
-        self.advance();
+        self.advance_from(0);
         self
     }
 
@@ -159,13 +159,7 @@ impl Plan {
                 entry.step.rename_queue(old, new);
             }
         }
-        while self
-            .entries
-            .get(self.first_pending)
-            .is_some_and(|entry| entry.outcome != Outcome::Pending)
-        {
-            self.first_pending = self.first_pending.saturating_add(1);
-        }
+        self.advance_from(self.first_pending);
         renamed
     }
 
@@ -189,10 +183,10 @@ impl Plan {
             self.settle(&failed, Outcome::Failed(error));
             let takes_channel = failed.channel.is_some() && !matches!(failed.kind, StepKind::Consumer(_));
             self.skip(&failed, |step| {
-                is_connection_lost || step.needs(&failed) || (takes_channel && step.channel == failed.channel)
+                is_connection_lost || step.needs(&failed) || takes_channel && step.channel == failed.channel
             });
         }
-        self.advance();
+        self.advance_from(0);
     }
 
     /// Every step with what has become of it, in order.
@@ -344,10 +338,13 @@ impl Plan {
             .collect()
     }
 
-    fn advance(&mut self) {
-        let mut outcomes = self.entries.iter().map(|entry| &entry.outcome);
-        let pending = outcomes.position(|outcome| *outcome == Outcome::Pending);
-        self.first_pending = pending.unwrap_or(self.entries.len());
+    /// Finds the first pending step, of which there is none before that place.
+    fn advance_from(&mut self, place: usize) {
+        let behind = self.entries.iter().skip(place);
+        let settled = behind
+            .take_while(|entry| entry.outcome != Outcome::Pending)
+            .count();
+        self.first_pending = place.saturating_add(settled);
     }
 }
 
