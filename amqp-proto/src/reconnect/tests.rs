@@ -167,6 +167,22 @@ proptest! {
 }
 
 #[test]
+fn seeds_spread_clients_over_all_orders_of_hosts() {
+    let mut counts = [0; 9];
+    for seed in 0..600 {
+        let policy = ReconnectPolicy::new(Backoff::new(seed)).host_order(HostOrder::Shuffled);
+        let reconnect = Reconnect::new(policy.clone(), 3);
+        assert_eq!(reconnect.order, Reconnect::new(policy, 3).order);
+        counts[reconnect.order[0] * 3 + reconnect.order[1]] += 1;
+    }
+    for (place, count) in counts.into_iter().enumerate() {
+        // A host does not come twice; each of the six orders is that of about a hundred seeds.
+        let expected = if place % 4 == 0 { 0..=0 } else { 60..=140 };
+        assert!(expected.contains(&count), "{counts:?}");
+    }
+}
+
+#[test]
 fn the_delay_comes_after_a_round_of_all_hosts() {
     let mut reconnect = Reconnect::new(ReconnectPolicy::new(plain()), 3);
     assert_eq!(reconnect.start(at(0)), connect(0, 0));
