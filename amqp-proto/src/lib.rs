@@ -65,8 +65,8 @@ mod reconnect;
 pub mod sasl;
 pub mod secret;
 mod time;
-pub mod trace;
 pub mod topology;
+pub mod trace;
 pub mod uri;
 pub mod wire;
 

@@ -21,8 +21,8 @@ mod field_table_ops;
 mod frame;
 mod method;
 mod naive;
-mod trace;
 mod topology;
+mod trace;
 mod uri;
 
 pub use buffers::buffers;
@@ -33,8 +33,8 @@ pub use field_table::field_table;
 pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
-pub use trace::trace;
 pub use topology::topology;
+pub use trace::trace;
 pub use uri::uri;
 
 /// A target: takes what a fuzzer made up, panics if something does not hold.
