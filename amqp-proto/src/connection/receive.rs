@@ -223,8 +223,11 @@ impl Connection {
 
     /// The peer broke the protocol: it is told so, unless it does not speak this one.
     #[cold]
-    fn end_by_protocol_error(&mut self, error: ProtocolError) {
+    fn end_by_protocol_error(&mut self, mut error: ProtocolError) {
         self.link.drop_queued();
+        if !matches!(self.state, State::Start) {
+            error.problem = error.problem.of_amqp_peer();
+        }
         if !error.is_other_protocol() {
             let text = alloc::format!("{error}");
             let close = ConnectionClose {

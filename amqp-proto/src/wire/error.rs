@@ -128,6 +128,15 @@ impl Problem {
         Self::NotAmqp(first)
     }
 
+    /// The same of a peer that has spoken AMQP before: one whose octets got out of step, not one of another protocol.
+    pub(crate) const fn of_amqp_peer(self) -> Self {
+        match self {
+            Self::ProtocolHeader(_) => Self::FrameType(b'A'),
+            Self::NotAmqp([first, ..]) => Self::FrameType(first),
+            other => other,
+        }
+    }
+
     const fn reply_code(&self) -> ReplyCode {
         match self {
             Self::ProtocolHeader(_)

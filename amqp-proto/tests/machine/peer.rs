@@ -137,10 +137,15 @@ impl Peer {
         }
     }
 
+    /// What the connection wrote since the last time.
+    pub(crate) fn sent_octets(&mut self) -> Vec<u8> {
+        self.transmit();
+        std::mem::take(&mut self.written)
+    }
+
     /// What the connection wrote since the last time: a line for each frame, as `Frame` prints it.
     pub(crate) fn sent(&mut self) -> Vec<String> {
-        self.transmit();
-        let octets = std::mem::take(&mut self.written);
+        let octets = self.sent_octets();
         let mut rest = &octets[..];
         let mut lines = Vec::new();
         if let Some(after) = rest.strip_prefix(&PROTOCOL_HEADER[..]) {
