@@ -103,12 +103,10 @@ impl Connection {
             input.consume(size);
             self.link.counters.heartbeats_received += 1;
             Step::Consumed
-        } else if number == 0 {
-            self.on_connection_frame(now, input, frame_type, size)?
         } else if let Some(channel) = self.channels.get_mut(&number) {
             channel.on_frame(&mut self.link, input, frame_type, size, &self.limits)?
         } else {
-            self.on_stray_frame(input, frame_type, number, size)?
+            self.on_frame_without_channel(now, input, frame_type, number, size)?
         };
         match step {
             Step::Starved => return Ok(Step::Starved),
@@ -126,6 +124,27 @@ impl Connection {
         self.channels.remove(&number);
         self.closed_by_peer.insert(number);
         self.advance_close();
+    }
+
+    /// A frame on channel 0, or on one that is not open.
+    fn on_frame_without_channel(
+        &mut self,
+        now: Instant,
+        input: &mut RecvBuf,
+        frame_type: FrameType,
+        number: u16,
+        size: usize,
+    ) -> Result<Step, ProtocolError> {
+        let result = match number {
+            0 => self.on_connection_frame(now, input, frame_type, size),
+            _ => self.on_stray_frame(input, frame_type, number, size),
+        };
+        // Once we said close, what is neither that nor its answer is to be discarded (specification, connection.close).
+        if result.is_err() && matches!(self.state, State::Closing { is_said: true, .. }) {
+            input.consume(size);
+            return Ok(Step::Consumed);
+        }
+        result
     }
 
     /// A frame on a channel that is not open.
