@@ -55,7 +55,8 @@ impl Connection {
     /// Takes frames up to the next event, then looks at what is due.
     #[inline(never)]
     pub(super) fn next_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
-        while !self.is_closed() && !self.link.is_over_limit() {
+        // When the stream has ended nothing will be written, so nothing is gained by not reading.
+        while !self.is_closed() && (self.disconnected.is_some() || !self.link.is_over_limit()) {
             match self.step(now, input) {
                 Ok(Step::Event(event)) => {
                     self.note_seen(input);
