@@ -230,7 +230,7 @@ impl Connection {
         self.check_open()?;
         let channel_max = self.channel_max();
         let after = self.next_channel..=channel_max;
-        let mut numbers = after.chain(1..self.next_channel.min(channel_max));
+        let mut numbers = after.chain(1..self.next_channel);
         let free = numbers.find(|number| !self.channels.contains_key(number));
         self.send_open(free.ok_or(SendError::NoFreeChannel { channel_max })?)
     }

@@ -6,3 +6,4 @@ mod errors;
 mod handshake;
 mod peer;
 mod states;
+mod tune;
