@@ -250,7 +250,8 @@ impl PeerClose {
         }
     }
 
-    /// RabbitMQ refuses `connection.open` with 530 for several reasons; a limit on connections is one that passes.
+    /// RabbitMQ refuses `connection.open` with 530 for several reasons; a limit on connections is one that passes. Of that too it
+    /// says that access is `refused for user`, and then which limit is reached.
     fn is_virtual_host_refused(&self) -> bool {
         let open = MethodId {
             class: 10,
@@ -259,6 +260,7 @@ impl PeerClose {
         self.code == ReplyCode::NOT_ALLOWED
             && self.method == Some(open)
             && (self.text.contains("not found") || self.text.contains("refused for user"))
+            && !self.text.contains("connection limit")
     }
 }
 
