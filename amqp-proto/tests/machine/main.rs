@@ -1,9 +1,13 @@
 //! The connection and channel machines, octet by octet, on a virtual clock. The other end is played by hand.
 
 mod allocations;
+mod blocked;
 mod close;
 mod errors;
 mod handshake;
+mod heartbeat;
 mod peer;
 mod states;
+mod tap;
+mod timeouts;
 mod tune;
