@@ -55,7 +55,13 @@ pub(crate) enum Phase {
         /// [`Instant::MAX`] until somebody looks.
         deadline: Instant,
     },
-    Abandoned,
+    /// It was told as closed, and its number is not free yet.
+    Abandoned {
+        /// We said `channel.close`, and the answer is awaited.
+        is_close_said: bool,
+        /// The peer said so too, and has its answer.
+        is_close_answered: bool,
+    },
 }
 
 /// What came of a frame.
@@ -101,7 +107,7 @@ impl ChannelState {
         size: usize,
         limits: &FrameLimits,
     ) -> Result<Step, ProtocolError> {
-        if matches!(self.phase, Phase::Abandoned) {
+        if matches!(self.phase, Phase::Abandoned { .. }) {
             return self.on_frame_abandoned(link, input, frame_type, size);
         }
         match frame_type {
@@ -184,6 +190,8 @@ impl ChannelState {
         let step = match method {
             Method::ChannelClose(close) => self.on_close(link, &close),
             Method::ChannelCloseOk(_) => self.on_close_ok(link)?,
+            // Behind `channel.close` the peer takes nothing but `channel.close-ok`.
+            Method::ChannelFlow(_) if !self.is_usable() => Step::Consumed,
             Method::ChannelFlow(ChannelFlow { active }) => {
                 self.is_flow_stopped = !active;
                 link.answer(number, &ChannelFlowOk { active });
@@ -268,7 +276,7 @@ impl ChannelState {
     /// The server ended a consumer.
     fn on_cancel(&mut self, link: &mut Link, cancel: &BasicCancel<'_>) -> Step {
         let consumer_tag = cancel.consumer_tag;
-        if !cancel.no_wait {
+        if !cancel.no_wait && self.is_usable() {
             link.answer(self.id.number(), &BasicCancelOk { consumer_tag });
         }
         match self.consumers.remove(consumer_tag.as_bytes()) {
@@ -280,6 +288,14 @@ impl ChannelState {
     }
 
     fn on_close(&mut self, link: &mut Link, close: &ChannelClose<'_>) -> Step {
+        if let Phase::Closing {
+            reason: ChannelCloseReason::Peer(_),
+            ..
+        } = self.phase
+        {
+            // RabbitMQ repeats it until it has our answer, and takes no second one.
+            return Step::Consumed;
+        }
         link.answer(self.id.number(), &ChannelCloseOk {});
         let text = close.reply_text.as_bytes();
         let reason = PeerClose::read(close.reply_code, text, close.class_id, close.method_id);
@@ -312,21 +328,36 @@ impl ChannelState {
         frame_type: FrameType,
         size: usize,
     ) -> Result<Step, ProtocolError> {
+        let Phase::Abandoned {
+            is_close_said,
+            is_close_answered,
+        } = &mut self.phase
+        else {
+            return Ok(Step::Consumed);
+        };
+        let number = self.id.number();
         let method = match frame_type {
             FrameType::Method => Some(Method::decode(payload(input, size))?),
             _ => None,
         };
         let step = match method {
-            Some(Method::ChannelOpenOk(_)) => {
+            Some(Method::ChannelOpenOk(_)) if !*is_close_said => {
+                *is_close_said = true;
                 link.answer(
-                    self.id.number(),
+                    number,
                     &close_method(ReplyCode::REPLY_SUCCESS, ShortStr::default()),
                 );
                 Step::Consumed
             }
-            Some(Method::ChannelClose(_)) => {
-                link.answer(self.id.number(), &ChannelCloseOk {});
-                Step::ChannelGone
+            Some(Method::ChannelClose(_)) if !*is_close_answered => {
+                *is_close_answered = true;
+                link.answer(number, &ChannelCloseOk {});
+                // The peer still answers ours, if there is one.
+                if *is_close_said {
+                    Step::Consumed
+                } else {
+                    Step::ChannelGone
+                }
             }
             Some(Method::ChannelCloseOk(_)) => Step::ChannelGone,
             _ => Step::Consumed,
@@ -420,7 +451,16 @@ impl ChannelState {
         });
         if let Some(method) = failed_to {
             self.end(link, ChannelCloseReason::Timeout(method));
-            self.phase = Phase::Abandoned;
+            self.phase = match &self.phase {
+                Phase::Closing { reason, .. } => Phase::Abandoned {
+                    is_close_said: true,
+                    is_close_answered: matches!(reason, ChannelCloseReason::Peer(_)),
+                },
+                _ => Phase::Abandoned {
+                    is_close_said: false,
+                    is_close_answered: false,
+                },
+            };
         }
         self.deadline()
     }
@@ -429,7 +469,7 @@ impl ChannelState {
     fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Closing { deadline, .. } => deadline.min(self.requests.deadline()),
-            Phase::Abandoned => Instant::MAX,
+            Phase::Abandoned { .. } => Instant::MAX,
             _ => self.requests.deadline(),
         }
     }

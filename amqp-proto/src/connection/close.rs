@@ -43,7 +43,7 @@ impl Connection {
         else {
             return;
         };
-        let is_left = |phase: &Phase| !matches!(phase, Phase::Abandoned);
+        let is_left = |phase: &Phase| !matches!(phase, Phase::Abandoned { .. });
         if self.channels.values().any(|state| is_left(&state.phase)) {
             return;
         }
@@ -93,7 +93,7 @@ impl Connection {
         self.state = State::Closed;
         self.blocked = None;
         for (_, mut state) in mem::take(&mut self.channels) {
-            if !matches!(state.phase, Phase::Abandoned) {
+            if !matches!(state.phase, Phase::Abandoned { .. }) {
                 state.end(&mut self.link, ChannelCloseReason::Connection(reason.clone()));
             }
         }

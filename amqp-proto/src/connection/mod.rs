@@ -25,7 +25,7 @@ use core::fmt;
 
 use bytes::Buf;
 
-use crate::channel::{ChannelState, Purpose, Requests};
+use crate::channel::{ChannelState, Phase, Purpose, Requests};
 use crate::error::{CloseReason, SendError, TransportError};
 use crate::event::Event;
 use crate::id::{ChannelId, RequestId};
@@ -260,7 +260,7 @@ impl Connection {
         let state = self
             .channels
             .get_mut(&id.number())
-            .filter(|state| state.id == id)?;
+            .filter(|state| state.id == id && !matches!(state.phase, Phase::Abandoned { .. }))?;
         Some(Channel::new(state, &mut self.link))
     }
 

@@ -11,3 +11,6 @@ mod states;
 mod tap;
 mod timeouts;
 mod tune;
+mod channel_open;
+mod matrix;
+mod stage;
