@@ -15,7 +15,7 @@ use super::request::Purpose;
 use super::state::{ChannelState, Phase, Step, payload, unexpected};
 use crate::RecvBuf;
 use crate::connection::Link;
-use crate::error::ChannelCloseReason;
+use crate::error::{ChannelCloseReason, RequestError};
 use crate::event::Event;
 use crate::id::{ConfirmTag, ConsumerId, DeliveryTag, RequestId};
 use crate::message::{Delivery, Got, Message, Returned, Span};
@@ -60,6 +60,7 @@ pub(crate) enum Carried {
         tag: DeliveryTag,
         redelivered: bool,
         message_count: u32,
+        no_ack: bool,
     },
     Returned {
         code: ReplyCode,
@@ -192,8 +193,9 @@ impl ChannelState {
         input: &mut RecvBuf,
         size: usize,
     ) -> Result<Step, ProtocolError> {
-        let (carried, method) = match self.partial.take() {
-            Some(Partial::Header { carried, method }) => (carried, method),
+        // It stays until all is well: if it is not, who asked for the message has to hear of it.
+        let method = match &self.partial {
+            Some(Partial::Header { method, .. }) => method,
             Some(_) => return Err(unexpected(Problem::ContentInterrupted)),
             None => return Err(unexpected(Problem::UnexpectedContent)),
         };
@@ -201,6 +203,9 @@ impl ChannelState {
         let body_size = ContentHeader::body_size(header)?;
         let exchange_at =
             Envelope::read(method.get(..method.len().saturating_sub(1)).unwrap_or_default())?.exchange_at(0);
+        let Some(Partial::Header { carried, method }) = self.partial.take() else {
+            return Ok(Step::Consumed);
+        };
         let mut head = BytesMut::with_capacity(method.len().saturating_add(header.len()));
         head.extend_from_slice(&method);
         head.extend_from_slice(header);
@@ -237,7 +242,7 @@ impl ChannelState {
         }
         if body_size > limit {
             self.partial = Some(Partial::Skip { left: body_size });
-            return self.refuse_content(link, body_size, limit);
+            return self.refuse_content(link, &carried, body_size, limit);
         }
         if body_size == 0 {
             return self.complete(link, carried, message);
@@ -317,18 +322,19 @@ impl ChannelState {
 
     /// All channels together hold too much.
     fn give_up_body(&mut self, link: &mut Link, left: u64) -> Step {
-        let size = match self.take_partial(link) {
-            Some(Partial::Body { pieces, .. }) => left.saturating_add(pieces.len() as u64),
-            _ => left,
+        let Some(Partial::Body { carried, pieces, .. }) = self.take_partial(link) else {
+            return Step::Consumed;
         };
         self.partial = (left > 0).then_some(Partial::Skip { left });
-        self.refuse_content(link, size, link.config.max_partial_content)
+        let size = left.saturating_add(pieces.len() as u64);
+        self.refuse_content(link, &carried, size, link.config.max_partial_content)
     }
 
     /// Closes the channel because of a message that is too large.
-    fn refuse_content(&mut self, link: &mut Link, size: u64, limit: u64) -> Step {
+    fn refuse_content(&mut self, link: &mut Link, carried: &Carried, size: u64, limit: u64) -> Step {
+        let reason = ChannelCloseReason::ContentTooLarge { size, limit };
+        carried.fail(link, &reason);
         if self.is_usable() {
-            let reason = ChannelCloseReason::ContentTooLarge { size, limit };
             let text = ShortStr::delimited(b"message over the client's limit");
             self.close(link, ReplyCode::CONTENT_TOO_LARGE, text, reason);
         }
@@ -352,6 +358,7 @@ impl ChannelState {
                 tag,
                 redelivered,
                 message_count,
+                ..
             } => {
                 link.counters.got += 1;
                 Event::Got(Got::new(request, tag, redelivered, message_count, message))
@@ -420,6 +427,7 @@ impl ChannelState {
             tag: DeliveryTag::new(self.id, tag),
             redelivered: get_ok.redelivered,
             message_count: get_ok.message_count,
+            no_ack: waiting.purpose == Purpose::Get { no_ack: true },
         })
     }
 
@@ -452,9 +460,35 @@ impl ChannelState {
         Some(ConfirmTag::new(self.id, tag))
     }
 
-    /// Forgets a message that is not all there.
-    pub(super) fn drop_partial(&mut self, link: &mut Link) {
-        self.take_partial(link);
+    /// Forgets a message that is not all there: the channel ends.
+    pub(super) fn fail_partial(&mut self, link: &mut Link, reason: &ChannelCloseReason) {
+        if let Some(Partial::Header { carried, .. } | Partial::Body { carried, .. }) = self.take_partial(link)
+        {
+            carried.fail(link, reason);
+        }
+    }
+
+    /// Nobody waits any more for the message that is arriving, if it answers that request.
+    pub(super) fn abandon_partial(&mut self, link: &mut Link, abandoned: RequestId) {
+        let Some(Partial::Header { carried, .. } | Partial::Body { carried, .. }) = &mut self.partial else {
+            return;
+        };
+        let &mut Carried::Got {
+            request, tag, no_ack, ..
+        } = carried
+        else {
+            return;
+        };
+        if request != abandoned {
+            return;
+        }
+        *carried = Carried::Nothing;
+        link.counters.discarded_replies += 1;
+        self.give_back(link, tag.value(), no_ack);
+        if let Some(Partial::Body { left, .. }) = self.partial {
+            self.take_partial(link);
+            self.partial = Some(Partial::Skip { left });
+        }
     }
 
     fn take_partial(&mut self, link: &mut Link) -> Option<Partial> {
@@ -509,6 +543,17 @@ impl<'a> Envelope<'a> {
 fn exchange_in_deliver(start: usize, deliver: &BasicDeliver<'_>) -> u32 {
     let before = METHOD_ID_SIZE + 1 + deliver.consumer_tag.len() + 8 + 1;
     Span::new(0..start.saturating_add(before)).end
+}
+
+impl Carried {
+    /// It will not be told: who asked for it hears why.
+    fn fail(&self, link: &mut Link, reason: &ChannelCloseReason) {
+        if let Self::Got { request, .. } = self {
+            let request = request.untyped();
+            let cause = RequestError::ChannelClosed(reason.clone());
+            link.events.push_back(Event::RequestFailed { request, cause });
+        }
+    }
 }
 
 impl Pieces {

@@ -302,8 +302,8 @@ impl ChannelState {
         let reason = ChannelCloseReason::Peer(reason);
         // Both closed at once: the peer still answers ours, and only then is the number free.
         if let Phase::Closing { reason: ours, .. } = &mut self.phase {
-            *ours = reason;
-            self.drop_partial(link);
+            *ours = reason.clone();
+            self.fail_partial(link, &reason);
             return Step::Consumed;
         }
         self.end(link, reason);
@@ -367,7 +367,8 @@ impl ChannelState {
     }
 
     /// Nobody waits for that answer any more.
-    pub(crate) fn abandon(&mut self, request: RequestId) {
+    pub(crate) fn abandon(&mut self, link: &mut Link, request: RequestId) {
+        self.abandon_partial(link, request);
         if let Some(Purpose::Consume { number }) = self.requests.abandon(request)
             && let Some((_, consumer)) = self.consumers.by_number(number)
         {
@@ -406,7 +407,7 @@ impl ChannelState {
 
     /// Resolves everything that waits for this channel, and says that it ended.
     pub(crate) fn end(&mut self, link: &mut Link, reason: ChannelCloseReason) {
-        self.drop_partial(link);
+        self.fail_partial(link, &reason);
         let id = self.id;
         let Link { events, counters, .. } = link;
         self.requests.fail(|request, purpose| {

@@ -274,7 +274,7 @@ impl Connection {
         } else if let Some(state) = self.channels.get_mut(&channel.number())
             && state.id == channel
         {
-            state.abandon(request);
+            state.abandon(&mut self.link, request);
         }
     }
 
