@@ -260,7 +260,9 @@ impl ChannelState {
         if !self.is_usable() {
             return;
         }
-        if let Some((tag, consumer)) = self.consumers.by_number(number) {
+        if let Some((tag, consumer)) = self.consumers.by_number(number)
+            && !consumer.is_cancelling
+        {
             consumer.is_cancelling = true;
             let consumer_tag = ShortStr::delimited(tag);
             let cancel = BasicCancel {
