@@ -156,9 +156,7 @@ impl ChannelState {
             return Ok(Step::Starved);
         };
         if header.frame_type != FrameType::Header || header.channel != self.id.number() {
-            if header.channel == self.id.number() {
-                return Err(unexpected(Problem::ContentInterrupted));
-            }
+            // Whatever it is, it is looked at in its turn: a close of this channel may come at any time.
             return self.keep_method(link, input, size);
         }
         let body_size = ContentHeader::body_size(header.payload)?;
