@@ -32,10 +32,15 @@ pub(crate) struct Consumer {
 
 impl Consumers {
     /// The tag that the next consumer gets if it has none of its own.
-    pub(crate) fn next_tag(&self, incarnation: u32) -> Box<[u8]> {
-        format!("ctag{incarnation}.{}", self.next_number)
-            .into_bytes()
-            .into()
+    pub(crate) fn next_tag(&mut self, incarnation: u32) -> Box<[u8]> {
+        loop {
+            let tag = format!("ctag{incarnation}.{}", self.next_number);
+            if !self.contains(tag.as_bytes()) {
+                return tag.into_bytes().into();
+            }
+            // One of the caller's own looks the same.
+            self.next_number = self.next_number.wrapping_add(1);
+        }
     }
 
     pub(crate) fn contains(&self, tag: &[u8]) -> bool {
