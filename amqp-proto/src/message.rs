@@ -344,3 +344,179 @@ impl fmt::Debug for Message {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::FieldTable;
+    use alloc::format;
+    use alloc::vec;
+
+    fn short(text: &str) -> ShortStr<'_> {
+        ShortStr::new(text).unwrap()
+    }
+
+    fn message<'p>(body: impl Into<Payload<'p>>) -> Message {
+        let properties = Properties::default();
+        Message::new(short("events"), short("user.new"), &properties, body).unwrap()
+    }
+
+    /// The same message with its body in other pieces.
+    fn in_pieces(pieces: &[&'static [u8]]) -> Message {
+        let whole = message(Bytes::from(pieces.concat()));
+        whole.with_pieces(pieces.iter().map(|piece| Bytes::from_static(piece)).collect())
+    }
+
+    /// The same message with its body behind its head, as it mostly arrives.
+    fn in_one_piece() -> Message {
+        let apart = message(b"hello");
+        let mut head = BytesMut::from(&apart.head[..]);
+        let start = head.len();
+        head.extend_from_slice(b"hello\xce");
+        let body = Span::new(start..start + 5);
+        Message::from_parts(head.freeze(), apart.envelope, apart.header).with_body_within(body)
+    }
+
+    fn chunks(message: &Message) -> Vec<&[u8]> {
+        message.body_chunks().collect()
+    }
+
+    #[test]
+    fn it_says_what_it_was_made_of() {
+        let headers = FieldTable::new().with("a", 1).unwrap();
+        let properties = Properties {
+            headers: Some(headers.as_ref()),
+            message_id: Some(short("m1")),
+            ..Properties::default()
+        };
+        let message = Message::new(short("x"), short(""), &properties, b"hi").unwrap();
+        assert_eq!(message.exchange(), short("x"));
+        assert_eq!(message.routing_key(), short(""));
+        assert_eq!(message.properties(), properties);
+        assert_eq!(message.body_len(), 2);
+        assert_eq!(&*message.body(), b"hi");
+    }
+
+    #[test]
+    fn names_may_have_255_octets_each() {
+        let (exchange, key) = ("e".repeat(255), "k".repeat(255));
+        let properties = Properties::default();
+        let message = Message::new(short(&exchange), short(&key), &properties, b"").unwrap();
+        assert_eq!(message.exchange(), short(&exchange));
+        assert_eq!(message.routing_key(), short(&key));
+        assert_eq!(message.detach(), message);
+    }
+
+    #[test]
+    fn a_body_can_be_read_in_its_pieces_or_in_one() {
+        for (message, pieces) in [
+            (message(b""), &[][..]),
+            (message(b"hello"), &[&b"hello"[..]]),
+            (in_one_piece(), &[&b"hello"[..]]),
+            (in_pieces(&[b"he", b"ll", b"o"]), &[&b"he"[..], b"ll", b"o"]),
+        ] {
+            assert_eq!(chunks(&message), pieces);
+            let whole = pieces.concat();
+            assert_eq!(message.body_len(), whole.len());
+            assert_eq!(&*message.body(), whole);
+            assert_eq!(message.into_body(), whole);
+        }
+    }
+
+    #[test]
+    fn only_a_body_of_several_pieces_is_copied_to_be_one() {
+        for message in [message(b"hello"), in_one_piece()] {
+            let place = chunks(&message)[0].as_ptr();
+            assert!(matches!(message.body(), Cow::Borrowed(body) if body.as_ptr() == place));
+            assert_eq!(message.into_body().as_ptr(), place);
+        }
+        let message = in_pieces(&[b"he", b"llo"]);
+        assert!(matches!(message.body(), Cow::Owned(_)));
+    }
+
+    #[test]
+    fn a_shared_body_is_shared_and_a_borrowed_one_copied() {
+        let octets = Bytes::from(vec![1; 8]);
+        let properties = Properties::default();
+        let shared = Message::new(short("x"), short("k"), &properties, octets.clone()).unwrap();
+        assert_eq!(chunks(&shared)[0].as_ptr(), octets.as_ptr());
+        let copied = Message::new(short("x"), short("k"), &properties, &octets[..]).unwrap();
+        assert_ne!(chunks(&copied)[0].as_ptr(), octets.as_ptr());
+        assert_eq!(shared, copied);
+    }
+
+    #[test]
+    fn messages_are_equal_however_their_body_is_split() {
+        let all = [message(b"hello"), in_one_piece(), in_pieces(&[b"he", b"llo"])];
+        for one in &all {
+            for other in &all {
+                assert_eq!(one, other);
+            }
+            assert_ne!(*one, message(b"hullo"));
+            assert_ne!(*one, message(b"hello!"));
+        }
+    }
+
+    #[test]
+    fn messages_differ_by_exchange_key_properties_and_body() {
+        let properties = Properties {
+            priority: Some(1),
+            ..Properties::default()
+        };
+        let base = Message::new(short("x"), short("k"), &properties, b"b").unwrap();
+        assert_eq!(base, base.clone());
+        let made = |exchange, key, properties: &Properties<'_>, body: &'static [u8]| {
+            Message::new(short(exchange), short(key), properties, body).unwrap()
+        };
+        assert_ne!(base, made("y", "k", &properties, b"b"));
+        assert_ne!(base, made("x", "l", &properties, b"b"));
+        assert_ne!(base, made("x", "k", &Properties::default(), b"b"));
+        assert_ne!(base, made("x", "k", &properties, b"c"));
+        // The same octets, in another place between them.
+        assert_ne!(made("xk", "", &properties, b""), made("x", "k", &properties, b""));
+    }
+
+    #[test]
+    fn a_detached_message_is_equal_and_holds_memory_of_its_own() {
+        for message in [message(b"hello"), in_one_piece(), in_pieces(&[b"he", b"llo"])] {
+            let detached = message.detach();
+            assert_eq!(detached, message);
+            assert_ne!(detached.head.as_ptr(), message.head.as_ptr());
+            assert_ne!(chunks(&detached)[0].as_ptr(), chunks(&message)[0].as_ptr());
+            assert_eq!(chunks(&detached), [b"hello"]);
+            assert_eq!(
+                detached.head.len(),
+                1 + 6 + 1 + 8 + 14,
+                "names and content header"
+            );
+        }
+        assert_eq!(chunks(&message(b"").detach()), [b""; 0]);
+    }
+
+    #[test]
+    fn it_prints_without_its_body() {
+        assert_eq!(
+            format!("{:?}", message(b"secret")),
+            r#"Message { exchange: "events", routing_key: "user.new", body_len: 6, .. }"#
+        );
+    }
+
+    #[test]
+    fn a_place_past_32_bits_is_an_empty_one() {
+        let last = u32::MAX as usize;
+        assert_eq!(Span::new(3..last).range(), 3..last);
+        assert_eq!(Span::new(3..last + 1).range(), 0..0);
+        assert_eq!(Span::new(last + 1..last + 2).range(), 0..0);
+    }
+
+    #[test]
+    fn places_that_are_not_there_are_empty_and_no_panic() {
+        let nowhere = Span { start: 90, end: 99 };
+        let message =
+            Message::from_parts(Bytes::from_static(b"\x05ab"), 0, nowhere).with_body_within(nowhere);
+        assert!(message.exchange().is_empty() && message.routing_key().is_empty());
+        assert_eq!(message.properties(), Properties::default());
+        assert_eq!(&*message.body(), b"");
+        assert!(message.into_body().is_empty());
+    }
+}
