@@ -1,7 +1,7 @@
 //! What holds a publisher back: the marks on what waits to be written, pika's rule, and the broker's flow.
 
 use amqp_proto::wire::*;
-use amqp_proto::{ChannelId, Config, DeliveryTag, Event, SendError};
+use amqp_proto::{ChannelId, CloseReason, Config, DeliveryTag, Event, SendError};
 use bytes::{Buf, Bytes};
 
 use crate::peer::Peer;
@@ -102,6 +102,25 @@ fn above_the_limit_acknowledgements_are_refused_and_nothing_is_read() {
         "{events:?}"
     );
     assert_eq!(peer.channel(id).ack(tag), Ok(()));
+}
+
+#[test]
+fn what_lies_unread_is_told_when_the_stream_ends_however_much_waits_to_be_written() {
+    let (mut peer, id, tag) = stalled(marks(1500, 2000));
+    publish(&mut peer, id, 1900).unwrap();
+    while peer.channel(id).ack(tag).is_ok() {}
+    let close = ConnectionClose {
+        reply_code: ReplyCode::CONNECTION_FORCED,
+        ..ConnectionClose::default()
+    };
+    peer.send(0, close);
+    assert_eq!(peer.events(), []);
+    peer.connection.handle_disconnect(peer.now, None);
+    let events = peer.events();
+    assert!(
+        matches!(events.last(), Some(Event::Closed(CloseReason::Peer(_)))),
+        "{events:?}"
+    );
 }
 
 #[test]

@@ -398,7 +398,7 @@ fn ten_thousand_publishes_confirmed_at_random_are_each_resolved_once() {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            let (tag, multiple) = (sent - random % 150.min(sent), random % 16 == 0);
+            let (tag, multiple) = (sent - random % 150.min(sent), random.is_multiple_of(16));
             if random & 32 == 0 {
                 peer.send(1, ack(tag, multiple));
             } else {

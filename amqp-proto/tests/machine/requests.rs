@@ -35,7 +35,7 @@ macro_rules! ask {
             let request = peer.channel(id).request(&method).unwrap();
             let sent = peer.sent();
             assert_eq!(sent.len(), 1);
-            assert!(sent[0].starts_with(concat!("ch 1 ")), "{sent:?}");
+            assert!(sent[0].starts_with("ch 1 "), "{sent:?}");
             assert!(sent[0].contains($method::SPEC.name) && !sent[0].contains("no_wait"), "{sent:?}");
             peer.send(1, $answer);
             let event = peer.event();
@@ -48,7 +48,7 @@ macro_rules! ask {
 }
 
 #[test]
-#[allow(
+#[expect(
     clippy::needless_update,
     reason = "some methods have no more fields than are given"
 )]
