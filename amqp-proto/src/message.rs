@@ -374,7 +374,7 @@ mod tests {
         let start = head.len();
         head.extend_from_slice(b"hello\xce");
         let body = Span::new(start..start + 5);
-        Message::from_parts(head.freeze(), apart.envelope, apart.header).with_body_within(body)
+        Message::within(head.freeze(), apart.envelope, apart.header, body)
     }
 
     fn chunks(message: &Message) -> Vec<&[u8]> {
@@ -512,8 +512,7 @@ mod tests {
     #[test]
     fn places_that_are_not_there_are_empty_and_no_panic() {
         let nowhere = Span { start: 90, end: 99 };
-        let message =
-            Message::from_parts(Bytes::from_static(b"\x05ab"), 0, nowhere).with_body_within(nowhere);
+        let message = Message::within(Bytes::from_static(b"\x05ab"), 0, nowhere, nowhere);
         assert!(message.exchange().is_empty() && message.routing_key().is_empty());
         assert_eq!(message.properties(), Properties::default());
         assert_eq!(&*message.body(), b"");

@@ -2,7 +2,12 @@
 // Octets from a stranger and calls of any kind reach this code. (Tests may fail, so they and the models in them are let off.)
 #![cfg_attr(
     not(any(test, feature = "fuzzing")),
-    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
 )]
 
 mod close;

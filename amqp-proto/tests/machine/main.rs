@@ -1,28 +1,26 @@
 //! The connection and channel machines, octet by octet, on a virtual clock. The other end is played by hand.
 
 mod allocations;
-mod blocked;
-mod close;
-mod errors;
 mod backpressure;
+mod blocked;
 mod channel_close;
 mod channel_open;
+mod close;
 mod confirms;
 mod consumers;
 mod content;
+mod errors;
 mod get;
 mod handshake;
 mod heartbeat;
 mod limits;
 mod matrix;
 mod peer;
-mod states;
-mod tap;
-mod timeouts;
-mod tune;
-mod channel_open;
-mod matrix;
 mod requests;
 mod returns;
 mod settle;
 mod stage;
+mod states;
+mod tap;
+mod timeouts;
+mod tune;
