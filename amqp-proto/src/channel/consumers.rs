@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::request::Purpose;
+
 /// In the order of their tags, since that is what deliveries name; mostly there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
@@ -71,6 +73,19 @@ impl Consumers {
             self.recent = self.find(tag).ok()?;
         }
         self.by_tag.get(self.recent).map(|(_, consumer)| consumer)
+    }
+
+    /// Whether an answer that names this tag is about a request for that purpose. The server may have ended the consumer
+    /// since it was asked to: then it is about a consumer that is no more.
+    pub(crate) fn is_about(&self, tag: &[u8], purpose: Purpose) -> bool {
+        let (Purpose::Consume { number } | Purpose::Cancel { number }) = purpose else {
+            return false;
+        };
+        let mut all = self.by_tag.iter();
+        match self.find(tag) {
+            Ok(place) => all.nth(place).is_some_and(|(_, consumer)| consumer.number == number),
+            Err(_) => all.all(|(_, consumer)| consumer.number != number),
+        }
     }
 
     pub(crate) fn by_number(&mut self, number: u32) -> Option<(&[u8], &mut Consumer)> {

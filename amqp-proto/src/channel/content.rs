@@ -412,7 +412,7 @@ impl ChannelState {
         link: &mut Link,
         get_ok: &BasicGetOk<'_>,
     ) -> Result<Carried, ProtocolError> {
-        let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id)?;
+        let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id, |_| true)?;
         let tag = get_ok.delivery_tag;
         self.last_delivery = self.last_delivery.max(tag);
         if waiting.is_abandoned {

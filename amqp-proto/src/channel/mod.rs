@@ -36,7 +36,8 @@ use confirm::ConfirmWindow;
 /// A view of one channel, to command it: borrowed from its connection, not an object to keep.
 ///
 /// Every command writes whole frames or nothing. They may be sent as soon as the channel was asked for: the peer takes them in
-/// order. Answers come as [`Event`](crate::Event)s, in the order of the requests.
+/// order. Answers come as [`Event`](crate::Event)s, in the order of the requests, but for those to `basic.consume` and
+/// `basic.cancel`, which RabbitMQ may give later than what was asked behind.
 pub struct Channel<'c> {
     state: &'c mut ChannelState,
     link: &'c mut Link,
@@ -63,7 +64,8 @@ impl<'c> Channel<'c> {
     /// Sends a request. [`Event::Reply`](crate::Event::Reply) or
     /// [`Event::RequestFailed`](crate::Event::RequestFailed) answers it; `no_wait` is not looked at.
     ///
-    /// `confirm.select` takes effect at once: publishes behind it are numbered from 1.
+    /// `confirm.select` takes effect at once: publishes behind it are numbered from 1. Behind `tx.commit` nothing may be sent
+    /// on this channel until it is answered: RabbitMQ ends the connection (504) if it is still writing to disk.
     ///
     /// # Errors
     /// [`SendError::Stale`], [`SendError::Full`], [`SendError::TooManyRequests`]; a method that fits no frame.
@@ -282,7 +284,8 @@ impl<'c> Channel<'c> {
         self.state.confirm.is_some()
     }
 
-    /// Closes it: cancels its consumers, then says `channel.close`. What was asked before is still answered.
+    /// Closes it: cancels its consumers, then says `channel.close`. What was asked before is still answered, but RabbitMQ may
+    /// leave out the answers to `basic.consume` and `basic.cancel`.
     /// [`Event::ChannelClosed`](crate::Event::ChannelClosed) is its end. A text over 255 octets is cut.
     ///
     /// # Errors

@@ -212,7 +212,8 @@ impl Answered for BasicGet<'_> {
 /// How many requests of one channel may wait.
 const MAX_WAITING: usize = 1 << 16;
 
-/// The requests of one channel that wait for their answer: the protocol answers them in order.
+/// The requests of one channel that wait for their answer. They are answered in order, but for those that are
+/// [late](Waiting::is_late).
 #[derive(Debug)]
 pub(crate) struct Requests {
     channel: ChannelId,
@@ -229,6 +230,8 @@ pub(crate) struct Waiting {
     pub(crate) purpose: Purpose,
     /// Whoever asked does not care any more; the answer is discarded.
     pub(crate) is_abandoned: bool,
+    /// It was answered before an older one that is late.
+    is_answered: bool,
     /// [`Instant::MAX`] while nobody looked, and if there is none.
     deadline: Instant,
 }
@@ -246,6 +249,13 @@ pub(crate) enum Purpose {
     Cancel { number: u32 },
     /// A message may come.
     Get { no_ack: bool },
+}
+
+impl Waiting {
+    /// In RabbitMQ the queue answers it, not the channel; what was asked later may be answered before.
+    const fn is_late(&self) -> bool {
+        matches!(self.purpose, Purpose::Consume { .. } | Purpose::Cancel { .. })
+    }
 }
 
 impl Requests {
@@ -272,22 +282,36 @@ impl Requests {
             method,
             purpose,
             is_abandoned: false,
+            is_answered: false,
             deadline: Instant::MAX,
         });
         RequestId::new(self.channel, sequence)
     }
 
-    /// Takes the one that is answered by `found`.
-    pub(crate) fn answer(&mut self, found: MethodId) -> Result<(RequestId, Waiting), ProtocolError> {
-        let is_due = |waiting: &Waiting| waiting.method.replies.contains(&found);
-        let Some(waiting) = self.waiting.front().copied().filter(is_due) else {
+    /// Takes the one that is answered by `found`, which must be for that purpose.
+    pub(crate) fn answer(
+        &mut self,
+        found: MethodId,
+        is_for: impl Fn(Purpose) -> bool,
+    ) -> Result<(RequestId, Waiting), ProtocolError> {
+        let is_due = |waiting: &Waiting| waiting.method.replies.contains(&found) && is_for(waiting.purpose);
+        let mut open = (0..)
+            .zip(&mut self.waiting)
+            .filter(|(_, waiting)| !waiting.is_answered);
+        let due = open.find(|(_, waiting)| is_due(waiting) || !waiting.is_late());
+        let Some((index, waiting)) = due.filter(|(_, waiting)| is_due(waiting)) else {
             let request = self.waiting.front().map(|waiting| waiting.method.id);
             let problem = Problem::UnexpectedReply { found, request };
             return Err(ProtocolError::new(problem, "method id", HEADER_SIZE));
         };
-        let request = self.front_id();
-        self.waiting.pop_front();
-        Ok((request, waiting))
+        let answered = *waiting;
+        waiting.is_answered = true;
+        waiting.is_abandoned = true;
+        let sequence = self.front_id().sequence().wrapping_add(index);
+        while self.waiting.front().is_some_and(|waiting| waiting.is_answered) {
+            self.waiting.pop_front();
+        }
+        Ok((RequestId::new(self.channel, sequence), answered))
     }
 
     /// Nobody waits for that answer any more; says what it was for, if somebody did.

@@ -202,7 +202,7 @@ impl ChannelState {
             }
             Method::BasicCancel(cancel) => self.on_cancel(link, &cancel),
             Method::BasicGetEmpty(_) => {
-                let (request, waiting) = self.requests.answer(BasicGetEmpty::SPEC.id)?;
+                let (request, waiting) = self.requests.answer(BasicGetEmpty::SPEC.id, |_| true)?;
                 link.tell_answer(&waiting, || Event::GetEmpty {
                     request: RequestId::new(request.channel(), request.sequence()),
                 })
@@ -213,7 +213,12 @@ impl ChannelState {
                 if method.spec().sender == Sender::Client {
                     return Err(unexpected(Problem::UnexpectedMethod(id)));
                 }
-                let (request, waiting) = self.requests.answer(id)?;
+                let consumers = &self.consumers;
+                let (request, waiting) = self.requests.answer(id, |purpose| match method {
+                    Method::BasicConsumeOk(ok) => consumers.is_about(ok.consumer_tag.as_bytes(), purpose),
+                    Method::BasicCancelOk(ok) => consumers.is_about(ok.consumer_tag.as_bytes(), purpose),
+                    _ => true,
+                })?;
                 return Ok(self.on_answer(link, input, size, request, &waiting));
             }
         };
@@ -314,7 +319,7 @@ impl ChannelState {
 
     fn on_close_ok(&mut self, link: &mut Link) -> Result<Step, ProtocolError> {
         let Phase::Closing { reason, .. } = &self.phase else {
-            self.requests.answer(ChannelCloseOk::SPEC.id)?;
+            self.requests.answer(ChannelCloseOk::SPEC.id, |_| true)?;
             return Ok(Step::Consumed);
         };
         let reason = reason.clone();

@@ -191,7 +191,7 @@ impl Connection {
             Method::ConnectionClose(close) => self.on_close(&close),
             Method::ConnectionUpdateSecretOk(_) => {
                 let found = ConnectionUpdateSecretOk::SPEC.id;
-                let (request, waiting) = self.requests.answer(found)?;
+                let (request, waiting) = self.requests.answer(found, |_| true)?;
                 if waiting.is_abandoned {
                     self.link.counters.discarded_replies += 1;
                 } else {

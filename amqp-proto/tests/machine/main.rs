@@ -15,6 +15,7 @@ mod handshake;
 mod heartbeat;
 mod limits;
 mod matrix;
+mod late;
 mod peer;
 mod requests;
 mod returns;
