@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::client::{Client, Direction, Error};
 
 /// Longer than any broker here takes for anything, shorter than anybody waits for a test.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) type Watch = fn(Direction, &Frame<'_>);
 
@@ -101,8 +101,8 @@ pub(crate) fn is<A: Arguments>(method: &Method<'_>) -> Option<()> {
     (method.spec().id == A::SPEC.id).then_some(())
 }
 
-/// Runs one of the broker's own commands.
-pub(crate) fn ctl(arguments: &str) {
+/// Runs one of the broker's own commands; what it prints.
+pub(crate) fn ctl(arguments: &str) -> String {
     let command = format!("{} {arguments}", variable("AMQP_TEST_CTL"));
     let output = Command::new("sh").arg("-c").arg(&command).output().unwrap();
     assert!(
@@ -110,6 +110,7 @@ pub(crate) fn ctl(arguments: &str) {
         "{command}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Sends octets to a fresh connection and gives the first frame of the answer, as text, or why there is none.
