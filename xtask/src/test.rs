@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, on a real broker.
 //!
 //! Tests that need a broker are ignored by a plain `cargo test`. They learn of it from the variables of
-//! [`Endpoint::variables`], and what else they need of it from their own path: see [`NEEDS`].
+//! [`Endpoint::variables`], and say in their own path what else they need: see [`NEEDS`] and [`ALONE`].
 
 use std::env;
 use std::process::Command;
@@ -38,6 +38,9 @@ const NEEDS: [(&str, &str); 3] = [
     ("with_ctl", "no --broker-ctl"),
 ];
 
+/// A test with this in its path disturbs all other users of the broker: it is run when nothing else is.
+const ALONE: &str = "alone";
+
 /// Examples, by package, that run to their end on a broker.
 const EXAMPLES: [(&str, &str); 1] = [("amqp-proto", "session")];
 
@@ -60,6 +63,11 @@ pub(crate) fn main(options: &TestOptions) -> Result<()> {
                 "tests on the broker",
                 run(&mut tests_on_broker(&cargo_test, endpoint)),
             );
+            let alone = tests_alone(cargo_test.ignored()?, endpoint);
+            if !alone.is_empty() {
+                let mut command = tests_alone_on_broker(&cargo_test, endpoint, &alone);
+                report.step("tests alone on the broker", run(&mut command));
+            }
             report.not_run.extend(tests_skipped(&cargo_test, endpoint)?);
             if options.cargo_arguments.is_empty() {
                 run_examples(endpoint, &mut report);
@@ -171,18 +179,39 @@ fn lacks(endpoint: &Endpoint) -> Vec<(&'static str, &'static str)> {
 }
 
 fn tests_on_broker(cargo_test: &CargoTest<'_>, endpoint: &Endpoint) -> Command {
-    let mut harness_arguments = vec!["--ignored"];
+    let mut harness_arguments = vec!["--ignored", "--skip", ALONE];
     for (part, _) in lacks(endpoint) {
         harness_arguments.extend(["--skip", part]);
     }
     let mut command = cargo_test.command(&["--tests"], &harness_arguments);
+    set_variables(&mut command, endpoint);
+    command
+}
+
+/// Those of the tests that must be alone and that this broker is good for.
+fn tests_alone(mut tests: Vec<String>, endpoint: &Endpoint) -> Vec<String> {
+    let lacks = lacks(endpoint);
+    tests.retain(|test| test.contains(ALONE) && !lacks.iter().any(|(part, _)| test.contains(part)));
+    tests
+}
+
+/// By their whole names: a filter of the user's and one of ours would let in what either does.
+fn tests_alone_on_broker(cargo_test: &CargoTest<'_>, endpoint: &Endpoint, tests: &[String]) -> Command {
+    let mut harness_arguments = vec!["--ignored", "--exact"];
+    harness_arguments.extend(tests.iter().map(String::as_str));
+    let mut command = cargo_test.command(&["--tests"], &harness_arguments);
+    set_variables(&mut command, endpoint);
+    command.env("RUST_TEST_THREADS", "1");
+    command
+}
+
+fn set_variables(command: &mut Command, endpoint: &Endpoint) {
     for (name, value) in endpoint.variables() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    command
 }
 
 fn tests_skipped(cargo_test: &CargoTest<'_>, endpoint: &Endpoint) -> Result<Vec<NotRun>> {
@@ -280,6 +309,22 @@ mod tests {
     fn a_listing_is_read() {
         let listing = "a::over_tls::b: test\na::bench: benchmark\n\n1 test, 1 benchmark\n";
         assert_eq!(tests_in(listing), ["a::over_tls::b"]);
+    }
+
+    #[test]
+    fn tests_that_must_be_alone_are_run_by_name_one_after_the_other() {
+        let bare = Endpoint::default();
+        let listed = ["a::b", "a::alone::b", "a::alone::with_ctl::c"].map(String::from);
+        let alone = tests_alone(listed.to_vec(), &bare);
+        assert_eq!(alone, ["a::alone::b"]);
+        let arguments = ["-pamqp-proto", "alone"].map(String::from);
+        let command = tests_alone_on_broker(&CargoTest::new(&arguments), &bare, &alone);
+        assert_eq!(
+            describe(&command),
+            "cargo test --all-features --no-fail-fast --tests -pamqp-proto alone -- --ignored --exact a::alone::b"
+        );
+        let threads = command.get_envs().find(|(name, _)| *name == "RUST_TEST_THREADS");
+        assert_eq!(threads.and_then(|(_, value)| value), Some("1".as_ref()));
     }
 
     #[test]

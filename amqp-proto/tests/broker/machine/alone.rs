@@ -62,8 +62,9 @@ mod with_ctl {
             matches!(event, Event::Unblocked).then_some(())
         });
         assert_eq!(session.core.state(), ConnectionState::Open);
-        assert_eq!(session.answer(request).unwrap().get().message_count, 1);
+        session.answer(request).unwrap();
         assert_eq!(session.outcomes(channel, 1)[&1], ConfirmOutcome::Acked);
+        assert_eq!(session.count(channel, &queue).0, 1);
         session.close();
     }
 

@@ -225,7 +225,7 @@ fn an_abandoned_consumer_is_cancelled_and_its_messages_go_back() {
     publish(&mut session, channel, &queue, 5);
     let (consumer, request) = session.channel(channel).consume(&consume(&queue)).unwrap();
     session.core.abandon(request);
-    // Two rounds: the answer to the first comes behind consume-ok, so cancel goes before the second.
+    // consume-ok may come behind the first answer, but before the second; cancel answers it.
     session.queue(channel);
     session.queue(channel);
     assert_eq!(session.count(channel, &queue).1, 0, "still consuming");
