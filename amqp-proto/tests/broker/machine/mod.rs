@@ -137,7 +137,8 @@ impl Session {
         while self.core.poll_transmit(self.now(), &mut self.output) {
             let written = self.stream.write(self.output.chunk());
             // Why it fails is known by reading.
-            self.output.advance(written.unwrap_or(self.output.remaining()));
+            self.output
+                .advance(written.unwrap_or_else(|_| self.output.remaining()));
         }
     }
 

@@ -66,7 +66,7 @@ impl Publisher {
             };
             assert_eq!(outcomes[&tag.value()], expected, "number {number}");
         }
-        assert_eq!(self.session.core.counters().returned as usize, returned.len());
+        assert_eq!(self.session.core.counters().returned, returned.len() as u64);
         returned
     }
 }
