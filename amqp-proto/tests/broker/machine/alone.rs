@@ -4,13 +4,14 @@ mod with_ctl {
     use std::process::Command;
     use std::time::Duration;
 
-    use amqp_proto::wire::{ConfirmSelect, FieldTable, QueueDeclare, QueueDelete, ReplyCode};
+    use amqp_proto::wire::{ConfirmSelect, FieldTable, Properties, QueueDeclare, QueueDelete, ReplyCode};
     use amqp_proto::{
         ChannelCloseReason, CloseReason, ConfirmOutcome, ConnectionState, Event, Heartbeat, RequestError,
+        SendError,
     };
 
     use super::super::content::version;
-    use super::super::{Session, short, unique};
+    use super::super::{Session, short, to, unique};
     use crate::connect::{ctl, parameters};
 
     /// Puts things back, even after a failure.
@@ -91,6 +92,59 @@ mod with_ctl {
         assert_eq!(impatient.end(), CloseReason::BlockedTimeout { reason });
         closing.core.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
         assert_eq!(closing.end(), CloseReason::Requested { acknowledged: false });
+    }
+
+    /// The broker reads nothing, so what the socket does not hold stays with us, up to the mark.
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn a_blocked_publisher_holds_no_more_than_the_mark_and_goes_on_when_there_is_room() {
+        const SIZE: usize = 64 * 1024;
+        let clear = AtEnd(|| drop(ctl("set_vm_memory_high_watermark 0.4")));
+        let (mut session, channel) = Session::guest();
+        let queue = session.queue(channel);
+        session.call(channel, &ConfirmSelect::default());
+        let consumer = session.consume(channel, &queue);
+        session.publish(channel, &queue, b"first");
+        let first = session.delivery(consumer);
+        ctl("set_vm_memory_high_watermark 0");
+        session.publish(channel, &queue, &[0; SIZE]);
+        session.wait("connection.blocked", |event| {
+            matches!(event, Event::Blocked { .. }).then_some(())
+        });
+        let limit = session.core.config().outbound_high_water;
+        let mut published = 2;
+        let full = loop {
+            match session
+                .channel(channel)
+                .publish(&to(&queue), &Properties::default(), vec![0; SIZE])
+            {
+                Ok(_) => published += 1,
+                Err(error) => break error,
+            }
+            session.idle(Duration::ZERO);
+            assert!(session.core.queued_bytes() <= limit + SIZE + 100);
+        };
+        assert!(matches!(full, SendError::Full { .. }), "{full}");
+        session.wait("back-pressure", |event| {
+            matches!(event, Event::BackpressureOn { .. }).then_some(())
+        });
+        assert_eq!(session.core.state(), ConnectionState::Blocked);
+        assert!(matches!(
+            session.channel(channel).request(&QueueDeclare::default()),
+            Err(SendError::Full { .. })
+        ));
+        session.channel(channel).ack(first.tag).unwrap();
+        drop(clear);
+        session.wait("room", |event| matches!(event, Event::Writable).then_some(()));
+        session.wait("its end", |event| {
+            matches!(event, Event::BackpressureOff { .. }).then_some(())
+        });
+        let outcomes = session.outcomes(channel, published);
+        assert!(outcomes.values().all(|outcome| *outcome == ConfirmOutcome::Acked));
+        for _ in 1..published {
+            assert_eq!(session.delivery(consumer).message.body_len(), SIZE);
+        }
+        session.close();
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Ends in good order.
 
 use amqp_proto::ChannelCloseReason;
-use amqp_proto::wire::{QueueDeclare, ReplyCode};
+use amqp_proto::wire::{BasicPublish, Properties, QueueDeclare, ReplyCode};
 
 use super::trace::{Tap, lines};
-use super::{Session, consume, short};
+use super::{Session, consume, short, unique};
 use crate::connect::parameters;
 
 #[test]
@@ -95,6 +95,31 @@ fn a_channel_s_number_serves_a_thousand_channels() {
 
 #[test]
 #[ignore = "needs a broker: cargo xtask test"]
+fn a_channel_s_number_serves_again_each_time_the_broker_closes_it() {
+    let mut session = Session::connect(parameters().config);
+    let nowhere = unique("no exchange");
+    let publish = BasicPublish {
+        exchange: short(&nowhere),
+        ..Default::default()
+    };
+    for _ in 0..300 {
+        let channel = session.core.open_channel_with_number(5).unwrap();
+        for _ in 0..3 {
+            session
+                .channel(channel)
+                .publish(&publish, &Properties::default(), "x")
+                .unwrap();
+        }
+        let reason = session.channel_end(channel);
+        assert_eq!(reason.peer().unwrap().code, ReplyCode::NOT_FOUND);
+    }
+    let channel = session.core.open_channel_with_number(5).unwrap();
+    session.queue(channel);
+    session.close();
+}
+
+#[test]
+#[ignore = "needs a broker: cargo xtask test"]
 fn what_a_closed_channel_had_not_acknowledged_comes_again() {
     let (mut session, channel) = Session::guest();
     let queue = session.queue(channel);
@@ -112,7 +137,6 @@ fn what_a_closed_channel_had_not_acknowledged_comes_again() {
 }
 
 mod with_ctl {
-    use super::super::unique;
     use super::*;
     use crate::connect::ctl;
     use amqp_proto::{ConfirmOutcome, RequestError};

@@ -1,9 +1,12 @@
 //! Consumers: how much they get, and what becomes of what they do not keep.
 
-use amqp_proto::wire::{BasicConsume, BasicGet, BasicQos, FieldTable, QueueDelete, ReplyCode};
+use amqp_proto::wire::{
+    BasicConsume, BasicGet, BasicQos, BasicRecover, BasicRecoverAsync, FieldTable, Properties, QueueDelete,
+    ReplyCode,
+};
 use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, Event, RequestError, SendError};
 
-use super::{Session, consume, short};
+use super::{Session, consume, short, to};
 
 /// Publishes that many messages whose bodies are their numbers.
 fn publish(session: &mut Session, channel: ChannelId, queue: &str, count: usize) {
@@ -254,5 +257,53 @@ fn the_message_of_an_abandoned_get_goes_back() {
     let got = session.get(channel, &queue).unwrap();
     assert!(got.redelivered);
     assert_eq!(&*got.message.body(), b"again");
+    session.close();
+}
+
+#[test]
+#[ignore = "needs a broker: cargo xtask test"]
+fn what_is_recovered_comes_again() {
+    let (mut session, channel) = Session::guest();
+    let queue = session.queue(channel);
+    session.publish(channel, &queue, b"again");
+    let consumer = session.consume(channel, &queue);
+    assert!(!session.delivery(consumer).redelivered);
+    session.call(channel, &BasicRecover { requeue: true });
+    assert!(session.delivery(consumer).redelivered);
+    session
+        .channel(channel)
+        .recover_async(&BasicRecoverAsync { requeue: true })
+        .unwrap();
+    let again = session.delivery(consumer);
+    assert!(again.redelivered);
+    session.channel(channel).ack(again.tag).unwrap();
+    session.close();
+}
+
+/// RabbitMQ page "Direct Reply-to".
+#[test]
+#[ignore = "needs a broker: cargo xtask test"]
+fn an_answer_comes_to_who_asked_without_a_queue() {
+    let (mut session, asker) = Session::guest();
+    let answerer = session.open();
+    let queue = session.queue(answerer);
+    let questions = session.consume(answerer, &queue);
+    let direct = BasicConsume {
+        no_ack: true,
+        ..consume("amq.rabbitmq.reply-to")
+    };
+    let answers = session.consume_with(asker, &direct);
+    let properties = Properties {
+        reply_to: Some(short("amq.rabbitmq.reply-to")),
+        ..Default::default()
+    };
+    session
+        .channel(asker)
+        .publish(&to(&queue), &properties, "question")
+        .unwrap();
+    let question = session.delivery(questions);
+    let reply_to = question.message.properties().reply_to.unwrap().to_string();
+    session.publish(answerer, &reply_to, b"answer");
+    assert_eq!(&*session.delivery(answers).message.body(), b"answer");
     session.close();
 }

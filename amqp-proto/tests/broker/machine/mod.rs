@@ -32,6 +32,9 @@ use bytes::Buf;
 
 use crate::connect::{PATIENCE, parameters, tcp, tls};
 
+/// How long to write before reading has its turn, and the other way round, while the broker does not take all there is.
+const A_MOMENT: Duration = Duration::from_millis(10);
+
 /// A connection, its socket, and what lies between them.
 pub(crate) struct Session {
     stream: Box<dyn Stream>,
@@ -77,6 +80,7 @@ impl Session {
     }
 
     fn over(stream: Box<dyn Stream>, socket: TcpStream, config: Config) -> Self {
+        socket.set_write_timeout(Some(A_MOMENT)).unwrap();
         Self {
             stream,
             socket,
@@ -135,20 +139,25 @@ impl Session {
 
     fn write(&mut self) {
         while self.core.poll_transmit(self.now(), &mut self.output) {
-            let written = self.stream.write(self.output.chunk());
-            // Why it fails is known by reading.
-            self.output
-                .advance(written.unwrap_or_else(|_| self.output.remaining()));
+            match self.stream.write(self.output.chunk()) {
+                Ok(written) => self.output.advance(written),
+                Err(error) if is_timeout(&error) => return,
+                // Why it fails is known by reading.
+                Err(_) => self.output.advance(self.output.remaining()),
+            }
         }
     }
 
     fn read(&mut self, patience: Duration) {
-        let patience = patience.max(Duration::from_millis(1));
+        let patience = match self.output.has_remaining() {
+            true => A_MOMENT,
+            false => patience.max(Duration::from_millis(1)),
+        };
         self.socket.set_read_timeout(Some(patience)).unwrap();
         match self.stream.read(self.input.spare_mut()) {
             Ok(0) => self.core.handle_disconnect(self.now(), None),
             Ok(count) => self.input.advance(count),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) if is_timeout(&error) => {}
             Err(error) => self.core.handle_disconnect(self.now(), Some(error.into())),
         }
     }
@@ -356,6 +365,10 @@ impl Session {
         }
         outcomes
     }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 #[track_caller]
