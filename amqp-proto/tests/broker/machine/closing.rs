@@ -132,30 +132,54 @@ fn what_a_closed_channel_had_not_acknowledged_comes_again() {
         .close(ReplyCode::REPLY_SUCCESS, "")
         .unwrap();
     session.channel_end(other);
-    assert!(session.get(channel, &queue).unwrap().redelivered);
+    let consumer = session.consume(channel, &queue);
+    assert!(session.delivery(consumer).redelivered);
     session.close();
 }
 
 mod with_ctl {
     use super::*;
     use crate::connect::ctl;
+    use amqp_proto::wire::ConfirmSelect;
     use amqp_proto::{ConfirmOutcome, RequestError};
+
+    /// A virtual host of the test's own, until it is dropped.
+    struct VirtualHost(String);
+
+    impl VirtualHost {
+        fn new() -> Self {
+            let name = unique("short-lived").replace(' ', "-");
+            ctl(&format!("add_vhost {name}"));
+            ctl(&format!("set_permissions -p {name} guest '.*' '.*' '.*'"));
+            Self(name)
+        }
+
+        #[track_caller]
+        fn connect(&self) -> Session {
+            Session::connect(parameters().config.virtual_host(self.0.as_str()))
+        }
+    }
+
+    impl Drop for VirtualHost {
+        fn drop(&mut self) {
+            ctl(&format!("delete_vhost {}", self.0));
+        }
+    }
 
     #[test]
     #[ignore = "needs a broker: cargo xtask test"]
     fn an_operator_who_deletes_the_virtual_host_ends_the_session() {
-        let host = unique("short-lived").replace(' ', "-");
-        ctl(&format!("add_vhost {host}"));
-        ctl(&format!("set_permissions -p {host} guest '.*' '.*' '.*'"));
-        let mut session = Session::connect(parameters().config.virtual_host(host.as_str()));
+        let host = VirtualHost::new();
+        let mut session = host.connect();
         let channel = session.open();
-        ctl(&format!("delete_vhost {host}"));
+        let name = host.0.clone();
+        drop(host);
         let reason = session.end();
         let peer = reason.peer().unwrap();
         assert_eq!(peer.code, ReplyCode::CONNECTION_FORCED);
         assert!(
             peer.text
-                .starts_with(&format!("CONNECTION_FORCED - vhost '{host}' is")),
+                .starts_with(&format!("CONNECTION_FORCED - vhost '{name}' is")),
             "{peer}"
         );
         assert_eq!(
@@ -165,20 +189,15 @@ mod with_ctl {
         assert!(!reason.is_permanent());
     }
 
-    /// By the connection's own process, so that nobody else is disturbed.
     #[test]
     #[ignore = "needs a broker: cargo xtask test"]
     fn an_operator_who_closes_the_connection_resolves_all_that_waits() {
-        let name = unique("closed by hand").replace(' ', "-");
-        let mut session = Session::connect(parameters().config.connection_name(name.as_str()));
+        let host = VirtualHost::new();
+        let mut session = host.connect();
         let channel = session.open();
         let queue = session.queue(channel);
-        session.call(channel, &amqp_proto::wire::ConfirmSelect::default());
-        ctl(&format!(
-            "eval '[rabbit_networking:close_connection(P, <<\"by hand\">>) || P <- rabbit_networking:connections(), \
-             [{{client_properties, Ps}}] <- [rabbit_reader:info(P, [client_properties])], \
-             lists:member({{<<\"connection_name\">>, longstr, <<\"{name}\">>}}, Ps)].'"
-        ));
+        session.call(channel, &ConfirmSelect::default());
+        ctl(&format!("close_all_connections --vhost {} 'by hand'", host.0));
         // The close lies unread; these go out behind it.
         let request = session
             .channel(channel)

@@ -183,7 +183,7 @@ fn a_message_over_our_limit_ends_its_channel_and_no_other() {
     assert_eq!(session.delivery(consumer).message.body_len(), 200_000);
     refused(&mut session, channel);
     // Nothing was acknowledged, so all three are there still; the number of the channel is free.
-    assert_eq!(session.count(other, &queue), (3, 0));
+    session.count_becomes(other, &queue, (3, 0));
     assert!(session.core.open_channel_with_number(channel.number()).is_ok());
     let got = session.get(other, &queue).unwrap();
     assert!(got.redelivered);

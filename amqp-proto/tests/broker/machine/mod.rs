@@ -301,6 +301,20 @@ impl Session {
         (answer.get().message_count, answer.get().consumer_count)
     }
 
+    /// Waits until a queue has that many: what a channel leaves behind goes back soon after its end, not before.
+    #[track_caller]
+    pub(crate) fn count_becomes(&mut self, channel: ChannelId, queue: &str, expected: (u32, u32)) {
+        let until = Clock::now() + PATIENCE;
+        loop {
+            let count = self.count(channel, queue);
+            if count == expected {
+                return;
+            }
+            assert!(Clock::now() < until, "{count:?} instead of {expected:?}");
+            self.idle(A_MOMENT);
+        }
+    }
+
     /// Publishes to a queue.
     #[track_caller]
     pub(crate) fn publish(&mut self, channel: ChannelId, queue: &str, body: &[u8]) -> Option<ConfirmTag> {
