@@ -7,6 +7,7 @@ mod route;
 mod tests;
 
 use alloc::collections::VecDeque;
+use core::fmt;
 
 use self::route::RouteHash;
 use crate::ChannelCloseReason;
@@ -27,6 +28,17 @@ pub enum ConfirmOutcome {
     /// The channel ended before the broker said anything; the message may or may not have arrived. One that was returned
     /// but not confirmed is this too.
     Lost(ChannelCloseReason),
+}
+
+impl fmt::Display for ConfirmOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acked => f.write_str("confirmed"),
+            Self::Nacked => f.write_str("refused by the broker"),
+            Self::Returned => f.write_str("returned by the broker: no queue got it"),
+            Self::Lost(reason) => write!(f, "not confirmed: {reason}"),
+        }
+    }
 }
 
 /// How much may be published on a channel before the broker has confirmed what went before. The default is no limit.
