@@ -1,48 +1,84 @@
-//! AMQP 0-9-1 as RabbitMQ speaks it, without I/O: octets go in, frames come out, and the other way round. No clock, no socket, no
+//! AMQP 0-9-1 as RabbitMQ speaks it, without I/O: octets and time go in, events and octets come out. No clock, no socket, no
 //! thread, no `unsafe`; `no_std` with `alloc` if the feature `std` is off.
 //!
 //! ```text
-//! socket ─▶ RecvBuf ─▶ RawFrame::parse ─▶ decode ─▶ Frame       yours
-//! socket ◀─ SendBuf ◀─ method, content, heartbeat ◀─ QueueDeclare, BasicPublish, …
+//! socket ─▶ RecvBuf ─▶ ┌────────────── Connection ──────────────┐ ─▶ Event
+//! clock  ─▶ Instant ─▶ │ handshake, channels, content, confirms, │ ─▶ SendBuf ─▶ socket
+//! you    ─▶ commands ─▶│ heartbeats, deadlines, back-pressure    │ ─▶ when to wake
+//!                      └────────── wire: the codec ──────────────┘
 //! ```
 //!
-//! The connection and channel machines are not built yet; what is here is the ground they stand on:
-//!
-//! * [`wire`]: every method, property, field type and frame.
-//! * [`RecvBuf`] and [`SendBuf`]: what lies between the core and a socket.
+//! * [`Connection`]: the client's end of a connection; its page has the contract. [`Channel`] is a view of one of its channels,
+//!   [`Event`] what comes out.
+//! * [`RecvBuf`] and [`SendBuf`]: what lies between the core and a socket. They are the caller's, so that no lock is held over I/O.
 //! * [`ConnectionParameters`], [`Config`], [`AmqpUri`]: what to connect to and how.
 //! * [`Credentials`] and [`SaslMechanism`]: who connects.
+//! * [`CloseReason`], [`ChannelCloseReason`], [`RequestError`], [`SendError`]: why something ended or was refused.
 //! * [`trace`]: every frame of a connection, kept to be read or replayed.
 //! * [`Topology`] and [`Plan`]: what was declared, and how to have it again on the next connection.
 //! * [`Reconnect`]: when to make that connection, and to which host.
+//! * [`wire`]: every method, property, field type and frame, for whoever needs only the codec.
 //!
-//! A loop around a socket, here a pair of buffers:
+//! In the repository, `docs/embedding.md` tells what to do around it, with recipes for several kinds of I/O, and the examples
+//! `embed_std`, `embed_poll`, `embed_tick` and `embed_shared` do it on a real broker.
+//!
+//! # A loop
+//!
+//! Around a socket that is a pair of buffers here. `broker` holds what a broker would say, written ahead: the core reads one
+//! event's worth at a time, so the answers wait until they are asked for.
 //!
 //! ```
-//! use amqp_proto::wire::{BasicPublish, FrameLimits, Properties, RawFrame};
-//! use amqp_proto::{RecvBuf, SendBuf};
+//! use amqp_proto::wire::*;
+//! use amqp_proto::{CloseReason, Config, Connection, Event, Instant, RecvBuf, SendBuf};
 //! use bytes::Buf;
+//! use std::sync::Arc;
 //!
-//! let mut output = SendBuf::new();
-//! let publish = BasicPublish { routing_key: "hello".try_into()?, ..Default::default() };
-//! output.content(1, &publish, &Properties::default(), b"Hello World!", 131_072)?;
+//! let mut broker = SendBuf::new();
+//! let start = ConnectionStart {
+//!     version_minor: 9,
+//!     mechanisms: LongStr::new(b"PLAIN"),
+//!     locales: LongStr::new(b"en_US"),
+//!     ..Default::default()
+//! };
+//! broker.method(0, &start, 4096)?;
+//! broker.method(0, &ConnectionTune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 }, 4096)?;
+//! broker.method(0, &ConnectionOpenOk::default(), 4096)?;
+//! broker.method(1, &ChannelOpenOk::default(), 4096)?;
+//! broker.method(1, &QueueDeclareOk { queue: "tasks".try_into()?, message_count: 7, consumer_count: 0 }, 4096)?;
+//! broker.method(1, &ChannelCloseOk {}, 4096)?;
+//! broker.method(0, &ConnectionCloseOk {}, 4096)?;
 //!
-//! let mut input = RecvBuf::new();
-//! let mut lines = Vec::new();
-//! while output.has_remaining() || !input.unread().is_empty() {
-//!     let count = input.extend(output.chunk()); // write, and read what the other end wrote
-//!     output.advance(count);
-//!     while let Some(raw) = RawFrame::parse(input.unread(), &FrameLimits::default())? {
-//!         let size = raw.size();
-//!         lines.push(raw.decode()?.to_string());
-//!         input.consume(size);
+//! let now = Instant::EPOCH; // A real loop asks its clock.
+//! let mut connection = Connection::new(Arc::new(Config::default()), now, 0);
+//! let (mut input, mut output) = (RecvBuf::new(), SendBuf::new());
+//! let mut declare = None;
+//! let closed = loop {
+//!     // 1. What happened?
+//!     match connection.poll_event(now, &mut input) {
+//!         Some(Event::Connected) => {
+//!             let id = connection.open_channel()?;
+//!             let mut channel = connection.channel(id).unwrap();
+//!             declare = Some(channel.request(&QueueDeclare { queue: "tasks".try_into()?, ..Default::default() })?);
+//!         }
+//!         Some(Event::Reply(reply)) => {
+//!             let ok = reply.read(declare.unwrap()).unwrap();
+//!             assert_eq!(ok.message_count, 7);
+//!             connection.close(ReplyCode::REPLY_SUCCESS, "that is all");
+//!         }
+//!         Some(Event::Closed(reason)) => break reason,
+//!         Some(_) => {}
+//!         None => {
+//!             // 2. Write.
+//!             while connection.poll_transmit(now, &mut output) {
+//!                 output.advance(output.chunk().len());
+//!             }
+//!             // 3. Wait until `poll_timeout`, and read.
+//!             let count = input.extend(broker.chunk());
+//!             broker.advance(count);
+//!         }
 //!     }
-//! }
-//! assert_eq!(lines, [
-//!     r#"ch 1 basic.publish exchange="" routing_key="hello""#,
-//!     "ch 1 header body_size=12",
-//!     r#"ch 1 body 12 octets "Hello World!""#,
-//! ]);
+//! };
+//! assert_eq!(closed, CloseReason::Requested { acknowledged: true });
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -94,3 +130,8 @@ pub use uri::{AmqpUri, UriError, UriPart, UriProblem};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// And so are those of the guide for embedders.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;

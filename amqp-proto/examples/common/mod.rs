@@ -67,7 +67,10 @@ impl Wire {
         }
         let mut last_error = Error::from("the name of the broker has no address");
         for (host, port) in parameters.addresses() {
-            for address in (host, port).to_socket_addrs()? {
+            let resolved = (host, port)
+                .to_socket_addrs()
+                .map_err(|error| format!("{host}: {error}"))?;
+            for address in resolved {
                 match TcpStream::connect_timeout(&address, parameters.connection_timeout) {
                     Ok(socket) => return Ok((Self::new(socket)?, parameters.config.clone())),
                     Err(error) => last_error = format!("{address}: {error}").into(),
