@@ -83,7 +83,9 @@ impl Consumers {
         };
         let mut all = self.by_tag.iter();
         match self.find(tag) {
-            Ok(place) => all.nth(place).is_some_and(|(_, consumer)| consumer.number == number),
+            Ok(place) => all
+                .nth(place)
+                .is_some_and(|(_, consumer)| consumer.number == number),
             Err(_) => all.all(|(_, consumer)| consumer.number != number),
         }
     }

@@ -1,0 +1,8 @@
+//! What must hold for any session: however its octets are cut, wherever it ends, whatever the order.
+
+mod confirms;
+mod gets;
+mod limits;
+mod replay;
+mod sessions;
+mod transcript;
