@@ -7,8 +7,10 @@
 //! octets ─┬─▶ uri ──▶ printed and parsed again
 //!         ├─▶ trace ──▶ read, and written and read again
 //!         ├─▶ frame, method, content_header, field_table ──▶ the codec ◀── compared ──▶ naive: the specification, spelt out
-//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers, confirm_window ──▶ the real thing ◀── compared ──▶ a naive model
-//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers, topology ──▶ the real thing ◀── compared ──▶ a model of Vecs
+//!         ├─▶ session, session_chunks ──▶ a whole connection ◀── checked ──▶ what is outstanding
+//!         ├─▶ Arbitrary ──▶ operations ──▶ a whole connection ◀── checked ──▶ what is outstanding, and an honest server
+//!         └─▶ Arbitrary ──▶ field_table_ops, encode_decode, buffers, confirm_window, topology ──▶ the real thing
+//!                                                                            ◀── compared ──▶ a naive model
 //! ```
 
 mod buffers;
@@ -22,6 +24,7 @@ mod frame;
 mod method;
 mod naive;
 mod topology;
+mod session;
 mod trace;
 mod uri;
 
@@ -34,6 +37,7 @@ pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
 pub use topology::topology;
+pub use session::{operations, session, session_chunks};
 pub use trace::trace;
 pub use uri::uri;
 
@@ -50,6 +54,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("field_table_ops", field_table_ops),
     ("frame", frame),
     ("method", method),
+    ("operations", operations),
+    ("session", session),
+    ("session_chunks", session_chunks),
     ("trace", trace),
     ("topology", topology),
     ("uri", uri),

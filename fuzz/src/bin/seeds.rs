@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use amqp_proto::Instant;
 use amqp_proto::trace::{Direction, FrameTap, TraceWriter};
-use amqp_proto::wire::METHODS;
+use amqp_proto::wire::*;
 
 /// Longer ones slow the fuzzer down, which makes its own.
 const LONGEST: usize = 400;
@@ -43,6 +43,7 @@ fn main() -> io::Result<()> {
     for depth in [63, 64] {
         seeds.keep("field_table", format!("deep-{depth}-inside"), &nested(depth));
     }
+    seeds.take_sessions();
     seeds.write(&fuzz.join("corpus"))?;
     dictionaries(&fuzz.join("dictionaries"))
 }
@@ -83,6 +84,22 @@ impl Seeds {
         }
     }
 
+    /// What a server says in the states that `session` begins in: whole, octet by octet, to a client that cannot write, and
+    /// with silence at the end.
+    fn take_sessions(&mut self) {
+        let busy = busy();
+        for state in 0..7 {
+            let octets = if state < 4 { handshake(state) } else { busy.clone() };
+            for (how, silence, cut) in [("whole", 0, 0), ("octets", 0, 1), ("stalled", 0x80, 0x87)] {
+                let octets = [&[silence | state, cut], &octets[..]].concat();
+                for target in ["session", "session_chunks"] {
+                    self.0
+                        .insert((target, format!("talk-{state}-{how}")), octets.clone());
+                }
+            }
+        }
+    }
+
     fn keep(&mut self, target: &'static str, name: String, octets: &[u8]) {
         if octets.len() <= LONGEST {
             self.0.insert((target, name), octets.to_vec());
@@ -104,10 +121,18 @@ impl Seeds {
 
     fn stale(&self, corpus: &Path) -> io::Result<Vec<PathBuf>> {
         let mut stale = Vec::new();
-        for target in ["frame", "method", "content_header", "field_table", "trace"] {
+        for target in [
+            "frame",
+            "method",
+            "content_header",
+            "field_table",
+            "trace",
+            "session",
+            "session_chunks",
+        ] {
             for entry in fs::read_dir(corpus.join(target))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                let is_ours = ["golden-", "start-", "deep-"]
+                let is_ours = ["golden-", "start-", "deep-", "talk-"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix));
                 if is_ours && !self.0.contains_key(&(target, name.clone())) {
@@ -116,6 +141,104 @@ impl Seeds {
             }
         }
         Ok(stale)
+    }
+}
+
+/// From that step of the handshake on, until the server closes.
+fn handshake(step: u8) -> Vec<u8> {
+    let tune = ConnectionTune {
+        channel_max: 2047,
+        frame_max: 131_072,
+        heartbeat: 60,
+    };
+    let steps: [Method<'_>; 5] = [
+        ConnectionStart::default().into(),
+        tune.into(),
+        ConnectionOpenOk {}.into(),
+        ConnectionBlocked::default().into(),
+        ConnectionClose::default().into(),
+    ];
+    let mut octets = Vec::new();
+    for method in &steps[step.into()..] {
+        send(&mut octets, 0, *method);
+    }
+    octets
+}
+
+/// To channels 1 to 5, on which publishes, consumers, requests, a close and an open wait.
+fn busy() -> Vec<u8> {
+    let mut octets = Vec::new();
+    let text = |text| ShortStr::from_bytes(text).expect("it is short");
+    let returned = BasicReturn {
+        routing_key: text(b"q"),
+        ..Default::default()
+    };
+    content(&mut octets, 1, returned, b"body");
+    send(
+        &mut octets,
+        1,
+        BasicAck {
+            delivery_tag: 2,
+            multiple: true,
+        },
+    );
+    send(
+        &mut octets,
+        1,
+        BasicNack {
+            delivery_tag: 4,
+            multiple: false,
+            requeue: false,
+        },
+    );
+    for tag in [b"a", b"b", b"c", b"d", b"e"] {
+        let consumer_tag = text(tag);
+        send(&mut octets, 2, BasicConsumeOk { consumer_tag });
+    }
+    for (delivery_tag, tag) in (1..).zip([b"a", b"b", b"c", b"d", b"e", b"f"]) {
+        let deliver = BasicDeliver {
+            consumer_tag: text(tag),
+            delivery_tag,
+            ..Default::default()
+        };
+        content(&mut octets, 2, deliver, b"to a consumer");
+    }
+    let consumer_tag = text(b"e");
+    send(&mut octets, 2, BasicCancelOk { consumer_tag });
+    let cancel = BasicCancel {
+        consumer_tag: text(b"a"),
+        no_wait: true,
+    };
+    send(&mut octets, 2, cancel);
+    send(&mut octets, 3, QueueDeclareOk::default());
+    content(&mut octets, 3, BasicGetOk::default(), b"");
+    send(&mut octets, 3, BasicGetEmpty {});
+    send(&mut octets, 3, ChannelFlow { active: false });
+    send(&mut octets, 4, ChannelCloseOk {});
+    send(&mut octets, 5, ChannelOpenOk {});
+    send(&mut octets, 0, ConnectionBlocked::default());
+    send(&mut octets, 0, ConnectionUpdateSecretOk {});
+    send(&mut octets, 0, ConnectionUnblocked {});
+    send(&mut octets, 1, ChannelClose::default());
+    send(&mut octets, 0, ConnectionClose::default());
+    octets
+}
+
+fn send<'m>(octets: &mut Vec<u8>, channel: u16, method: impl Into<Method<'m>>) {
+    let encoded = method.into().encode(octets, channel, u32::MAX);
+    encoded.expect("no frame is larger");
+}
+
+/// A message in frames of eight octets.
+fn content<'m>(octets: &mut Vec<u8>, channel: u16, method: impl Into<Method<'m>>, body: &[u8]) {
+    send(octets, channel, method);
+    let header = ContentHeader {
+        body_size: body.len() as u64,
+        ..Default::default()
+    };
+    let bodies = body.chunks(8).map(|payload| Frame::Body { channel, payload });
+    for frame in [Frame::Header { channel, header }].into_iter().chain(bodies) {
+        frame.encode(octets, u32::MAX).expect("no frame is larger");
     }
 }
 
