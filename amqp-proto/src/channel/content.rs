@@ -55,12 +55,11 @@ pub(crate) enum Carried {
         redelivered: bool,
         is_streamed: bool,
     },
+    /// Its request waits until the message is complete: it may be abandoned, time out or fail before.
     Got {
-        request: RequestId<BasicGet<'static>>,
         tag: DeliveryTag,
         redelivered: bool,
         message_count: u32,
-        no_ack: bool,
     },
     Returned {
         code: ReplyCode,
@@ -191,9 +190,8 @@ impl ChannelState {
         input: &mut RecvBuf,
         size: usize,
     ) -> Result<Step, ProtocolError> {
-        // It stays until all is well: if it is not, who asked for the message has to hear of it.
-        let method = match &self.partial {
-            Some(Partial::Header { method, .. }) => method,
+        let (carried, method) = match self.partial.take() {
+            Some(Partial::Header { carried, method }) => (carried, method),
             Some(_) => return Err(unexpected(Problem::ContentInterrupted)),
             None => return Err(unexpected(Problem::UnexpectedContent)),
         };
@@ -201,9 +199,6 @@ impl ChannelState {
         let body_size = ContentHeader::body_size(header)?;
         let exchange_at =
             Envelope::read(method.get(..method.len().saturating_sub(1)).unwrap_or_default())?.exchange_at(0);
-        let Some(Partial::Header { carried, method }) = self.partial.take() else {
-            return Ok(Step::Consumed);
-        };
         let mut head = BytesMut::with_capacity(method.len().saturating_add(header.len()));
         head.extend_from_slice(&method);
         head.extend_from_slice(header);
@@ -328,10 +323,16 @@ impl ChannelState {
         self.refuse_content(link, &carried, size, link.config.max_partial_content)
     }
 
-    /// Closes the channel because of a message that is too large.
+    /// Closes the channel because of a message that is too large. That answers its request, as a failure.
     fn refuse_content(&mut self, link: &mut Link, carried: &Carried, size: u64, limit: u64) -> Step {
         let reason = ChannelCloseReason::ContentTooLarge { size, limit };
-        carried.fail(link, &reason);
+        if let Carried::Got { .. } = carried
+            && let Ok((request, waiting)) = self.requests.answer(BasicGetOk::SPEC.id, |_| true)
+            && !waiting.is_abandoned
+        {
+            let cause = RequestError::ChannelClosed(reason.clone());
+            link.events.push_back(Event::RequestFailed { request, cause });
+        }
         if self.is_usable() {
             let text = ShortStr::delimited(b"message over the client's limit");
             self.close(link, ReplyCode::CONTENT_TOO_LARGE, text, reason);
@@ -352,12 +353,13 @@ impl ChannelState {
                 Event::Delivery(Delivery::new(tag, consumer, redelivered, message))
             }
             Carried::Got {
-                request,
                 tag,
                 redelivered,
                 message_count,
-                ..
             } => {
+                let Some(request) = self.answer_get(link, tag.value()) else {
+                    return Step::Consumed;
+                };
                 link.counters.got += 1;
                 Event::Got(Got::new(request, tag, redelivered, message_count, message))
             }
@@ -412,21 +414,29 @@ impl ChannelState {
         link: &mut Link,
         get_ok: &BasicGetOk<'_>,
     ) -> Result<Carried, ProtocolError> {
-        let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id, |_| true)?;
+        let waiting = self.requests.due(BasicGetOk::SPEC.id)?;
         let tag = get_ok.delivery_tag;
         self.last_delivery = self.last_delivery.max(tag);
         if waiting.is_abandoned {
-            link.counters.discarded_replies += 1;
-            self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
+            self.answer_get(link, tag);
             return Ok(Carried::Nothing);
         }
         Ok(Carried::Got {
-            request: RequestId::new(request.channel(), request.sequence()),
             tag: DeliveryTag::new(self.id, tag),
             redelivered: get_ok.redelivered,
             message_count: get_ok.message_count,
-            no_ack: waiting.purpose == Purpose::Get { no_ack: true },
         })
+    }
+
+    /// The `basic.get` that a message answers; `None`, and the message goes back, if nobody waits for it any more.
+    fn answer_get(&mut self, link: &mut Link, tag: u64) -> Option<RequestId<BasicGet<'static>>> {
+        let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id, |_| true).ok()?;
+        if waiting.is_abandoned {
+            link.counters.discarded_replies += 1;
+            self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
+            return None;
+        }
+        Some(RequestId::new(request.channel(), request.sequence()))
     }
 
     /// Puts a message that nobody wants back into its queue. A channel that is closing gives it back by itself.
@@ -458,35 +468,9 @@ impl ChannelState {
         Some(ConfirmTag::new(self.id, tag))
     }
 
-    /// Forgets a message that is not all there: the channel ends.
-    pub(super) fn fail_partial(&mut self, link: &mut Link, reason: &ChannelCloseReason) {
-        if let Some(Partial::Header { carried, .. } | Partial::Body { carried, .. }) = self.take_partial(link)
-        {
-            carried.fail(link, reason);
-        }
-    }
-
-    /// Nobody waits any more for the message that is arriving, if it answers that request.
-    pub(super) fn abandon_partial(&mut self, link: &mut Link, abandoned: RequestId) {
-        let Some(Partial::Header { carried, .. } | Partial::Body { carried, .. }) = &mut self.partial else {
-            return;
-        };
-        let &mut Carried::Got {
-            request, tag, no_ack, ..
-        } = carried
-        else {
-            return;
-        };
-        if request != abandoned {
-            return;
-        }
-        *carried = Carried::Nothing;
-        link.counters.discarded_replies += 1;
-        self.give_back(link, tag.value(), no_ack);
-        if let Some(Partial::Body { left, .. }) = self.partial {
-            self.take_partial(link);
-            self.partial = Some(Partial::Skip { left });
-        }
+    /// Forgets a message that is not all there.
+    pub(super) fn drop_partial(&mut self, link: &mut Link) {
+        self.take_partial(link);
     }
 
     fn take_partial(&mut self, link: &mut Link) -> Option<Partial> {
@@ -541,17 +525,6 @@ impl<'a> Envelope<'a> {
 fn exchange_in_deliver(start: usize, deliver: &BasicDeliver<'_>) -> u32 {
     let before = METHOD_ID_SIZE + 1 + deliver.consumer_tag.len() + 8 + 1;
     Span::new(0..start.saturating_add(before)).end
-}
-
-impl Carried {
-    /// It will not be told: who asked for it hears why.
-    fn fail(&self, link: &mut Link, reason: &ChannelCloseReason) {
-        if let Self::Got { request, .. } = self {
-            let request = request.untyped();
-            let cause = RequestError::ChannelClosed(reason.clone());
-            link.events.push_back(Event::RequestFailed { request, cause });
-        }
-    }
 }
 
 impl Pieces {

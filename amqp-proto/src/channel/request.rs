@@ -294,24 +294,43 @@ impl Requests {
         found: MethodId,
         is_for: impl Fn(Purpose) -> bool,
     ) -> Result<(RequestId, Waiting), ProtocolError> {
-        let is_due = |waiting: &Waiting| waiting.method.replies.contains(&found) && is_for(waiting.purpose);
-        let mut open = (0..)
-            .zip(&mut self.waiting)
-            .filter(|(_, waiting)| !waiting.is_answered);
-        let due = open.find(|(_, waiting)| is_due(waiting) || !waiting.is_late());
-        let Some((index, waiting)) = due.filter(|(_, waiting)| is_due(waiting)) else {
-            let request = self.waiting.front().map(|waiting| waiting.method.id);
-            let problem = Problem::UnexpectedReply { found, request };
-            return Err(ProtocolError::new(problem, "method id", HEADER_SIZE));
-        };
-        let answered = *waiting;
-        waiting.is_answered = true;
-        waiting.is_abandoned = true;
-        let sequence = self.front_id().sequence().wrapping_add(index);
+        let (index, answered) = self.find(found, is_for)?;
+        let sequence = self.front_id().sequence().wrapping_add(index as u64);
+        if let Some(waiting) = self.waiting.get_mut(index) {
+            waiting.is_answered = true;
+            waiting.is_abandoned = true;
+        }
         while self.waiting.front().is_some_and(|waiting| waiting.is_answered) {
             self.waiting.pop_front();
         }
         Ok((RequestId::new(self.channel, sequence), answered))
+    }
+
+    /// The one that is answered by `found` once the message that it carries is complete.
+    pub(crate) fn due(&self, found: MethodId) -> Result<Waiting, ProtocolError> {
+        self.find(found, |_| true).map(|(_, waiting)| waiting)
+    }
+
+    fn find(
+        &self,
+        found: MethodId,
+        is_for: impl Fn(Purpose) -> bool,
+    ) -> Result<(usize, Waiting), ProtocolError> {
+        let is_due = |waiting: &Waiting| waiting.method.replies.contains(&found) && is_for(waiting.purpose);
+        let mut open = self
+            .waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, waiting)| !waiting.is_answered);
+        let due = open.find(|(_, waiting)| is_due(waiting) || !waiting.is_late());
+        match due {
+            Some((index, waiting)) if is_due(waiting) => Ok((index, *waiting)),
+            _ => {
+                let request = self.waiting.front().map(|waiting| waiting.method.id);
+                let problem = Problem::UnexpectedReply { found, request };
+                Err(ProtocolError::new(problem, "method id", HEADER_SIZE))
+            }
+        }
     }
 
     /// Nobody waits for that answer any more; says what it was for, if somebody did.

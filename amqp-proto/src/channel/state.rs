@@ -310,7 +310,7 @@ impl ChannelState {
         // Both closed at once: the peer still answers ours, and only then is the number free.
         if let Phase::Closing { reason: ours, .. } = &mut self.phase {
             *ours = reason.clone();
-            self.fail_partial(link, &reason);
+            self.drop_partial(link);
             return Step::Consumed;
         }
         self.end(link, reason);
@@ -374,8 +374,7 @@ impl ChannelState {
     }
 
     /// Nobody waits for that answer any more.
-    pub(crate) fn abandon(&mut self, link: &mut Link, request: RequestId) {
-        self.abandon_partial(link, request);
+    pub(crate) fn abandon(&mut self, request: RequestId) {
         if let Some(Purpose::Consume { number }) = self.requests.abandon(request)
             && let Some((_, consumer)) = self.consumers.by_number(number)
         {
@@ -414,7 +413,7 @@ impl ChannelState {
 
     /// Resolves everything that waits for this channel, and says that it ended.
     pub(crate) fn end(&mut self, link: &mut Link, reason: ChannelCloseReason) {
-        self.fail_partial(link, &reason);
+        self.drop_partial(link);
         let id = self.id;
         let Link { events, counters, .. } = link;
         self.requests.fail(|request, purpose| {

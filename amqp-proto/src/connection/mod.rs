@@ -279,7 +279,7 @@ impl Connection {
         } else if let Some(state) = self.channels.get_mut(&channel.number())
             && state.id == channel
         {
-            state.abandon(&mut self.link, request);
+            state.abandon(request);
         }
     }
 

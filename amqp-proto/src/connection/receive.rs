@@ -74,10 +74,11 @@ impl Connection {
                 return self.link.events.pop_front();
             }
         }
+        if !self.is_closed() {
+            self.expire(now);
+        }
         if self.is_closed() {
             input.consume(usize::MAX);
-        } else {
-            self.expire(now);
         }
         self.note_seen(input);
         self.link.events.pop_front()

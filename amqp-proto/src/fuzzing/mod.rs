@@ -23,8 +23,8 @@ mod field_table_ops;
 mod frame;
 mod method;
 mod naive;
-mod topology;
 mod session;
+mod topology;
 mod trace;
 mod uri;
 
@@ -36,8 +36,8 @@ pub use field_table::field_table;
 pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
-pub use topology::topology;
 pub use session::{operations, session, session_chunks};
+pub use topology::topology;
 pub use trace::trace;
 pub use uri::uri;
 

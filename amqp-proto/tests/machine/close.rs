@@ -58,7 +58,8 @@ fn consumers_are_cancelled_then_channels_closed_and_the_connection_last() {
         names(&mut peer),
         ["ch 1 basic.cancel", "ch 1 channel.close", "ch 2 channel.close"]
     );
-    peer.send(1, BasicCancelOk::default());
+    let consumer_tag = ShortStr::new("ctag0.0").unwrap();
+    peer.send(1, BasicCancelOk { consumer_tag });
     peer.send(1, ChannelCloseOk {});
     let closed = |channel| Event::ChannelClosed {
         channel,

@@ -506,14 +506,16 @@ fn a_message_abandoned_while_it_arrives_goes_back_too() {
             assert_eq!(peer.events(), []);
             peer.connection.abandon(request);
             peer.connection.abandon(request);
-            let nack = ["ch 1 basic.nack delivery_tag=5 requeue"];
-            assert_eq!(peer.sent(), if no_ack { &nack[1..] } else { &nack[..] });
             if there == 1 {
                 peer.send_header(1, 4, Properties::default());
                 peer.send_body(1, b"ab");
             }
+            assert_eq!(peer.events(), []);
+            assert!(peer.sent().is_empty(), "it is not complete");
             peer.send_body(1, b"cd");
-            peer.assert_quiet();
+            assert_eq!(peer.events(), []);
+            let nack = ["ch 1 basic.nack delivery_tag=5 requeue"];
+            assert_eq!(peer.sent(), if no_ack { &nack[1..] } else { &nack[..] });
             assert_eq!(peer.connection.counters().undeliverable, 1);
             assert_eq!(peer.connection.counters().discarded_replies, 1);
         }
