@@ -289,3 +289,14 @@ fn a_clock_that_goes_back_stands_still() {
     );
     assert_eq!(peer.connection.poll_timeout(), before);
 }
+
+#[test]
+fn a_late_wake_up_finds_the_request_that_was_not_answered() {
+    let mut peer = Peer::open();
+    let request = update(&mut peer);
+    peer.sent();
+    peer.now = peer.now + seconds(100);
+    peer.connection.handle_timeout(peer.now);
+    assert_eq!(peer.events(), [timed_out(request)]);
+    assert_eq!(peer.connection.poll_timeout(), None);
+}
