@@ -1,7 +1,7 @@
 //! Ends in good order.
 
-use amqp_proto::ChannelCloseReason;
 use amqp_proto::wire::{BasicPublish, Properties, QueueDeclare, ReplyCode};
+use amqp_proto::{ChannelCloseReason, Event};
 
 use super::trace::{Tap, lines};
 use super::{Session, consume, short, unique};
@@ -115,6 +115,29 @@ fn a_channel_s_number_serves_again_each_time_the_broker_closes_it() {
     }
     let channel = session.core.open_channel_with_number(5).unwrap();
     session.queue(channel);
+    session.close();
+}
+
+#[test]
+#[ignore = "needs a broker: cargo xtask test"]
+fn a_channel_that_both_close_at_once_ends_once_with_the_broker_s_words() {
+    let mut session = Session::connect(parameters().config);
+    let nowhere = unique("no exchange");
+    let publish = BasicPublish {
+        exchange: short(&nowhere),
+        ..Default::default()
+    };
+    for _ in 0..100 {
+        let channel = session.core.open_channel_with_number(5).unwrap();
+        let mut view = session.channel(channel);
+        view.publish(&publish, &Properties::default(), "x").unwrap();
+        view.close(ReplyCode::REPLY_SUCCESS, "").unwrap();
+        let reason = session.channel_end(channel);
+        assert_eq!(reason.peer().unwrap().code, ReplyCode::NOT_FOUND);
+    }
+    assert_eq!(session.core.channel_count(), 0);
+    let ends = |event: &&Event| matches!(event, Event::ChannelClosed { .. });
+    assert_eq!(session.unclaimed().find(ends), None);
     session.close();
 }
 

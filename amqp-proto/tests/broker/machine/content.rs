@@ -1,9 +1,9 @@
 //! What goes in comes out, whatever its size and properties.
 
-use amqp_proto::wire::{ConfirmSelect, FieldTable, FieldValue, Properties};
-use amqp_proto::{ChannelCloseReason, ChannelId, Event};
+use amqp_proto::wire::{ConfirmSelect, FieldTable, FieldValue, Properties, QueueDeclare};
+use amqp_proto::{ChannelCloseReason, ChannelId, Event, SendError};
 
-use super::{Session, consume, short, to};
+use super::{Session, consume, short, to, unique};
 use crate::connect::parameters;
 
 fn octets(count: usize) -> Vec<u8> {
@@ -120,6 +120,43 @@ fn all_properties_and_nested_headers_come_back() {
     assert_eq!(got.message.routing_key(), short(&queue));
     assert_eq!(got.message.detach(), got.message);
     session.close();
+}
+
+/// RabbitMQ does not hold the headers that it sends to the frame size that was agreed.
+#[test]
+#[ignore = "needs a broker: cargo xtask test"]
+fn headers_that_are_larger_than_our_frames_arrive() {
+    let (mut publisher, channel) = Session::guest();
+    publisher.call(channel, &ConfirmSelect::default());
+    let mut reader = Session::connect(parameters().config.frame_max(8192));
+    let reading = reader.open();
+    let queue = unique("large headers");
+    let declare = QueueDeclare {
+        queue: short(&queue),
+        auto_delete: true,
+        ..Default::default()
+    };
+    reader.call(reading, &declare);
+    let consumer = reader.consume(reading, &queue);
+    let text = "h".repeat(100_000);
+    let headers = FieldTable::new().with("large", text.as_str()).unwrap();
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Default::default()
+    };
+    publisher
+        .channel(channel)
+        .publish(&to(&queue), &properties, octets(20_000))
+        .unwrap();
+    publisher.outcomes(channel, 1);
+    let delivery = reader.delivery(consumer);
+    assert_eq!(delivery.message.properties(), properties);
+    assert!(delivery.message.body() == octets(20_000));
+    // What we send obeys it.
+    let refused = reader.channel(reading).publish(&to(&queue), &properties, "x");
+    assert!(matches!(refused, Err(SendError::Encode(_))), "{refused:?}");
+    reader.close();
+    publisher.close();
 }
 
 /// One that is whole, and one in pieces.
