@@ -38,6 +38,7 @@ pub(crate) fn tcp(parameters: &ConnectionParameters) -> TcpStream {
     let stream = TcpStream::connect(parameters.addresses().next().unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
     stream
 }
 
