@@ -123,7 +123,7 @@ impl Wire {
             Err(error) if is_transient(&error) => false,
             Err(error) => {
                 // What the broker said before it hung up is still to be read, and says more.
-                self.write_error.get_or_insert(error.into());
+                self.write_error.get_or_insert_with(|| error.into());
                 self.output.advance(usize::MAX);
                 false
             }
