@@ -63,7 +63,7 @@ fn drive(epoch: Epoch, wire: &mut Wire, connection: &mut Connection, job: &mut J
         while connection.poll_transmit(epoch.now(), &mut wire.output) && wire.write() {}
         let is_readable = wait(wire, epoch.until(connection.poll_timeout()))?;
         if epoch.now() >= DEADLINE {
-            return Err(format!("out of time: {job:?}, {connection:?}").into());
+            return Err(format!("out of time after {} messages, {connection:?}", job.received).into());
         }
         if connection.poll_timeout().is_some_and(|at| at <= epoch.now()) {
             connection.handle_timeout(epoch.now());
@@ -91,7 +91,6 @@ fn wait(wire: &Wire, timeout: Duration) -> Result<bool, Error> {
 }
 
 /// What is to be done, and how far it is.
-#[derive(Debug)]
 struct Job {
     channel: Option<ChannelId>,
     declare: Option<RequestId<QueueDeclare<'static>>>,

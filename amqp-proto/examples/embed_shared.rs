@@ -72,11 +72,13 @@ fn run() -> Result<(), Error> {
         let _ = shared.command(close);
         io.join()
     });
-    match closed.map_err(|_| "the I/O thread panicked")? {
-        CloseReason::Requested { acknowledged: true } => {}
-        reason => return Err(reason.into()),
+    let failure = shared.lock().failure.take();
+    match (closed.map_err(|_| "the I/O thread panicked")?, failure) {
+        (CloseReason::Requested { acknowledged: true }, None) => {}
+        // It was closed because of that.
+        (CloseReason::Requested { .. }, Some(failure)) => return Err(failure.into()),
+        (reason, _) => return Err(reason.into()),
     }
-    shared.lock().failure.take().map_or(Ok(()), Err)?;
     println!("{ALL_MESSAGES} messages published by {PUBLISHERS} threads, confirmed once each, received");
     Ok(())
 }
