@@ -63,13 +63,13 @@ fn run() -> Result<(), Error> {
     let closed = thread::scope(|scope| {
         let io = scope.spawn(|| run_io(&shared, wire, &wakened));
         consume_and_publish(&shared).unwrap_or_else(|error| shared.fail(&error));
-        let close = |state: &mut State| {
-            Ok(state
-                .connection
-                .close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"))
-        };
         // If it is closed already, the I/O thread says why.
-        let _ = shared.command(close);
+        let _ = shared.command(|state| {
+            state
+                .connection
+                .close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
+            Ok(())
+        });
         io.join()
     });
     let failure = shared.lock().failure.take();
@@ -176,7 +176,7 @@ impl State {
 
     fn on_event(&mut self, event: Event) {
         if let Err(error) = check(&event) {
-            self.failure.get_or_insert(error.to_string());
+            self.failure.get_or_insert_with(|| error.to_string());
         }
         match event {
             Event::Reply(reply) => self.replies.push_back(reply),
