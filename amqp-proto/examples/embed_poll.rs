@@ -145,7 +145,7 @@ impl Job {
     /// A channel in confirm mode and a queue: nothing here waits for an answer before the next is sent.
     fn declare(&mut self, connection: &mut Connection) -> Result<(), Error> {
         let id = connection.open_channel()?;
-        let mut channel = connection.channel(id).ok_or(SendError::Stale)?;
+        let mut channel = connection.channel(id)?;
         channel.request(&ConfirmSelect::default())?;
         let declare = QueueDeclare {
             exclusive: true,
@@ -159,10 +159,8 @@ impl Job {
     /// The queue is there.
     fn start(&mut self, connection: &mut Connection, ok: QueueDeclareOk<'_>) -> Result<(), Error> {
         self.queue = ok.queue.to_str()?.to_owned();
-        let mut channel = self
-            .channel
-            .and_then(|id| connection.channel(id))
-            .ok_or(SendError::Stale)?;
+        let id = self.channel.ok_or(SendError::NotConnected)?;
+        let mut channel = connection.channel(id)?;
         channel.consume(&BasicConsume {
             queue: ok.queue,
             ..Default::default()
@@ -172,10 +170,8 @@ impl Job {
 
     /// Publishes until there is no more room; [`Event::Writable`] tells when to go on.
     fn publish(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let mut channel = self
-            .channel
-            .and_then(|id| connection.channel(id))
-            .ok_or(SendError::Stale)?;
+        let id = self.channel.ok_or(SendError::NotConnected)?;
+        let mut channel = connection.channel(id)?;
         let method = BasicPublish {
             routing_key: ShortStr::new(&self.queue)?,
             mandatory: true,
@@ -202,9 +198,7 @@ impl Job {
             return Err(format!("message {} has {found} octets, not {expected}", self.received).into());
         }
         self.received += 1;
-        let mut channel = connection
-            .channel(delivery.tag.channel())
-            .ok_or(SendError::Stale)?;
+        let mut channel = connection.channel(delivery.tag.channel())?;
         Ok(channel.ack(delivery.tag)?)
     }
 }

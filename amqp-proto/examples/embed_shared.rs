@@ -193,7 +193,7 @@ impl State {
     }
 
     fn channel(&mut self, id: ChannelId) -> Result<Channel<'_>, SendError> {
-        self.connection.channel(id).ok_or(SendError::Stale)
+        self.connection.channel(id)
     }
 
     fn publish(&mut self, id: ChannelId, method: &BasicPublish<'_>, body: &str) -> Result<(), SendError> {

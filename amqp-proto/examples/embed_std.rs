@@ -144,7 +144,7 @@ impl Client {
     }
 
     fn channel(&mut self, id: ChannelId) -> Result<Channel<'_>, SendError> {
-        self.connection.channel(id).ok_or(SendError::Stale)
+        self.connection.channel(id)
     }
 
     /// Waits for what `wanted` recognises; what makes it futile is an error, in the broker's words.

@@ -139,8 +139,9 @@ impl Game {
                         queue: ok.queue,
                         ..Default::default()
                     };
-                    let channel = self.channel.and_then(|id| self.connection.channel(id));
-                    channel.ok_or(SendError::Stale)?.consume(&consume)?;
+                    self.connection
+                        .channel(reply.request().channel())?
+                        .consume(&consume)?;
                 }
             }
             Event::Delivery(delivery) => {
@@ -149,8 +150,9 @@ impl Game {
                     return Err(format!("{:?} is not {expected}", delivery.message.body()).into());
                 }
                 self.received += 1;
-                let channel = self.connection.channel(delivery.tag.channel());
-                channel.ok_or(SendError::Stale)?.ack(delivery.tag)?;
+                self.connection
+                    .channel(delivery.tag.channel())?
+                    .ack(delivery.tag)?;
             }
             Event::Confirmed { tags, .. } => self.confirmed += tags.count(),
             Event::Closed(reason) => self.closed = Some(reason),
@@ -162,7 +164,7 @@ impl Game {
     /// A channel in confirm mode and a queue.
     fn enter(&mut self) -> Result<(), Error> {
         let id = self.connection.open_channel()?;
-        let mut channel = self.connection.channel(id).ok_or(SendError::Stale)?;
+        let mut channel = self.connection.channel(id)?;
         channel.request(&ConfirmSelect::default())?;
         let declare = QueueDeclare {
             exclusive: true,
@@ -182,7 +184,7 @@ impl Game {
         let (Some(id), Some(queue)) = (self.channel, &self.queue) else {
             return Ok(());
         };
-        let Some(mut channel) = self.connection.channel(id) else {
+        let Ok(mut channel) = self.connection.channel(id) else {
             return Ok(());
         };
         let method = BasicPublish {

@@ -109,6 +109,11 @@ impl Config {
                 max_method_frame: self.max_method_frame,
             });
         }
+        if self.outbound_limit < self.outbound_high_water {
+            return Err(ConfigError::OutboundLimitTooSmall {
+                outbound_limit: self.outbound_limit,
+            });
+        }
         Ok(())
     }
 
@@ -313,6 +318,12 @@ pub enum ConfigError {
     MaxMethodFrameTooSmall {
         /// What was set, in bytes.
         max_method_frame: u32,
+    },
+    /// Acknowledgements would be refused before publishes are.
+    #[error("outbound_limit: {outbound_limit} octets, it must not be below outbound_high_water")]
+    OutboundLimitTooSmall {
+        /// What was set, in octets.
+        outbound_limit: usize,
     },
     /// The credentials erase themselves once connected, so that reconnecting could never succeed.
     #[error(

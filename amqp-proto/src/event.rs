@@ -111,3 +111,66 @@ pub enum Event {
     /// The connection ended. The last event, after those of everything that it took with it.
     Closed(CloseReason),
 }
+
+impl Event {
+    /// The channel it is about; `None` if it is about the connection.
+    #[must_use]
+    pub fn channel(&self) -> Option<ChannelId> {
+        let channel = match self {
+            Self::ChannelOpened { channel }
+            | Self::Flow { channel, .. }
+            | Self::ChannelClosed { channel, .. } => *channel,
+            Self::Reply(reply) => reply.request().channel(),
+            Self::RequestFailed { request, .. } => request.channel(),
+            Self::GetEmpty { request } => request.channel(),
+            Self::Got(got) => got.tag.channel(),
+            Self::Delivery(delivery) | Self::DeliveryStarted { delivery, .. } => delivery.tag.channel(),
+            Self::DeliveryChunk { tag, .. } | Self::DeliveryEnded { tag } => tag.channel(),
+            Self::Returned(returned) => returned.channel,
+            Self::Confirmed { tags, .. } => tags.channel(),
+            Self::ConsumerCancelled { consumer } => consumer.channel(),
+            Self::Connected
+            | Self::Blocked { .. }
+            | Self::Unblocked
+            | Self::Writable
+            | Self::BackpressureOn { .. }
+            | Self::BackpressureOff { .. }
+            | Self::Closed(_) => return None,
+        };
+        Some(channel).filter(|channel| *channel != ChannelId::CONNECTION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ConnectionUpdateSecretOk, QueuePurgeOk};
+
+    #[test]
+    fn an_event_knows_its_channel() {
+        let channel = ChannelId::new(3, 7);
+        let tag = DeliveryTag::new(channel, 1);
+        let consumer = ConsumerId::new(channel, 0);
+        let answer = QueuePurgeOk { message_count: 1 };
+        let reply = Reply::new(RequestId::new(channel, 0), answer).unwrap();
+        for event in [
+            Event::ChannelOpened { channel },
+            Event::Reply(reply),
+            Event::DeliveryEnded { tag },
+            Event::ConsumerCancelled { consumer },
+            Event::Confirmed {
+                tags: ConfirmTags::new(channel, 1, 2),
+                outcome: ConfirmOutcome::Acked,
+            },
+        ] {
+            assert_eq!(event.channel(), Some(channel), "{event:?}");
+        }
+        let renewed = Reply::new(
+            RequestId::new(ChannelId::CONNECTION, 0),
+            ConnectionUpdateSecretOk {},
+        )
+        .unwrap();
+        assert_eq!(Event::Reply(renewed).channel(), None);
+        assert_eq!(Event::Writable.channel(), None);
+    }
+}

@@ -57,7 +57,7 @@
 //!     match connection.poll_event(now, &mut input) {
 //!         Some(Event::Connected) => {
 //!             let id = connection.open_channel()?;
-//!             let mut channel = connection.channel(id).unwrap();
+//!             let mut channel = connection.channel(id)?;
 //!             declare = Some(channel.request(&QueueDeclare { queue: "tasks".try_into()?, ..Default::default() })?);
 //!         }
 //!         Some(Event::Reply(reply)) => {

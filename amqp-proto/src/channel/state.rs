@@ -98,6 +98,12 @@ impl ChannelState {
         matches!(self.phase, Phase::Opening | Phase::Open)
     }
 
+    /// Whether it was told as closed, and only its number is not free.
+    #[inline]
+    pub(crate) const fn is_abandoned(&self) -> bool {
+        matches!(self.phase, Phase::Abandoned { .. })
+    }
+
     /// Takes the frame that `input` begins with; `size` octets of it are this frame.
     pub(crate) fn on_frame(
         &mut self,

@@ -151,7 +151,9 @@ impl Connection {
 fn initial_frame_max(server: &FieldTable) -> u32 {
     let text = |key| server.get(key).and_then(|value| value.as_str());
     let version = text("version").unwrap_or_default();
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if text("product") == Some("RabbitMQ") && version >= (4, 1) {
         INITIAL_FRAME_MAX_4_1

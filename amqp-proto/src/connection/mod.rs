@@ -30,7 +30,7 @@ use core::fmt;
 
 use bytes::Buf;
 
-use crate::channel::{ChannelState, Phase, Purpose, Requests};
+use crate::channel::{ChannelState, Purpose, Requests};
 use crate::error::{CloseReason, SendError, TransportError};
 use crate::event::Event;
 use crate::id::{ChannelId, RequestId};
@@ -172,7 +172,7 @@ impl Connection {
     /// are recognised as stale.
     #[must_use]
     pub fn new(config: Arc<Config>, now: Instant, first_incarnation: u32) -> Self {
-        let other = config.max_method_frame.max(128 * 1024);
+        let other = config.max_method_frame;
         Self {
             state: State::Start,
             deadlines: Deadlines::new(now, config.handshake_timeout),
@@ -256,17 +256,20 @@ impl Connection {
         self.send_open(number)
     }
 
-    /// A channel, to command it; `None` if it has ended or the connection is not open.
+    /// A channel, to command it.
+    ///
+    /// # Errors
+    /// [`SendError::NotConnected`], [`SendError::Closed`] while the connection is closing too, [`SendError::Stale`] if the channel
+    /// has ended.
     #[inline]
-    pub fn channel(&mut self, id: ChannelId) -> Option<Channel<'_>> {
-        if !matches!(self.state, State::Open) {
-            return None;
+    pub fn channel(&mut self, id: ChannelId) -> Result<Channel<'_>, SendError> {
+        if !self.is_open() {
+            self.check_open()?;
         }
-        let state = self
-            .channels
-            .get_mut(&id.number())
-            .filter(|state| state.id == id && !matches!(state.phase, Phase::Abandoned { .. }))?;
-        Some(Channel::new(state, &mut self.link))
+        match self.channels.get_mut(&id.number()) {
+            Some(state) if state.id == id && !state.is_abandoned() => Ok(Channel::new(state, &mut self.link)),
+            _ => Err(SendError::Stale),
+        }
     }
 
     /// Nobody waits for the answer of that request any more: it is discarded when it comes. What it would leave behind is
@@ -384,7 +387,8 @@ impl Connection {
         self.link.queued()
     }
 
-    /// Whether nothing is left to hand over. Once it is closed and its octets are written, so is the stream.
+    /// Whether nothing is left to hand over; what the caller was handed and has not written is its own to know. When a closed
+    /// connection is drained and all is written, the stream can be closed.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.link.is_empty()

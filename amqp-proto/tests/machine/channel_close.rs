@@ -63,7 +63,7 @@ fn the_peers_close_resolves_everything_and_comes_last() {
     assert_eq!(events[3], Event::ChannelClosed { channel: id, reason });
     assert!(matches!(&events[4..], [Event::Reply(reply)] if reply.read(undisturbed).is_some()));
     assert_eq!(peer.sent(), ["ch 1 channel.close-ok"]);
-    assert!(peer.connection.channel(id).is_none());
+    assert!(peer.connection.channel(id).is_err());
     assert!(peer.channel(other).is_open());
     assert_eq!(peer.advance(100 * SECOND), [], "nothing of it is left");
 }

@@ -191,7 +191,7 @@ fn open_without_an_answer_in_time_ends_the_channel_and_all_that_was_asked_of_it(
             Event::ChannelClosed { channel: id, reason },
         ]
     );
-    assert!(peer.connection.channel(id).is_none(), "it has ended");
+    assert!(peer.connection.channel(id).is_err(), "it has ended");
     assert_eq!(peer.connection.poll_timeout(), None);
     assert_eq!(
         peer.connection.open_channel(),

@@ -22,7 +22,7 @@ fn with_tag(tag: &str) -> BasicConsume<'_> {
 
 /// The text of a consumer's tag.
 fn tag_of(peer: &mut Peer, consumer: ConsumerId) -> Option<String> {
-    let mut channel = peer.connection.channel(consumer.channel())?;
+    let mut channel = peer.connection.channel(consumer.channel()).ok()?;
     let tag = channel.consumer_tag(consumer)?;
     Some(tag.to_str().unwrap().to_owned())
 }

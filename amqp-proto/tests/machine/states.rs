@@ -157,7 +157,7 @@ pub(crate) fn assert_closed_for_good(peer: &mut Peer) {
     );
     let secret = peer.connection.update_secret(&Secret::from("x"), "");
     assert_eq!(secret, Err(SendError::Closed));
-    assert!(peer.connection.channel(CHANNEL).is_none());
+    assert!(peer.connection.channel(CHANNEL).is_err());
     assert_eq!(peer.connection.channel_count(), 0);
     assert_eq!(peer.connection.blocked(), None);
     assert_eq!(peer.connection.state(), ConnectionState::Closed);
@@ -539,11 +539,11 @@ fn other_commands_are_taken_while_it_is_open_and_refused_with_a_reason_otherwise
         };
         let mut peer = at.reach();
         assert_eq!(
-            peer.connection.channel(CHANNEL).is_some(),
+            peer.connection.channel(CHANNEL).is_ok(),
             expected.is_ok(),
             "{at:?}"
         );
-        assert!(peer.connection.channel(ChannelId::new(1, 7)).is_none(), "{at:?}");
+        assert!(peer.connection.channel(ChannelId::new(1, 7)).is_err(), "{at:?}");
         assert_eq!(peer.connection.is_open(), expected.is_ok(), "{at:?}");
         assert_eq!(peer.connection.open_channel().map(|_| ()), expected, "{at:?}");
         assert_eq!(

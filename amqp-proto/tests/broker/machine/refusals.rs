@@ -52,7 +52,7 @@ fn other_arguments_are_a_406_that_ends_one_channel_of_eleven() {
     assert_eq!(peer.method, Some(QueueDeclare::SPEC.id));
     assert_eq!(refusal(session.answer(further)), peer);
     assert_eq!(session.channel_end(channel), ChannelCloseReason::Peer(peer));
-    assert!(session.core.channel(channel).is_none());
+    assert!(session.core.channel(channel).is_err());
     for other in others {
         assert_eq!(session.count(other, &name), (0, 0));
     }
