@@ -148,11 +148,18 @@ impl Connection {
     #[inline]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut SendBuf) -> bool {
         let was_behind = out.has_remaining();
-        if !was_behind && self.has_nothing_to_send(now) {
+        let was_over_limit = self.link.is_over_limit();
+        let is_left = if !was_behind && self.has_nothing_to_send(now) {
             self.link.note_all_written();
-            return false;
+            false
+        } else {
+            self.transmit(now, out, was_behind)
+        };
+        if was_over_limit && !self.link.is_over_limit() {
+            // What lies unread for want of room is read now: nobody must sleep over it.
+            self.deadlines.note_timeout(now);
         }
-        self.transmit(now, out, was_behind)
+        is_left
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` for never, as far as is known now.
