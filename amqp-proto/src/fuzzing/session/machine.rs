@@ -107,11 +107,22 @@ impl Machine {
         }
     }
 
+    /// Reads and writes, until nothing more is written: that made room, which unread frames may have waited for.
+    fn exchange(&mut self) {
+        loop {
+            let before = self.written.len();
+            self.drain();
+            self.transmit();
+            if self.written.len() == before {
+                return;
+            }
+        }
+    }
+
     /// Does what there is to do now. What is due again and again would keep a processor busy.
     pub(super) fn settle(&mut self) {
         for _ in 0..ROUNDS {
-            self.drain();
-            self.transmit();
+            self.exchange();
             let next = self.connection.poll_timeout();
             if next.is_none_or(|at| at > self.now) {
                 return self.check();
