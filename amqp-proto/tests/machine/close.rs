@@ -356,7 +356,9 @@ fn frames_in_the_buffer_are_told_before_the_end_of_the_stream_and_half_a_frame_i
 
 #[test]
 fn a_close_behind_more_than_may_be_queued_beats_the_reset_behind_it() {
-    let config = amqp_proto::Config::default().outbound_limit(1000);
+    let config = amqp_proto::Config::default()
+        .outbound_high_water(1000)
+        .outbound_limit(1000);
     let mut peer = At::Open.reach_with(
         config.credentials(crate::states::config().credentials),
         crate::states::TUNE,
