@@ -15,7 +15,7 @@ use crate::cases::{Run, repeated};
 use crate::samples;
 
 /// How many messages are written at once.
-const WINDOW: u64 = 64;
+const WINDOW: usize = 64;
 
 const NOW: Instant = Instant::from_nanos(1);
 
@@ -137,7 +137,7 @@ pub(crate) fn publish_ack() -> Run {
 }
 
 /// Publishes; after 64 of them come the acks, of `share` publishes each.
-fn publish_and_ack(share: u64, multiple: bool) -> Run {
+fn publish_and_ack(share: usize, multiple: bool) -> Run {
     let (mut client, (method, properties)) = (Client::confirming(), message());
     let mut published = 0;
     let mut ack = Vec::new();
@@ -153,8 +153,8 @@ fn publish_and_ack(share: u64, multiple: bool) -> Run {
         published += 1;
         if published % WINDOW == 0 {
             client.write();
-            for tag in (published - WINDOW + share..=published).step_by(share as usize) {
-                ack[11..19].copy_from_slice(&u64::to_be_bytes(tag));
+            for tag in (published - WINDOW + share..=published).step_by(share) {
+                ack[11..19].copy_from_slice(&u64::to_be_bytes(tag as u64));
                 client.input.extend(&ack);
             }
             while let Some(event) = client.connection.poll_event(NOW, &mut client.input) {
