@@ -95,6 +95,7 @@ mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod id;
+mod link;
 mod message;
 pub mod parameters;
 mod reconnect;

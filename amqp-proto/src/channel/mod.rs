@@ -27,9 +27,9 @@ pub(crate) use state::{ChannelState, Phase, Step};
 use alloc::boxed::Box;
 use core::fmt;
 
-use crate::connection::Link;
 use crate::error::{ChannelCloseReason, SendError};
 use crate::id::{ChannelId, ConfirmTag, ConsumerId, DeliveryTag, RequestId};
+use crate::link::Link;
 use crate::wire::*;
 use confirm::ConfirmWindow;
 

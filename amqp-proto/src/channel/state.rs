@@ -20,10 +20,10 @@ use super::consumers::Consumers;
 use super::content::Partial;
 use super::request::{Purpose, Reply, Requests, Waiting};
 use crate::RecvBuf;
-use crate::connection::Link;
 use crate::error::{ChannelCloseReason, PeerClose, RequestError};
 use crate::event::Event;
 use crate::id::{ChannelId, ConfirmTags, ConsumerId, RequestId};
+use crate::link::Link;
 use crate::time::Instant;
 use crate::wire::*;
 

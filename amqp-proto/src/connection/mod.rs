@@ -12,7 +12,6 @@
 
 mod close;
 mod handshake;
-mod link;
 mod receive;
 mod state;
 mod timeout;
@@ -20,8 +19,6 @@ mod timeout;
 pub use handshake::Negotiated;
 pub use state::ConnectionState;
 pub use timeout::TimeoutReason;
-
-pub(crate) use link::Link;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -34,8 +31,9 @@ use crate::channel::{ChannelState, Purpose, Requests};
 use crate::error::{CloseReason, SendError, TransportError};
 use crate::event::Event;
 use crate::id::{ChannelId, RequestId};
+use crate::link::Link;
 use crate::time::Instant;
-use crate::trace::{Direction, FrameTap};
+use crate::trace::FrameTap;
 use crate::wire::*;
 use crate::{Channel, Config, Counters, RecvBuf, Secret, SendBuf};
 use state::State;
@@ -489,17 +487,6 @@ impl Connection {
         let _: RequestId = state.requests.push(ChannelOpen::SPEC, Purpose::Open);
         self.channels.insert(number, state);
         Ok(id)
-    }
-}
-
-impl Link {
-    /// Shows what is about to be handed over.
-    #[cold]
-    fn tap_queued(&mut self, now: Instant) {
-        if let Some(mut tap) = self.tap.take() {
-            self.for_each_queued_frame(|channel, octets| tap.frame(now, Direction::Sent, channel, octets));
-            self.tap = Some(tap);
-        }
     }
 }
 

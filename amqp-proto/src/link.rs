@@ -1,4 +1,13 @@
 //! The way out: frames to be written, how much of them waits, and what is to be told about that.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -12,7 +21,7 @@ use crate::config::Config;
 use crate::error::SendError;
 use crate::event::Event;
 use crate::time::Instant;
-use crate::trace::FrameTap;
+use crate::trace::{Direction, FrameTap};
 use crate::wire::{Arguments, CarriesContent, EncodeError, FRAME_MIN_SIZE, Properties};
 use crate::{Counters, Payload, SendBuf};
 
@@ -181,8 +190,13 @@ impl Link {
         self.unwritten = 0;
     }
 
-    pub(crate) fn for_each_queued_frame(&self, visit: impl FnMut(u16, &[u8])) {
-        self.out.for_each_frame(visit);
+    /// Shows what is about to be handed over.
+    #[cold]
+    pub(crate) fn tap_queued(&mut self, now: Instant) {
+        if let Some(tap) = &mut self.tap {
+            self.out
+                .for_each_frame(|channel, octets| tap.frame(now, Direction::Sent, channel, octets));
+        }
     }
 
     /// Looks at how much waits, after the caller has written: what crosses a mark is told, once.
