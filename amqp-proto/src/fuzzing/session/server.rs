@@ -246,7 +246,7 @@ impl Server {
 
     /// Confirms a publish, or all up to it; what leads to no queue is returned before.
     pub(super) fn confirm(&mut self, channel: u16, which: u8, multiple: bool, nack: bool) -> Vec<u8> {
-        let Some(side) = self.side(channel).filter(|side| !side.publishes.is_empty()) else {
+        let Some(side) = self.side(channel).filter(|side| side.has_numbered()) else {
             return Vec::new();
         };
         let last = usize::from(which) % side.publishes.len();
@@ -278,7 +278,7 @@ impl Server {
 
     /// Returns what leads to no queue, up to a publish.
     pub(super) fn return_up_to(&mut self, channel: u16, which: u8) -> Vec<u8> {
-        match self.side(channel).filter(|side| !side.publishes.is_empty()) {
+        match self.side(channel).filter(|side| side.has_numbered()) {
             Some(side) => side.returns(channel, usize::from(which) % side.publishes.len()),
             None => Vec::new(),
         }
@@ -387,6 +387,12 @@ impl Side {
             }
             other => panic!("nobody asks {other}"),
         }
+    }
+
+    /// Whether there are publishes with a number. What was asked before them is answered before anything is said of them.
+    fn has_numbered(&self) -> bool {
+        let is_select = |asked: &Vec<u8>| matches!(Method::decode(asked), Ok(Method::ConfirmSelect(_)));
+        !self.publishes.is_empty() && !self.pending.iter().any(is_select)
     }
 
     /// In the order of the publishes, as on every channel.
