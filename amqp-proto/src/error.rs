@@ -139,6 +139,10 @@ pub enum SendError {
     /// The channel is closing or closed, or the tag belongs to one that was.
     #[error("the channel is closed")]
     Stale,
+    /// `tx.commit` was not answered yet. RabbitMQ takes nothing on this channel before it has: it would end the connection
+    /// (504).
+    #[error("the transaction on this channel is being committed")]
+    Committing,
     /// Too much is waiting to be written. [`Event::Writable`](crate::Event::Writable) follows.
     #[error("{queued} octets are waiting to be written, the limit is {limit}")]
     Full {

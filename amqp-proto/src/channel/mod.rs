@@ -64,8 +64,8 @@ impl<'c> Channel<'c> {
     /// Sends a request. [`Event::Reply`](crate::Event::Reply) or
     /// [`Event::RequestFailed`](crate::Event::RequestFailed) answers it; `no_wait` is not looked at.
     ///
-    /// `confirm.select` takes effect at once: publishes behind it are numbered from 1. Behind `tx.commit` nothing may be sent
-    /// on this channel until it is answered: RabbitMQ ends the connection (504) if it is still writing to disk.
+    /// `confirm.select` takes effect at once: publishes behind it are numbered from 1. Behind `tx.commit` every command is
+    /// refused until it is answered.
     ///
     /// # Errors
     /// [`SendError::Stale`], [`SendError::Full`], [`SendError::TooManyRequests`]; a method that fits no frame.
@@ -74,6 +74,7 @@ impl<'c> Channel<'c> {
         self.link
             .method(self.state.id.number(), &method.with_no_wait(false))?;
         self.note_confirm_select::<R>(true);
+        self.state.is_committing |= R::SPEC.id == TxCommit::SPEC.id;
         Ok(self.push(R::SPEC, Purpose::Plain))
     }
 
@@ -289,7 +290,7 @@ impl<'c> Channel<'c> {
     /// [`Event::ChannelClosed`](crate::Event::ChannelClosed) is its end. A text over 255 octets is cut.
     ///
     /// # Errors
-    /// [`SendError::Stale`] if it is closing already.
+    /// [`SendError::Stale`] if it is closing already, [`SendError::Committing`].
     pub fn close(&mut self, code: ReplyCode, text: &str) -> Result<(), SendError> {
         self.check_usable()?;
         self.state
@@ -299,11 +300,13 @@ impl<'c> Channel<'c> {
 
     #[inline]
     fn check_usable(&self) -> Result<(), SendError> {
-        if self.state.is_usable() {
-            Ok(())
-        } else {
-            Err(SendError::Stale)
+        if !self.state.is_usable() {
+            return Err(SendError::Stale);
         }
+        if self.state.is_committing {
+            return Err(SendError::Committing);
+        }
+        Ok(())
     }
 
     fn check_request(&mut self) -> Result<(), SendError> {

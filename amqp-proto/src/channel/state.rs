@@ -41,6 +41,8 @@ pub(crate) struct ChannelState {
     /// The highest delivery tag that came.
     pub(super) last_delivery: u64,
     pub(super) is_flow_stopped: bool,
+    /// `tx.commit` was not answered.
+    pub(super) is_committing: bool,
     /// Mandatory publishes carry their number in a header, so that returns can be told apart.
     pub(super) numbers_publishes: bool,
 }
@@ -88,6 +90,7 @@ impl ChannelState {
             is_confirm_pending: false,
             last_delivery: 0,
             is_flow_stopped: false,
+            is_committing: false,
             numbers_publishes: false,
         }
     }
@@ -243,6 +246,9 @@ impl ChannelState {
     ) -> Step {
         if waiting.method.id == ConfirmSelect::SPEC.id {
             self.is_confirm_pending = false;
+        }
+        if waiting.method.id == TxCommit::SPEC.id {
+            self.is_committing = false;
         }
         match waiting.purpose {
             Purpose::Open => {

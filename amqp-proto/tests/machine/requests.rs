@@ -642,3 +642,31 @@ fn requests_can_be_made_by_generic_code() {
     assert_eq!(ask(&mut peer, id, &BasicQos::default()), 1, "channel.open was 0");
     assert_eq!(ask(&mut peer, id, &TxSelect {}), 2);
 }
+
+#[test]
+fn behind_a_commit_everything_is_refused_until_it_is_answered() {
+    let (mut peer, id) = open();
+    peer.channel(id).request(&TxSelect {}).unwrap();
+    let commit = peer.channel(id).request(&TxCommit {}).unwrap();
+    peer.send(1, TxSelectOk {});
+    assert!(matches!(peer.event(), Event::Reply(_)));
+    peer.sent();
+    let publish = |peer: &mut Peer| {
+        let mut channel = peer.channel(id);
+        channel.publish(&BasicPublish::default(), &Properties::default(), "x")
+    };
+    assert_eq!(publish(&mut peer), Err(SendError::Committing));
+    assert_eq!(
+        peer.channel(id).request(&TxRollback {}),
+        Err(SendError::Committing)
+    );
+    let bye = peer.channel(id).close(ReplyCode::REPLY_SUCCESS, "");
+    assert_eq!(bye, Err(SendError::Committing));
+    assert!(peer.sent().is_empty());
+    // Nobody waiting for the answer does not make it unnecessary.
+    peer.connection.abandon(commit);
+    assert_eq!(publish(&mut peer), Err(SendError::Committing));
+    peer.send(1, TxCommitOk {});
+    assert_eq!(peer.events(), []);
+    assert_eq!(publish(&mut peer), Ok(None));
+}
