@@ -20,7 +20,8 @@ pub(crate) struct Consumers {
 /// (none) ──────────▶ Starting ───────────────▶ Active ─────────▶ Cancelling ──▶ (none) on cancel-ok
 ///                        └──── unwanted: cancelled as soon as it is there ──▶ Cancelling
 /// ```
-/// A `basic.cancel` of the server, or the end of the channel, leads from everywhere to the end.
+/// A `basic.cancel` of the server, or the end of the channel, leads from everywhere to the end. If something was asked about the
+/// consumer then, it stays as an unwanted one that is cancelled, until that is answered: its tag is not free before.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Consumer {
     pub(crate) number: u32,
@@ -75,19 +76,13 @@ impl Consumers {
         self.by_tag.get(self.recent).map(|(_, consumer)| consumer)
     }
 
-    /// Whether an answer that names this tag is about a request for that purpose. The server may have ended the consumer
-    /// since it was asked to: then it is about a consumer that is no more.
+    /// Whether an answer that names this tag is about a request for that purpose.
     pub(crate) fn is_about(&self, tag: &[u8], purpose: Purpose) -> bool {
         let (Purpose::Consume { number } | Purpose::Cancel { number }) = purpose else {
             return false;
         };
-        let mut all = self.by_tag.iter();
-        match self.find(tag) {
-            Ok(place) => all
-                .nth(place)
-                .is_some_and(|(_, consumer)| consumer.number == number),
-            Err(_) => all.all(|(_, consumer)| consumer.number != number),
-        }
+        let named = self.find(tag).ok().and_then(|place| self.by_tag.get(place));
+        named.is_some_and(|(_, consumer)| consumer.number == number)
     }
 
     pub(crate) fn by_number(&mut self, number: u32) -> Option<(&[u8], &mut Consumer)> {
@@ -95,9 +90,9 @@ impl Consumers {
         all.find(|(_, consumer)| consumer.number == number)
     }
 
-    pub(crate) fn remove(&mut self, tag: &[u8]) -> Option<Consumer> {
+    pub(crate) fn by_tag(&mut self, tag: &[u8]) -> Option<&mut Consumer> {
         let place = self.find(tag).ok()?;
-        Some(self.by_tag.remove(place).1)
+        self.by_tag.get_mut(place).map(|(_, consumer)| consumer)
     }
 
     pub(crate) fn remove_number(&mut self, number: u32) {

@@ -333,6 +333,16 @@ impl Requests {
         }
     }
 
+    /// Whether something was asked about that consumer and is not answered.
+    pub(crate) fn is_about(&self, consumer: u32) -> bool {
+        self.waiting.iter().any(|waiting| {
+            let (Purpose::Consume { number } | Purpose::Cancel { number }) = waiting.purpose else {
+                return false;
+            };
+            number == consumer && !waiting.is_answered
+        })
+    }
+
     /// Nobody waits for that answer any more; says what it was for, if somebody did.
     pub(crate) fn abandon(&mut self, request: RequestId) -> Option<Purpose> {
         let index = request.sequence().wrapping_sub(self.front_id().sequence());

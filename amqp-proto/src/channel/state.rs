@@ -16,7 +16,7 @@
 use alloc::boxed::Box;
 
 use super::confirm::{ConfirmLimits, ConfirmOutcome, ConfirmWindow};
-use super::consumers::Consumers;
+use super::consumers::{Consumer, Consumers};
 use super::content::Partial;
 use super::request::{Purpose, Reply, Requests, Waiting};
 use crate::RecvBuf;
@@ -258,9 +258,14 @@ impl ChannelState {
                 }
                 return Step::Event(Event::ChannelOpened { channel: self.id });
             }
-            Purpose::Consume { number } if waiting.is_abandoned => self.cancel_unwanted(link, number),
-            Purpose::Cancel { number } => self.consumers.remove_number(number),
-            Purpose::Consume { .. } | Purpose::Get { .. } | Purpose::Plain => {}
+            Purpose::Consume { number } => {
+                if waiting.is_abandoned {
+                    self.cancel_unwanted(link, number);
+                }
+                self.forget_ended(number);
+            }
+            Purpose::Cancel { number } => self.forget_ended(number),
+            Purpose::Get { .. } | Purpose::Plain => {}
         }
         if waiting.is_abandoned {
             input.consume(size);
@@ -298,11 +303,25 @@ impl ChannelState {
         if !cancel.no_wait && self.is_usable() {
             link.answer(self.id.number(), &BasicCancelOk { consumer_tag });
         }
-        match self.consumers.remove(consumer_tag.as_bytes()) {
-            Some(consumer) if !consumer.is_unwanted => Step::Event(Event::ConsumerCancelled {
-                consumer: ConsumerId::new(self.id, consumer.number),
-            }),
-            _ => Step::Consumed,
+        let Some(consumer) = self.consumers.by_tag(consumer_tag.as_bytes()) else {
+            return Step::Consumed;
+        };
+        let (number, was_unwanted) = (consumer.number, consumer.is_unwanted);
+        consumer.is_unwanted = true;
+        consumer.is_cancelling = true;
+        self.forget_ended(number);
+        if was_unwanted {
+            return Step::Consumed;
+        }
+        let consumer = ConsumerId::new(self.id, number);
+        Step::Event(Event::ConsumerCancelled { consumer })
+    }
+
+    /// Forgets a consumer that was ended, unless something was asked about it that is not answered.
+    fn forget_ended(&mut self, number: u32) {
+        let is_ended = |(_, consumer): (&[u8], &mut Consumer)| consumer.is_cancelling;
+        if self.consumers.by_number(number).is_some_and(is_ended) && !self.requests.is_about(number) {
+            self.consumers.remove_number(number);
         }
     }
 
