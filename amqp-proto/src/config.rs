@@ -51,15 +51,15 @@ pub struct Config {
     /// smaller: RabbitMQ does not apply it to those. At least 4096. Default 128 KiB.
     pub max_method_frame: u32,
     /// The largest message body to accept, in bytes. Default 128 MiB, which is RabbitMQ's own limit up to
-    /// 3.x.
+    /// 3.x. Bodies that a consumer gets in pieces are exempt; messages that come back count.
     pub max_message_size: u64,
-    /// How many octets of incomplete messages to hold, all channels together. Default 256 MiB.
+    /// How many octets of bodies of incomplete messages to hold, all channels together. Default 256 MiB.
     pub max_partial_content: u64,
     /// When more octets than this wait to be written, publishes and requests are refused with
     /// [`SendError::Full`](crate::SendError::Full); acknowledgements go on. Default 1 MiB.
     pub outbound_high_water: usize,
-    /// When more octets than this wait to be written, acknowledgements are refused too, and nothing is read
-    /// until there are fewer. Default 16 MiB.
+    /// When more octets than this of anything but messages wait to be written, acknowledgements are refused too,
+    /// and nothing is read until there are fewer. Default 16 MiB.
     pub outbound_limit: usize,
     /// How many frames of mean size may wait to be written until
     /// [`Event::BackpressureOn`](crate::Event::BackpressureOn) says so; 0 is never. Default 10, as pika 0.9.

@@ -91,7 +91,8 @@ pub struct PeerClose {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelCloseReason {
-    /// [`Channel::close`](crate::Channel::close) was called, and the peer confirmed it.
+    /// [`Channel::close`](crate::Channel::close) or [`Connection::close`](crate::Connection::close) was called, and the peer
+    /// confirmed it.
     #[error("channel closed on request")]
     Requested,
     /// The peer sent `channel.close`.
@@ -106,7 +107,7 @@ pub enum ChannelCloseReason {
         /// What is allowed, in octets.
         limit: u64,
     },
-    /// The peer did not answer `channel.open` or `channel.close` in time; the number is not used again.
+    /// The peer did not answer `channel.open` or `channel.close` in time; the number is not used again before it does.
     #[error("the peer did not answer {0} in time")]
     Timeout(MethodId),
     /// The connection ended, and the channel with it.

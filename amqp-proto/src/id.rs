@@ -8,7 +8,8 @@ use core::marker::PhantomData;
 /// A channel: its number on the wire, and which of the channels that had this number it is.
 ///
 /// Incarnations are counted over a connection and go on in the next one
-/// ([`Connection::new`](crate::Connection::new)), so that no two channels of a program are equal.
+/// ([`Connection::new`](crate::Connection::new)), so that no two channels of a connection and its successors are equal. Those of
+/// connections side by side may be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId {
     number: u16,

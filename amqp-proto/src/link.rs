@@ -32,6 +32,10 @@ pub(crate) struct Link {
     out: SendBuf,
     /// What the caller had not written when it last asked.
     unwritten: usize,
+    /// Octets of methods without content, which are mostly answers and acknowledgements: of these here, and of those handed
+    /// over that may not be written.
+    methods: usize,
+    methods_handed_over: usize,
     /// What the peer takes, in octets of the whole frame.
     pub(crate) frame_max: u32,
     /// [`Config::outbound_high_water`].
@@ -62,6 +66,8 @@ impl Link {
             config,
             out,
             unwritten: 0,
+            methods: 0,
+            methods_handed_over: 0,
             frame_max: FRAME_MIN_SIZE,
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -94,18 +100,19 @@ impl Link {
     /// Refuses what should not wait.
     #[inline]
     pub(crate) fn check_limit(&mut self) -> Result<(), SendError> {
-        let (queued, limit) = (self.queued(), self.config.outbound_limit);
-        if queued > limit {
-            Err(self.full(queued, limit))
+        let limit = self.config.outbound_limit;
+        if self.is_over_limit() {
+            Err(self.full(self.queued(), limit))
         } else {
             Ok(())
         }
     }
 
-    /// Whether so much waits that nothing more must be read, since answering would add to it.
+    /// Whether so many methods wait that nothing more must be read, since answering would add to them. Contents do not count: one
+    /// large message must not make us deaf for what the peer says meanwhile.
     #[inline]
     pub(crate) fn is_over_limit(&self) -> bool {
-        self.queued() > self.config.outbound_limit
+        self.methods.saturating_add(self.methods_handed_over) > self.config.outbound_limit
     }
 
     #[cold]
@@ -117,7 +124,9 @@ impl Link {
     /// Appends a method.
     #[inline]
     pub(crate) fn method<A: Arguments>(&mut self, channel: u16, method: &A) -> Result<(), EncodeError> {
+        let before = self.out.remaining();
         self.out.method(channel, method, self.frame_max)?;
+        self.methods += self.out.remaining() - before;
         self.counters.frames_sent += 1;
         Ok(())
     }
@@ -170,16 +179,21 @@ impl Link {
     /// Drops what was not handed over: whole frames that nobody will read.
     pub(crate) fn drop_queued(&mut self) {
         self.out = SendBuf::new();
+        self.methods = 0;
     }
 
     /// Hands over what there is if the caller has written all it had; says whether it did.
     pub(crate) fn hand_over(&mut self, out: &mut SendBuf) -> bool {
         self.unwritten = out.remaining();
         let is_handed_over = self.unwritten == 0 && self.out.has_remaining();
+        if self.unwritten == 0 {
+            self.methods_handed_over = 0;
+        }
         if is_handed_over {
             self.counters.octets_sent += self.out.remaining() as u64;
             mem::swap(&mut self.out, out);
             self.unwritten = out.remaining();
+            self.methods_handed_over = mem::take(&mut self.methods);
         }
         is_handed_over
     }
@@ -188,6 +202,7 @@ impl Link {
     #[inline]
     pub(crate) const fn note_all_written(&mut self) {
         self.unwritten = 0;
+        self.methods_handed_over = 0;
     }
 
     /// Shows what is about to be handed over.

@@ -7,7 +7,7 @@ use core::time::Duration;
 /// A moment: nanoseconds since an epoch that the caller chose, such as the moment its program started.
 ///
 /// There is no clock behind it. Whoever drives the core reads a clock of its own, and whoever tests it counts up a number.
-/// It must not go back; a moment before one already seen is taken for that one. Sums saturate at [`MAX`](Self::MAX), which
+/// It must not go back. Sums saturate at [`MAX`](Self::MAX), which
 /// never comes (584 years).
 ///
 /// ```

@@ -170,7 +170,7 @@ pub const CASES: &[Case] = &[
     // And the machines: from the application's call to octets, and from octets to an event. An ack of its own comes through the
     // buffer, which is a third of what it costs.
     machine!("machine_publish", 400, |_| machine::publish()),
-    machine!("machine_publish_confirm", 450, |_| machine::publish_confirm()),
+    machine!("machine_publish_confirm", 500, |_| machine::publish_confirm()),
     machine!("machine_publish_ack", 1050, |_| machine::publish_ack()),
     machine!("machine_deliver", 800, machine::deliver),
     machine!("machine_deliver_ack", 950, machine::deliver_ack),

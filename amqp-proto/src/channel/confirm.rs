@@ -128,6 +128,8 @@ pub(crate) struct ConfirmWindow {
     /// Returns come in the order of the publishes: the next one is for this tag or a later one.
     next_return: u64,
     limits: ConfirmLimits,
+    /// How many slots there may be, those that are done included.
+    most_slots: usize,
     key: u64,
 }
 
@@ -152,12 +154,16 @@ enum State {
 /// A window that is empty keeps room for that many publishes, 16 KiB.
 const KEPT_SLOTS: usize = 1024;
 
+/// Behind a publish that is never confirmed, later ones that are leave their slots. So many may there be for each that the limits
+/// allow in flight.
+const SLOTS_FOR_EACH: usize = 16;
+
 impl ConfirmWindow {
     /// The window of a channel whose `confirm.select` was answered. The key, best one that nobody can guess, is for
     /// [`RouteHash`].
     #[must_use]
-    pub(crate) const fn new(limits: ConfirmLimits, key: u64) -> Self {
-        Self {
+    pub(crate) fn new(limits: ConfirmLimits, key: u64) -> Self {
+        let mut window = Self {
             slots: VecDeque::new(),
             last: 0,
             begin: 0,
@@ -167,13 +173,17 @@ impl ConfirmWindow {
             returned: 0,
             next_return: 1,
             limits,
+            most_slots: 0,
             key,
-        }
+        };
+        window.set_limits(limits);
+        window
     }
 
     /// Other limits from now on; what is in flight beyond them stays.
-    pub(crate) const fn set_limits(&mut self, limits: ConfirmLimits) {
+    pub(crate) fn set_limits(&mut self, limits: ConfirmLimits) {
         self.limits = limits;
+        self.most_slots = limits.count.saturating_mul(SLOTS_FOR_EACH).max(KEPT_SLOTS);
     }
 
     /// Whether a publish of that many octets is within the limits now. While nothing is in flight every one is, else a
@@ -182,7 +192,9 @@ impl ConfirmWindow {
     pub(crate) fn admits(&self, size: usize) -> bool {
         let outstanding = self.outstanding();
         outstanding == 0
-            || (outstanding < self.limits.count && self.octets().saturating_add(size) <= self.limits.octets)
+            || (outstanding < self.limits.count
+                && self.slots.len() < self.most_slots
+                && self.octets().saturating_add(size) <= self.limits.octets)
     }
 
     /// What [`push`](Self::push) wants to know of a mandatory publish.

@@ -272,7 +272,7 @@ impl ChannelState {
         if let Some(Partial::Body { pieces, .. }) = &mut self.partial {
             link.partial_content = link.partial_content.saturating_add(piece_size as u64);
             pieces.push(input, piece_size);
-            if link.partial_content > link.config.max_partial_content {
+            if now_left > 0 && link.partial_content > link.config.max_partial_content {
                 return Ok(self.give_up_body(link, now_left));
             }
         } else if let Some(Partial::Stream { tag, .. }) = self.partial {

@@ -93,7 +93,7 @@ impl<'c> Channel<'c> {
 
     /// Starts a consumer. Its deliveries name the [`ConsumerId`]; they may come before the answer is looked at.
     ///
-    /// Without a tag it gets one, `ctag` and numbers that this program uses once only. `no_wait` is not looked at.
+    /// Without a tag it gets one, `ctag` and numbers that this connection and its successors use once only. `no_wait` is not looked at.
     ///
     /// # Errors
     /// [`SendError::ConsumerTagInUse`] on this channel; as [`request`](Self::request).
@@ -290,9 +290,11 @@ impl<'c> Channel<'c> {
     /// [`Event::ChannelClosed`](crate::Event::ChannelClosed) is its end. A text over 255 octets is cut.
     ///
     /// # Errors
-    /// [`SendError::Stale`] if it is closing already, [`SendError::Committing`].
+    /// [`SendError::Stale`] if it is closing already.
     pub fn close(&mut self, code: ReplyCode, text: &str) -> Result<(), SendError> {
-        self.check_usable()?;
+        if !self.state.is_usable() {
+            return Err(SendError::Stale);
+        }
         self.state
             .close(self.link, code, cut(text), ChannelCloseReason::Requested);
         Ok(())

@@ -33,11 +33,10 @@ impl Channel<'_> {
         body: impl Into<Payload<'p>>,
     ) -> Result<Option<ConfirmTag>, SendError> {
         let body = body.into();
-        self.check_usable()?;
-        self.link.check_high_water()?;
-        if self.state.is_flow_stopped {
-            return Err(SendError::FlowStopped);
+        if !self.state.is_usable() | self.state.is_flow_stopped | self.state.is_committing {
+            return Err(self.why_not());
         }
+        self.link.check_high_water()?;
         let size = body.len();
         let mut number = None;
         if let Some(window) = &self.state.confirm {
@@ -61,6 +60,11 @@ impl Channel<'_> {
         let route = is_returnable(method)
             .then(|| window.route(method.exchange.as_bytes(), method.routing_key.as_bytes()));
         Ok(Some(ConfirmTag::new(self.state.id, window.push(size, route))))
+    }
+
+    #[cold]
+    fn why_not(&self) -> SendError {
+        self.check_usable().err().unwrap_or(SendError::FlowStopped)
     }
 
     #[cold]

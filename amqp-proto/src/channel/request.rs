@@ -260,10 +260,15 @@ impl Waiting {
 
 impl Requests {
     pub(crate) const fn new(channel: ChannelId) -> Self {
+        Self::starting_at(channel, 0)
+    }
+
+    /// Counts on from there.
+    pub(crate) const fn starting_at(channel: ChannelId, next_sequence: u64) -> Self {
         Self {
             channel,
             waiting: VecDeque::new(),
-            next_sequence: 0,
+            next_sequence,
             unsent: 0,
         }
     }

@@ -464,6 +464,14 @@ impl ChannelState {
         events.push_back(Event::ChannelClosed { channel: id, reason });
     }
 
+    /// Why the channel ends: what made us close it, if that says more than `otherwise`.
+    pub(crate) fn why_closing(&self, otherwise: ChannelCloseReason) -> ChannelCloseReason {
+        match &self.phase {
+            Phase::Closing { reason, .. } if *reason != ChannelCloseReason::Requested => reason.clone(),
+            _ => otherwise,
+        }
+    }
+
     /// Abandons what got no answer in time; gives the next deadline.
     pub(crate) fn expire(&mut self, link: &mut Link, now: Instant) -> Instant {
         let mut failed_to = None;
@@ -488,7 +496,8 @@ impl ChannelState {
             link.events.push_back(Event::RequestFailed { request, cause });
         });
         if let Some(method) = failed_to {
-            self.end(link, ChannelCloseReason::Timeout(method));
+            let reason = self.why_closing(ChannelCloseReason::Timeout(method));
+            self.end(link, reason);
             self.phase = match &self.phase {
                 Phase::Closing { reason, .. } => Phase::Abandoned {
                     is_close_said: true,

@@ -94,7 +94,8 @@ impl Connection {
         self.blocked = None;
         for (_, mut state) in mem::take(&mut self.channels) {
             if !matches!(state.phase, Phase::Abandoned { .. }) {
-                state.end(&mut self.link, ChannelCloseReason::Connection(reason.clone()));
+                let reason = state.why_closing(ChannelCloseReason::Connection(reason.clone()));
+                state.end(&mut self.link, reason);
             }
         }
         let events = &mut self.link.events;

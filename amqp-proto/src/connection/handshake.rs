@@ -133,7 +133,7 @@ impl Connection {
         self.link.answer(0, &tune_ok);
         let largest = if frame_max == 0 { u32::MAX } else { frame_max };
         self.link.frame_max = largest;
-        self.limits.body = largest;
+        self.limits.body = largest.min(largest_body(config.max_message_size));
         self.limits.other = self.limits.other.max(frame_max);
         self.deadlines
             .start_heartbeats(Duration::from_secs(negotiated.heartbeat.into()));
@@ -145,6 +145,12 @@ impl Connection {
         self.state = State::WaitOpenOk;
         Ok(())
     }
+}
+
+/// What we take in one body frame where no limit, or a huge one, was settled: no more than a message may have, and 16 MiB.
+fn largest_body(max_message_size: u64) -> u32 {
+    let message = max_message_size.saturating_add(u64::from(FRAME_OVERHEAD));
+    u32::try_from(message).unwrap_or(u32::MAX).max(16 * 1024 * 1024)
 }
 
 /// What the peer takes before `connection.tune`.

@@ -101,7 +101,7 @@ pub struct Connection {
     incarnation: u32,
     /// Where to look for a free channel number next; they go round, so that a number rests before it is used again.
     next_channel: u16,
-    /// Numbers of channels that the peer closed: it may have said so more than once.
+    /// Numbers of channels that were closed: if by the peer, it may have said so more than once.
     closed_by_peer: BTreeSet<u16>,
     deadlines: Deadlines,
     /// Why the peer reads nothing, while it does not.
@@ -122,6 +122,7 @@ impl Connection {
     /// Takes frames out of `input` up to the next event, and no further. `input` must be the same buffer each time; its limit is
     /// raised to what the negotiated frames need.
     #[inline]
+    #[must_use = "an event is told once"]
     pub fn poll_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
         if !self.link.events.is_empty() {
             return self.link.events.pop_front();
@@ -183,7 +184,8 @@ impl Connection {
             deadlines: Deadlines::new(now, config.handshake_timeout),
             link: Link::new(config),
             channels: BTreeMap::new(),
-            requests: Requests::new(ChannelId::CONNECTION),
+            // Channel 0 has no incarnation, so its requests are told apart from the predecessor's by their number.
+            requests: Requests::starting_at(ChannelId::CONNECTION, u64::from(first_incarnation) << 32),
             limits: FrameLimits {
                 body: FRAME_MIN_SIZE,
                 other,
@@ -278,7 +280,7 @@ impl Connection {
     }
 
     /// Nobody waits for the answer of that request any more: it is discarded when it comes. What it would leave behind is
-    /// undone: a consumer is cancelled, a message goes back to its queue.
+    /// undone: a consumer is cancelled, a message goes back to its queue. If it was told already, nothing happens.
     pub fn abandon<T>(&mut self, request: RequestId<T>) {
         let request = request.untyped();
         let channel = request.channel();

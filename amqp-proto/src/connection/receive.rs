@@ -55,6 +55,7 @@ impl Connection {
     /// Takes frames up to the next event, then looks at what is due.
     #[inline(never)]
     pub(super) fn next_event(&mut self, now: Instant, input: &mut RecvBuf) -> Option<Event> {
+        input.raise_limit(self.largest_input());
         // When the stream has ended nothing will be written, so nothing is gained by not reading.
         while !self.is_closed() && (self.disconnected.is_some() || !self.link.is_over_limit()) {
             match self.step(now, input) {
@@ -211,9 +212,6 @@ impl Connection {
             method => self.on_handshake(&method)?,
         }
         input.consume(size);
-        if matches!(self.state, State::Open) {
-            input.raise_limit(self.largest_input());
-        }
         Ok(Step::Consumed)
     }
 

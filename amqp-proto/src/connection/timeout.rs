@@ -202,7 +202,11 @@ impl Connection {
             return self.expire_requests(now);
         };
         self.link.drop_queued();
-        self.end(reason);
+        // Whatever ends what we are closing, it was closed on request.
+        self.end(match self.state {
+            State::Closing { .. } => CloseReason::Requested { acknowledged: false },
+            _ => reason,
+        });
     }
 
     fn expire_requests(&mut self, now: Instant) {

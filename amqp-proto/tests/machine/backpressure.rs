@@ -83,8 +83,10 @@ fn at_the_mark_itself_there_is_still_room() {
 #[test]
 fn above_the_limit_acknowledgements_are_refused_and_nothing_is_read() {
     let (mut peer, id, tag) = stalled(marks(1500, 2000));
-    publish(&mut peer, id, 1900).unwrap();
-    while peer.connection.queued_bytes() <= 2000 {
+    publish(&mut peer, id, 5000).unwrap();
+    let content = peer.connection.queued_bytes();
+    // What a message takes does not count, so as not to be deaf behind a large one.
+    while peer.connection.queued_bytes() <= content + 2000 {
         assert_eq!(peer.channel(id).ack(tag), Ok(()));
     }
     let queued = peer.connection.queued_bytes();
@@ -102,6 +104,16 @@ fn above_the_limit_acknowledgements_are_refused_and_nothing_is_read() {
         "{events:?}"
     );
     assert_eq!(peer.channel(id).ack(tag), Ok(()));
+}
+
+#[test]
+fn a_message_over_the_limit_does_not_make_us_deaf() {
+    let (mut peer, id, _) = stalled(marks(1500, 2000));
+    publish(&mut peer, id, 50_000).unwrap();
+    let reason = ShortStr::new("low on memory").unwrap();
+    peer.send(0, ConnectionBlocked { reason });
+    let reason = "low on memory".into();
+    assert_eq!(peer.events(), [Event::Blocked { reason }]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use amqp_proto::wire::*;
 use amqp_proto::{
-    ChannelCloseReason, CloseReason, ConfirmOutcome, ConnectionState, Event, PeerClose, RequestError, Secret,
-    SendError, TransportError,
+    ChannelCloseReason, CloseReason, ConfirmOutcome, ConnectionState, DeliveryTag, Event, PeerClose,
+    RequestError, Secret, SendError, TransportError,
 };
 use bytes::Buf;
 
@@ -358,16 +358,24 @@ fn frames_in_the_buffer_are_told_before_the_end_of_the_stream_and_half_a_frame_i
 fn a_close_behind_more_than_may_be_queued_beats_the_reset_behind_it() {
     let config = amqp_proto::Config::default()
         .outbound_high_water(1000)
-        .outbound_limit(1000);
+        .outbound_limit(1000)
+        .backpressure_multiplier(0);
     let mut peer = At::Open.reach_with(
         config.credentials(crate::states::config().credentials),
         crate::states::TUNE,
     );
     peer.is_stalled = true;
+    peer.send(
+        CHANNEL.number(),
+        BasicDeliver {
+            delivery_tag: 1,
+            ..BasicDeliver::default()
+        },
+    );
+    peer.send_header(CHANNEL.number(), 0, Properties::default());
+    assert_eq!(peer.events(), []);
     let mut channel = peer.connection.channel(CHANNEL).unwrap();
-    channel
-        .publish(&BasicPublish::default(), &Properties::default(), &[0; 2000])
-        .unwrap();
+    while channel.ack(DeliveryTag::new(CHANNEL, 1)).is_ok() {}
     peer.send(0, close(320, "shutdown"));
     assert_eq!(peer.events(), [], "nothing is read while so much waits");
     peer.connection

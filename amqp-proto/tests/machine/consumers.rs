@@ -415,3 +415,31 @@ fn a_chunk_shares_the_memory_it_came_in() {
     assert_eq!(chunks.len(), 1);
     assert!(memory.contains(&chunks[0].as_ptr()));
 }
+
+#[test]
+fn a_tag_is_free_again_when_what_was_asked_about_its_consumer_is_answered() {
+    let (mut peer, id) = open();
+    let consumer = peer.consume(id, "c", false);
+    let cancel = peer.channel(id).cancel(consumer).unwrap();
+    peer.sent();
+    let consumer_tag = ShortStr::new("c").unwrap();
+    let ended = BasicCancel {
+        consumer_tag,
+        no_wait: true,
+    };
+    peer.send(1, ended);
+    assert_eq!(peer.events(), [Event::ConsumerCancelled { consumer }]);
+    let again = BasicConsume {
+        consumer_tag,
+        ..BasicConsume::default()
+    };
+    let in_use = peer.channel(id).consume(&again);
+    assert_eq!(in_use, Err(SendError::ConsumerTagInUse));
+    peer.send(1, BasicCancelOk { consumer_tag });
+    let Event::Reply(reply) = peer.event() else {
+        panic!("the cancel is not answered")
+    };
+    assert!(reply.read(cancel).is_some());
+    let (next, _) = peer.channel(id).consume(&again).unwrap();
+    assert_ne!(next, consumer);
+}
