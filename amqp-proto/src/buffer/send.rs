@@ -243,18 +243,20 @@ impl SendBuf {
         }
     }
 
-    /// All that is unread, in order; no chunk is empty.
-    fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+    /// Shows all that is unread, in order, until `visit` says `false`; no chunk is empty.
+    // Not an iterator: one made of adapters takes a quarter more instructions for a write.
+    #[inline(always)]
+    fn visit_chunks<'a>(&'a self, mut visit: impl FnMut(&'a [u8]) -> bool) {
         let mut from = self.start;
         let shared = self.shared.iter().map(|(place, piece)| (*place, &piece[..]));
-        shared
-            .chain([(self.flat.len(), &[][..])])
-            .flat_map(move |(place, piece)| {
-                let flat = self.flat.as_slice().get(from..place).unwrap_or_default();
-                from = place;
-                [flat, piece]
-            })
-            .filter(|chunk| !chunk.is_empty())
+        for (place, piece) in shared.chain([(self.flat.len(), &[][..])]) {
+            for chunk in [self.flat.as_slice().get(from..place).unwrap_or_default(), piece] {
+                if !chunk.is_empty() && !visit(chunk) {
+                    return;
+                }
+            }
+            from = place;
+        }
     }
 
     /// Gives memory back now: keeps what is to be written, and little more.
@@ -346,13 +348,14 @@ impl Buf for SendBuf {
     #[cfg(feature = "std")]
     fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
         let mut count = 0;
-        for chunk in self.chunks() {
+        self.visit_chunks(|chunk| {
             let Some(slice) = slices.get_mut(count) else {
-                return count;
+                return false;
             };
             *slice = std::io::IoSlice::new(chunk);
             count += 1;
-        }
+            true
+        });
         count
     }
 }

@@ -97,7 +97,14 @@ fn above_the_limit_acknowledgements_are_refused_and_nothing_is_read() {
     let unread = peer.input.unread().len();
     assert_eq!(peer.events(), []);
     assert_eq!(peer.input.unread().len(), unread);
+    peer.transmit();
+    assert_eq!(peer.connection.poll_timeout(), None, "nothing can be done");
     peer.is_stalled = false;
+    peer.transmit();
+    assert!(
+        peer.connection.poll_timeout().is_some_and(|at| at <= peer.now),
+        "nobody sleeps over it"
+    );
     let events = peer.events();
     assert!(
         events.iter().any(|event| matches!(event, Event::Delivery(_))),

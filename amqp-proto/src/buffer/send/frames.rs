@@ -19,8 +19,8 @@ impl SendBuf {
     /// Frames that lie in one chunk are shown where they are; others, the bodies that were not copied, are joined for it, so
     /// this costs a copy of them.
     pub(crate) fn for_each_frame(&self, mut visit: impl FnMut(u16, &[u8])) {
-        let mut joined = Vec::new();
-        for chunk in self.chunks() {
+        let mut joined: Vec<u8> = Vec::new();
+        self.visit_chunks(|chunk| {
             if joined.is_empty() {
                 joined.extend_from_slice(show_whole(chunk, &mut visit));
             } else {
@@ -28,7 +28,8 @@ impl SendBuf {
                 let left = show_whole(&joined, &mut visit).len();
                 joined.drain(..joined.len() - left);
             }
-        }
+            true
+        });
     }
 }
 
