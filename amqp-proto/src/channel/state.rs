@@ -264,7 +264,13 @@ impl ChannelState {
                 }
                 self.forget_ended(number);
             }
-            Purpose::Cancel { number } => self.forget_ended(number),
+            Purpose::Cancel { number } => {
+                // It may have to wait for the answer to its `basic.consume`, and is over all the same.
+                if let Some((_, consumer)) = self.consumers.by_number(number) {
+                    consumer.is_unwanted = true;
+                }
+                self.forget_ended(number);
+            }
             Purpose::Get { .. } | Purpose::Plain => {}
         }
         if waiting.is_abandoned {

@@ -154,3 +154,38 @@ fn an_answer_out_of_order_to_anything_else_is_an_error() {
         "{events:?}"
     );
 }
+
+#[test]
+fn a_consumer_whose_cancel_is_answered_first_is_over_and_not_ended_again() {
+    let mut peer = Peer::open();
+    let id = peer.open_channel();
+    let mut channel = peer.connection.channel(id).unwrap();
+    let consume = BasicConsume {
+        consumer_tag: tag("a"),
+        ..Default::default()
+    };
+    let (consumer, begun) = channel.consume(&consume).unwrap();
+    let cancel = channel.cancel(consumer).unwrap();
+    peer.send(
+        1,
+        BasicCancelOk {
+            consumer_tag: tag("a"),
+        },
+    );
+    assert_eq!(answered(&mut peer), [cancel.untyped()]);
+    let ended = BasicCancel {
+        consumer_tag: tag("a"),
+        no_wait: true,
+    };
+    peer.send(1, ended);
+    assert_eq!(peer.events(), []);
+    peer.send(
+        1,
+        BasicConsumeOk {
+            consumer_tag: tag("a"),
+        },
+    );
+    assert_eq!(answered(&mut peer), [begun.untyped()]);
+    let mut channel = peer.connection.channel(id).unwrap();
+    assert!(channel.consume(&consume).is_ok(), "the tag is free");
+}
