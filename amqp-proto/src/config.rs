@@ -68,7 +68,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// From the last byte of a request to its reply. Default 30 s; [`Duration::MAX`] waits for ever.
     pub request_timeout: Duration,
-    /// How long a graceful close may take until the connection counts as closed anyway. Default 10 s.
+    /// How long a graceful close may take until the channel or connection counts as closed anyway; of a connection's, the first
+    /// half is for its channels. Default 10 s.
     pub close_timeout: Duration,
     /// How long the server may keep the connection blocked (RabbitMQ page "Blocked Connection Notifications")
     /// until it is given up. Default none: for ever.

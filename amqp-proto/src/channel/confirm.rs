@@ -159,8 +159,7 @@ const KEPT_SLOTS: usize = 1024;
 const SLOTS_FOR_EACH: usize = 16;
 
 impl ConfirmWindow {
-    /// The window of a channel whose `confirm.select` was answered. The key, best one that nobody can guess, is for
-    /// [`RouteHash`].
+    /// The window of a channel whose `confirm.select` was written. The key is for [`RouteHash`].
     #[must_use]
     pub(crate) fn new(limits: ConfirmLimits, key: u64) -> Self {
         let mut window = Self {

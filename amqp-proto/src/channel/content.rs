@@ -28,6 +28,10 @@ const JOINED_BELOW: usize = 4096;
 /// A body under this size is taken together with its method and header.
 const SMALL_BELOW: u64 = 16 * 1024;
 
+/// How many deliveries that nobody wants may wait to go back. A queue without limit could send any number of them behind a
+/// commit that is never answered; those over it go back when the channel ends.
+const MAX_UNWANTED: usize = 4096;
+
 /// A message that is not all there.
 #[derive(Debug)]
 pub(crate) enum Partial {
@@ -313,12 +317,12 @@ impl ChannelState {
         }
     }
 
-    /// All channels together hold too much.
+    /// All channels together hold too much, and something is left to come.
     fn give_up_body(&mut self, link: &mut Link, left: u64) -> Step {
         let Some(Partial::Body { carried, pieces, .. }) = self.take_partial(link) else {
             return Step::Consumed;
         };
-        self.partial = (left > 0).then_some(Partial::Skip { left });
+        self.partial = Some(Partial::Skip { left });
         let size = left.saturating_add(pieces.len() as u64);
         self.refuse_content(link, &carried, size, link.config.max_partial_content)
     }
@@ -441,16 +445,25 @@ impl ChannelState {
 
     /// Puts a message that nobody wants back into its queue. A channel that is closing gives it back by itself.
     #[cold]
-    fn give_back(&self, link: &mut Link, tag: u64, no_ack: bool) {
+    fn give_back(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
         link.counters.undeliverable += 1;
-        if !no_ack && self.is_usable() {
-            let nack = BasicNack {
-                delivery_tag: tag,
-                multiple: false,
-                requeue: true,
-            };
-            link.answer(self.id.number(), &nack);
+        if no_ack || !self.is_usable() {
+            return;
         }
+        if !self.is_committing {
+            self.nack(link, tag);
+        } else if self.unwanted_deliveries.len() < MAX_UNWANTED {
+            self.unwanted_deliveries.push(tag);
+        }
+    }
+
+    pub(super) fn nack(&self, link: &mut Link, tag: u64) {
+        let nack = BasicNack {
+            delivery_tag: tag,
+            multiple: false,
+            requeue: true,
+        };
+        link.answer(self.id.number(), &nack);
     }
 
     /// Which publish came back.

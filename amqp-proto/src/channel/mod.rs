@@ -22,7 +22,7 @@ pub use request::{Answered, NoWait, Reply, Request};
 
 pub(crate) use confirm::Settled;
 pub(crate) use request::{Purpose, Requests};
-pub(crate) use state::{ChannelState, Phase, Step};
+pub(crate) use state::{ChannelState, Phase, Step, payload};
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -68,7 +68,8 @@ impl<'c> Channel<'c> {
     /// refused until it is answered.
     ///
     /// # Errors
-    /// [`SendError::Stale`], [`SendError::Full`], [`SendError::TooManyRequests`]; a method that fits no frame.
+    /// [`SendError::Stale`], [`SendError::Full`], [`SendError::Committing`], [`SendError::TooManyRequests`]; a method that fits no
+    /// frame.
     pub fn request<R: Request>(&mut self, method: &R) -> Result<RequestId<R::Method>, SendError> {
         self.check_request()?;
         self.link
@@ -171,7 +172,7 @@ impl<'c> Channel<'c> {
     ///
     /// # Errors
     /// [`SendError::Stale`] if it came on another channel or before this one was reopened,
-    /// [`SendError::UnknownDelivery`], [`SendError::Full`] above the hard limit.
+    /// [`SendError::UnknownDelivery`], [`SendError::Committing`], [`SendError::Full`] above the hard limit.
     #[inline]
     pub fn ack(&mut self, tag: DeliveryTag) -> Result<(), SendError> {
         self.settle(tag, |delivery_tag| BasicAck {
@@ -382,8 +383,8 @@ impl<'c> Channel<'c> {
     /// What is published behind `confirm.select` is numbered.
     fn note_confirm_select<R: Request>(&mut self, is_answered: bool) {
         if R::SPEC.id == ConfirmSelect::SPEC.id && self.state.confirm.is_none() {
-            let key = (u64::from(self.state.id.incarnation()) << 16) | u64::from(self.state.id.number());
-            let window = ConfirmWindow::new(self.state.confirm_limits, key);
+            let key = self.state.id.incarnation();
+            let window = ConfirmWindow::new(self.state.confirm_limits, key.into());
             self.state.confirm = Some(Box::new(window));
             self.state.is_confirm_pending = is_answered;
         }

@@ -23,8 +23,9 @@ impl Channel<'_> {
     /// (540, for the whole connection).
     ///
     /// # Errors
-    /// [`SendError::Full`], [`SendError::InFlight`], [`SendError::FlowStopped`], [`SendError::Stale`]; properties that fit
-    /// no frame. Nothing is written then, and no tag is used up.
+    /// [`SendError::Full`], [`SendError::InFlight`], [`SendError::FlowStopped`], [`SendError::Committing`], [`SendError::Stale`];
+    /// properties that fit no frame, [`SendError::Headers`] that cannot take the number. Nothing is written then, and no tag is
+    /// used up.
     #[inline]
     pub fn publish<'p>(
         &mut self,

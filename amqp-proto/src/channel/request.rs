@@ -212,8 +212,8 @@ impl Answered for BasicGet<'_> {
 /// How many requests of one channel may wait.
 const MAX_WAITING: usize = 1 << 16;
 
-/// The requests of one channel that wait for their answer. They are answered in order, but for those that are
-/// [late](Waiting::is_late).
+/// The requests of one channel that wait for their answer, in the order in which they were written. They are answered in that
+/// order, but for those that are [late](Waiting::is_late).
 #[derive(Debug)]
 pub(crate) struct Requests {
     channel: ChannelId,
@@ -226,12 +226,11 @@ pub(crate) struct Requests {
 /// A request that waits for its answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting {
+    sequence: u64,
     pub(crate) method: &'static MethodSpec,
     pub(crate) purpose: Purpose,
     /// Whoever asked does not care any more; the answer is discarded.
     pub(crate) is_abandoned: bool,
-    /// It was answered before an older one that is late.
-    is_answered: bool,
     /// [`Instant::MAX`] while nobody looked, and if there is none.
     deadline: Instant,
 }
@@ -284,10 +283,10 @@ impl Requests {
         self.next_sequence = sequence.wrapping_add(1);
         self.unsent += 1;
         self.waiting.push_back(Waiting {
+            sequence,
             method,
             purpose,
             is_abandoned: false,
-            is_answered: false,
             deadline: Instant::MAX,
         });
         RequestId::new(self.channel, sequence)
@@ -300,15 +299,8 @@ impl Requests {
         is_for: impl Fn(Purpose) -> bool,
     ) -> Result<(RequestId, Waiting), ProtocolError> {
         let (index, answered) = self.find(found, is_for)?;
-        let sequence = self.front_id().sequence().wrapping_add(index as u64);
-        if let Some(waiting) = self.waiting.get_mut(index) {
-            waiting.is_answered = true;
-            waiting.is_abandoned = true;
-        }
-        while self.waiting.front().is_some_and(|waiting| waiting.is_answered) {
-            self.waiting.pop_front();
-        }
-        Ok((RequestId::new(self.channel, sequence), answered))
+        self.waiting.remove(index);
+        Ok((RequestId::new(self.channel, answered.sequence), answered))
     }
 
     /// The one that is answered by `found` once the message that it carries is complete.
@@ -322,13 +314,8 @@ impl Requests {
         is_for: impl Fn(Purpose) -> bool,
     ) -> Result<(usize, Waiting), ProtocolError> {
         let is_due = |waiting: &Waiting| waiting.method.replies.contains(&found) && is_for(waiting.purpose);
-        let mut open = self
-            .waiting
-            .iter()
-            .enumerate()
-            .filter(|(_, waiting)| !waiting.is_answered);
-        let due = open.find(|(_, waiting)| is_due(waiting) || !waiting.is_late());
-        match due {
+        let mut open = self.waiting.iter().enumerate();
+        match open.find(|(_, waiting)| is_due(waiting) || !waiting.is_late()) {
             Some((index, waiting)) if is_due(waiting) => Ok((index, *waiting)),
             _ => {
                 let request = self.waiting.front().map(|waiting| waiting.method.id);
@@ -344,14 +331,15 @@ impl Requests {
             let (Purpose::Consume { number } | Purpose::Cancel { number }) = waiting.purpose else {
                 return false;
             };
-            number == consumer && !waiting.is_answered
+            number == consumer
         })
     }
 
     /// Nobody waits for that answer any more; says what it was for, if somebody did.
     pub(crate) fn abandon(&mut self, request: RequestId) -> Option<Purpose> {
-        let index = request.sequence().wrapping_sub(self.front_id().sequence());
-        let waiting = self.waiting.get_mut(usize::try_from(index).ok()?)?;
+        let place = |waiting: &Waiting| waiting.sequence.cmp(&request.sequence());
+        let index = self.waiting.binary_search_by(place).ok()?;
+        let waiting = self.waiting.get_mut(index)?;
         let was_abandoned = core::mem::replace(&mut waiting.is_abandoned, true);
         (!was_abandoned).then_some(waiting.purpose)
     }
@@ -376,27 +364,20 @@ impl Requests {
 
     /// Abandons those whose deadline has come, and tells each.
     pub(crate) fn expire(&mut self, now: Instant, mut report: impl FnMut(RequestId, Purpose)) {
-        let first = self.front_id().sequence();
-        for (sequence, waiting) in (first..).zip(self.waiting.iter_mut()) {
+        for waiting in &mut self.waiting {
             if !waiting.is_abandoned && waiting.deadline <= now {
                 waiting.is_abandoned = true;
-                report(RequestId::new(self.channel, sequence), waiting.purpose);
+                report(RequestId::new(self.channel, waiting.sequence), waiting.purpose);
             }
         }
     }
 
     /// Forgets all, and tells each that somebody waits for.
     pub(crate) fn fail(&mut self, mut report: impl FnMut(RequestId, Purpose)) {
-        let first = self.front_id().sequence();
-        for (sequence, waiting) in (first..).zip(self.waiting.drain(..)) {
+        for waiting in self.waiting.drain(..) {
             if !waiting.is_abandoned {
-                report(RequestId::new(self.channel, sequence), waiting.purpose);
+                report(RequestId::new(self.channel, waiting.sequence), waiting.purpose);
             }
         }
-    }
-
-    fn front_id(&self) -> RequestId {
-        let count = self.waiting.len() as u64;
-        RequestId::new(self.channel, self.next_sequence.wrapping_sub(count))
     }
 }

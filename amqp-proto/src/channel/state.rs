@@ -14,6 +14,8 @@
 //! `Opening`: the peer takes them in order.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::mem;
 
 use super::confirm::{ConfirmLimits, ConfirmOutcome, ConfirmWindow};
 use super::consumers::{Consumer, Consumers};
@@ -41,8 +43,10 @@ pub(crate) struct ChannelState {
     /// The highest delivery tag that came.
     pub(super) last_delivery: u64,
     pub(super) is_flow_stopped: bool,
-    /// `tx.commit` was not answered.
+    /// `tx.commit` was not answered. RabbitMQ ends the connection if it gets anything but `channel.close` here before that.
     pub(super) is_committing: bool,
+    /// Deliveries that nobody wants and that must wait for it.
+    pub(super) unwanted_deliveries: Vec<u64>,
     /// Mandatory publishes carry their number in a header, so that returns can be told apart.
     pub(super) numbers_publishes: bool,
 }
@@ -91,6 +95,7 @@ impl ChannelState {
             last_delivery: 0,
             is_flow_stopped: false,
             is_committing: false,
+            unwanted_deliveries: Vec::new(),
             numbers_publishes: false,
         }
     }
@@ -248,7 +253,7 @@ impl ChannelState {
             self.is_confirm_pending = false;
         }
         if waiting.method.id == TxCommit::SPEC.id {
-            self.is_committing = false;
+            self.on_committed(link);
         }
         match waiting.purpose {
             Purpose::Open => {
@@ -283,9 +288,28 @@ impl ChannelState {
         Step::Event(Event::Reply(Reply::from_frame(request, payload)))
     }
 
+    /// Says what had to wait for the answer to `tx.commit`.
+    fn on_committed(&mut self, link: &mut Link) {
+        self.is_committing = false;
+        let unwanted = mem::take(&mut self.unwanted_deliveries);
+        if !self.is_usable() {
+            return;
+        }
+        for tag in unwanted {
+            self.nack(link, tag);
+        }
+        let requests = &self.requests;
+        let active = self.consumers.active().map(|(_, consumer)| consumer);
+        let started = active.filter(|consumer| consumer.is_unwanted && !requests.is_about(consumer.number));
+        let numbers: Vec<u32> = started.map(|consumer| consumer.number).collect();
+        for number in numbers {
+            self.cancel_unwanted(link, number);
+        }
+    }
+
     /// A consumer is there that nobody wants any more.
     fn cancel_unwanted(&mut self, link: &mut Link, number: u32) {
-        if !self.is_usable() {
+        if !self.is_usable() || self.is_committing {
             return;
         }
         if let Some((tag, consumer)) = self.consumers.by_number(number)
@@ -502,20 +526,25 @@ impl ChannelState {
             link.events.push_back(Event::RequestFailed { request, cause });
         });
         if let Some(method) = failed_to {
-            let reason = self.why_closing(ChannelCloseReason::Timeout(method));
-            self.end(link, reason);
-            self.phase = match &self.phase {
-                Phase::Closing { reason, .. } => Phase::Abandoned {
-                    is_close_said: true,
-                    is_close_answered: matches!(reason, ChannelCloseReason::Peer(_)),
-                },
-                _ => Phase::Abandoned {
-                    is_close_said: false,
-                    is_close_answered: false,
-                },
-            };
+            self.abandon_channel(link, method);
         }
         self.deadline()
+    }
+
+    /// It is told as closed, since that method was not answered; its number is not free before it is.
+    pub(crate) fn abandon_channel(&mut self, link: &mut Link, method: MethodId) {
+        let reason = self.why_closing(ChannelCloseReason::Timeout(method));
+        self.end(link, reason);
+        self.phase = match &self.phase {
+            Phase::Closing { reason, .. } => Phase::Abandoned {
+                is_close_said: true,
+                is_close_answered: matches!(reason, ChannelCloseReason::Peer(_)),
+            },
+            _ => Phase::Abandoned {
+                is_close_said: false,
+                is_close_answered: false,
+            },
+        };
     }
 
     /// When something here is due.
@@ -567,7 +596,7 @@ fn close_method<'a>(reply_code: ReplyCode, reply_text: ShortStr<'a>) -> ChannelC
 
 /// The payload of the frame that `input` begins with.
 #[inline]
-pub(super) fn payload(input: &RecvBuf, size: usize) -> &[u8] {
+pub(crate) fn payload(input: &RecvBuf, size: usize) -> &[u8] {
     let end = size.saturating_sub(1);
     input.unread().get(HEADER_SIZE..end).unwrap_or_default()
 }

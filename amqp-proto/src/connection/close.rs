@@ -48,6 +48,7 @@ impl Connection {
             return;
         }
         *is_said = true;
+        self.deadlines.extend_close(self.link.config.close_timeout);
         let close = ConnectionClose {
             reply_code: *code,
             reply_text: crate::channel::cut(text),
@@ -55,6 +56,14 @@ impl Connection {
             method_id: 0,
         };
         self.link.answer(0, &close);
+    }
+
+    /// The channels had their part of the time. The peer learns all the same that we go.
+    pub(super) fn give_up_channels(&mut self) {
+        for state in self.channels.values_mut().filter(|state| !state.is_abandoned()) {
+            state.abandon_channel(&mut self.link, ChannelClose::SPEC.id);
+        }
+        self.advance_close();
     }
 
     /// The peer closes the connection.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use super::{Connection, State};
 use crate::RecvBuf;
-use crate::channel::{ConfirmOutcome, Step};
+use crate::channel::{ConfirmOutcome, Step, payload};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::time::Instant;
@@ -105,6 +105,10 @@ impl Connection {
         let step = if frame_type == FrameType::Heartbeat {
             input.consume(size);
             self.link.counters.heartbeats_received += 1;
+            Step::Consumed
+        } else if number != 0 && matches!(self.state, State::Closing { is_said: true, .. }) {
+            // Behind `connection.close` nothing is taken but what belongs to it, and nothing answered.
+            input.consume(size);
             Step::Consumed
         } else if let Some(channel) = self.channels.get_mut(&number) {
             channel.on_frame(&mut self.link, input, frame_type, size, &self.limits)?
@@ -259,13 +263,4 @@ impl Connection {
         }
         self.end(CloseReason::Protocol(error));
     }
-}
-
-/// The payload of the frame that `input` begins with.
-#[inline]
-fn payload(input: &RecvBuf, size: usize) -> &[u8] {
-    input
-        .unread()
-        .get(HEADER_SIZE..size.saturating_sub(1))
-        .unwrap_or_default()
 }

@@ -101,6 +101,16 @@ impl Deadlines {
         self.note_received(now);
     }
 
+    /// The clock of the close starts: all the time there is, or half of it if the channels come first.
+    fn start_close(&mut self, now: Instant, timeout: Duration, is_said: bool) {
+        self.close = now + if is_said { timeout } else { timeout / 2 };
+    }
+
+    /// The channels are closed, and the rest of the time is the connection's. If the clock has not started, that is all.
+    pub(super) fn extend_close(&mut self, timeout: Duration) {
+        self.close = self.close + timeout / 2;
+    }
+
     /// A second alarm does not give more time.
     pub(super) fn block(&mut self, now: Instant, timeout: Option<Duration>) {
         if let Some(timeout) = timeout {
@@ -188,6 +198,9 @@ impl Connection {
         let reason = if deadlines.handshake <= now {
             CloseReason::HandshakeTimeout { state: self.state() }
         } else if deadlines.close <= now {
+            if let State::Closing { is_said: false, .. } = self.state {
+                return self.give_up_channels();
+            }
             CloseReason::Requested { acknowledged: false }
         } else if deadlines.blocked <= now {
             CloseReason::BlockedTimeout {
@@ -244,10 +257,11 @@ impl Connection {
     /// The clock of what was asked starts when it is handed over; and when it waits to be, since that may take for ever.
     #[inline]
     pub(super) fn start_timeouts(&mut self, now: Instant, is_handed_over: bool) {
-        if let State::Closing { .. } = self.state
+        if let State::Closing { is_said, .. } = self.state
             && self.deadlines.close == Instant::MAX
         {
-            self.deadlines.close = now + self.link.config.close_timeout;
+            let timeout = self.link.config.close_timeout;
+            self.deadlines.start_close(now, timeout, is_said);
         }
         if !self.link.unsent.is_empty() {
             self.start_request_timeouts(now, is_handed_over);

@@ -268,3 +268,15 @@ fn a_channel_refused_by_the_peer_ends_with_its_words() {
     assert_eq!(reason.peer().map(|peer| peer.code.0), Some(406));
     assert_eq!(peer.sent(), ["ch 1 channel.close-ok"]);
 }
+
+#[test]
+fn a_channel_shows_what_it_is() {
+    let mut peer = Peer::open();
+    let id = peer.open_channel();
+    peer.select_confirms(id);
+    peer.publish(id, "k", b"x");
+    assert_eq!(
+        format!("{:?}", peer.channel(id)),
+        "Channel { id: ChannelId(1#0), phase: Open, unconfirmed: 1, .. }"
+    );
+}

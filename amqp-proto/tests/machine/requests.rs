@@ -668,3 +668,129 @@ fn behind_a_commit_everything_is_refused_until_it_is_answered() {
     assert_eq!(peer.events(), []);
     assert_eq!(publish(&mut peer), Ok(None));
 }
+
+/// A channel that commits, with a consumer `c` that it has and `late` that it gave up before it was there.
+fn committing() -> (Peer, ChannelId) {
+    let (mut peer, id) = open();
+    peer.consume(id, "c", false);
+    peer.channel(id).request(&TxSelect {}).unwrap();
+    peer.send(1, TxSelectOk {});
+    assert!(matches!(peer.event(), Event::Reply(_)));
+    let late = BasicConsume {
+        consumer_tag: short("late"),
+        ..BasicConsume::default()
+    };
+    let (_, request) = peer.channel(id).consume(&late).unwrap();
+    peer.connection.abandon(request);
+    peer.channel(id).request(&TxCommit {}).unwrap();
+    peer.sent();
+    (peer, id)
+}
+
+#[test]
+fn what_nobody_wants_goes_back_behind_the_commit() {
+    let (mut peer, _) = committing();
+    let consumer_tag = short("late");
+    peer.send_content(1, deliver("late", 1), b"");
+    peer.send(1, BasicConsumeOk { consumer_tag });
+    peer.send_content(1, deliver("unknown", 2), b"x");
+    peer.assert_quiet();
+    assert_eq!(peer.connection.counters().undeliverable, 2);
+    peer.send(1, TxCommitOk {});
+    assert!(matches!(peer.event(), Event::Reply(_)));
+    assert_eq!(
+        peer.sent(),
+        [
+            "ch 1 basic.nack delivery_tag=1 requeue",
+            "ch 1 basic.nack delivery_tag=2 requeue",
+            r#"ch 1 basic.cancel consumer_tag="late""#,
+        ]
+    );
+    // Once.
+    peer.send(1, BasicCancelOk { consumer_tag });
+    peer.send_content(1, deliver("c", 3), b"x");
+    assert!(matches!(peer.event(), Event::Delivery(_)));
+    assert!(peer.sent().is_empty());
+}
+
+#[test]
+fn a_consumer_that_is_not_there_yet_is_not_cancelled_behind_the_commit() {
+    let (mut peer, _) = committing();
+    peer.send(1, TxCommitOk {});
+    assert!(matches!(peer.event(), Event::Reply(_)));
+    assert!(peer.sent().is_empty());
+    let consumer_tag = short("late");
+    peer.send(1, BasicConsumeOk { consumer_tag });
+    peer.events();
+    assert_eq!(peer.sent(), [r#"ch 1 basic.cancel consumer_tag="late""#]);
+}
+
+#[test]
+fn nothing_is_published_for_two_reasons_as_for_one() {
+    let publish = |peer: &mut Peer, id| {
+        let mut channel = peer.channel(id);
+        channel.publish(&BasicPublish::default(), &Properties::default(), "x")
+    };
+    let (mut peer, id) = committing();
+    peer.send(1, ChannelFlow { active: false });
+    peer.events();
+    assert!(publish(&mut peer, id).is_err(), "committing, and stopped");
+    peer.send(1, TxCommitOk {});
+    peer.events();
+    assert_eq!(publish(&mut peer, id), Err(SendError::FlowStopped));
+    peer.channel(id).close(ReplyCode::REPLY_SUCCESS, "").unwrap();
+    assert_eq!(
+        publish(&mut peer, id),
+        Err(SendError::Stale),
+        "closing, and stopped"
+    );
+    let (mut peer, id) = committing();
+    peer.channel(id).close(ReplyCode::REPLY_SUCCESS, "").unwrap();
+    assert_eq!(
+        publish(&mut peer, id),
+        Err(SendError::Stale),
+        "closing, and committing"
+    );
+}
+
+#[test]
+fn nothing_goes_back_on_a_channel_that_closes_while_it_commits() {
+    let (mut peer, id) = committing();
+    let consumer_tag = short("late");
+    peer.send(1, BasicConsumeOk { consumer_tag });
+    peer.send_content(1, deliver("unknown", 1), b"x");
+    peer.events();
+    peer.channel(id).close(ReplyCode::REPLY_SUCCESS, "").unwrap();
+    peer.sent();
+    peer.send(1, TxCommitOk {});
+    assert!(matches!(peer.event(), Event::Reply(_)));
+    assert!(peer.sent().is_empty());
+}
+
+#[test]
+fn no_more_than_4096_deliveries_wait_to_go_back() {
+    let (mut peer, _) = committing();
+    for tag in 1..=4097 {
+        peer.send_content(1, deliver("unknown", tag), b"");
+        peer.assert_quiet();
+    }
+    peer.send(1, TxCommitOk {});
+    peer.event();
+    assert_eq!(peer.sent().len(), 4096);
+}
+
+#[test]
+fn an_answer_that_never_comes_takes_one_place() {
+    let (mut peer, id) = open();
+    peer.channel(id).consume(&BasicConsume::default()).unwrap();
+    for _ in 0..70_000 {
+        let request = peer.channel(id).request(&BasicQos::default()).unwrap();
+        peer.send(1, BasicQosOk {});
+        let event = peer.connection.poll_event(peer.now, &mut peer.input);
+        let Some(Event::Reply(reply)) = event else {
+            panic!("{event:?}");
+        };
+        assert!(reply.read(request).is_some());
+        peer.transmit();
+    }
+}

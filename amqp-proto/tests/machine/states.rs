@@ -200,6 +200,10 @@ fn outcome(peer: &mut Peer, before: At) -> String {
                 channel: CHANNEL,
                 reason: ChannelCloseReason::Connection(reason),
             } => assert_eq!(events.last(), Some(&Event::Closed(reason.clone()))),
+            Event::ChannelClosed {
+                channel: CHANNEL,
+                reason: ChannelCloseReason::Timeout(method),
+            } if *method == ChannelClose::SPEC.id => words.push("channel not closed in time".to_owned()),
             Event::Closed(reason) => words.push(describe(reason)),
             Event::Blocked { reason } => words.push(format!("blocked: {reason}")),
             other => words.push(format!("{other:?}")),
@@ -451,11 +455,12 @@ fn every_state_ends_when_the_stream_does_and_knows_another_protocol_at_the_start
     check(&rows);
 }
 
-/// All deadlines that a state has lie 10 or 60 seconds ahead.
+/// All deadlines that a state has lie 5, 10 or 60 seconds ahead.
 #[test]
 fn every_state_lets_its_deadline_pass_and_no_moment_before() {
     let late = "handshake timeout";
     let unconfirmed = "closed, not confirmed";
+    let given_up = "channel not closed in time > connection.close 200";
     let rows: [Row; 4] = [
         (
             "a timeout that is none",
@@ -470,7 +475,7 @@ fn every_state_lets_its_deadline_pass_and_no_moment_before() {
                 late,
                 "",
                 "blocked for too long",
-                unconfirmed,
+                given_up,
                 unconfirmed,
                 "",
             ]
@@ -487,7 +492,7 @@ fn every_state_lets_its_deadline_pass_and_no_moment_before() {
                 late,
                 "",
                 "blocked for too long",
-                unconfirmed,
+                given_up,
                 unconfirmed,
                 "",
             ],
@@ -498,8 +503,11 @@ fn every_state_lets_its_deadline_pass_and_no_moment_before() {
 
 /// Until the deadline of that state, and so many nanoseconds more.
 fn wait(peer: &mut Peer, nanos: i64) {
-    let blocked = peer.connection.state() == ConnectionState::Blocked;
-    let seconds: u64 = if blocked { 60 } else { 10 };
+    let seconds: u64 = match (peer.connection.state(), peer.connection.channel_count()) {
+        (ConnectionState::Blocked, _) => 60,
+        (ConnectionState::Closing, 1) => 5,
+        _ => 10,
+    };
     let after = Duration::from_nanos((seconds * 1_000_000_000).checked_add_signed(nanos).unwrap());
     peer.now = peer.now + after;
     peer.connection.handle_timeout(peer.now);

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use amqp_proto::wire::*;
 use amqp_proto::{
-    ChannelId, CloseReason, Config, ConnectionState, Event, RequestError, RequestId, Secret, TimeoutReason,
+    ChannelCloseReason, ChannelId, CloseReason, Config, ConnectionState, Event, RequestError, RequestId,
+    Secret, TimeoutReason,
 };
 use bytes::Buf;
 
 use crate::peer::Peer;
+use crate::stage::close_406;
 use crate::states::{At, CHANNEL, TUNE, assert_closed_for_good, config};
 
 const NANO: Duration = Duration::from_nanos(1);
@@ -76,6 +78,65 @@ fn a_close_that_is_not_answered_ends_in_time() {
     let reason = CloseReason::Requested { acknowledged: false };
     assert_eq!(peer.advance(NANO), [Event::Closed(reason)]);
     assert_closed_for_good(&mut peer);
+}
+
+#[test]
+fn the_first_half_of_a_close_is_for_the_channels() {
+    let channel_late = Event::ChannelClosed {
+        channel: CHANNEL,
+        reason: ChannelCloseReason::Timeout(ChannelClose::SPEC.id),
+    };
+    for is_confirmed in [false, true] {
+        let mut peer = At::ClosingChannels.reach_with(config().close_timeout(seconds(6)), TUNE);
+        assert_eq!(peer.connection.timeout_reason(), Some(TimeoutReason::Close));
+        assert_eq!(peer.advance(seconds(3) - NANO), []);
+        assert!(peer.sent().is_empty());
+        assert_eq!(peer.advance(NANO), [channel_late.clone()]);
+        let sent = peer.sent();
+        assert!(sent[0].starts_with("ch 0 connection.close"), "{sent:?}");
+        assert_eq!(peer.advance(seconds(3) - NANO), []);
+        if is_confirmed {
+            // Behind our close nothing of a channel is answered.
+            peer.send(1, close_406());
+            peer.send(1, ChannelCloseOk {});
+            peer.send(2, BasicQosOk {});
+            peer.assert_quiet();
+            peer.send(0, ConnectionCloseOk {});
+        }
+        let reason = CloseReason::Requested {
+            acknowledged: is_confirmed,
+        };
+        assert_eq!(peer.advance(NANO), [Event::Closed(reason)]);
+    }
+}
+
+#[test]
+fn channels_that_close_early_leave_their_time_to_the_connection() {
+    let mut peer = At::ClosingChannels.reach_with(config().close_timeout(seconds(6)), TUNE);
+    peer.advance(seconds(1));
+    peer.send(1, ChannelCloseOk {});
+    assert!(matches!(peer.event(), Event::ChannelClosed { .. }));
+    assert_eq!(peer.advance(seconds(5) - NANO), []);
+    let reason = CloseReason::Requested { acknowledged: false };
+    assert_eq!(peer.advance(NANO), [Event::Closed(reason)]);
+}
+
+#[test]
+fn a_channel_that_was_abandoned_gets_no_answer_behind_connection_close() {
+    let mut peer = Peer::open();
+    peer.connection.open_channel().unwrap();
+    assert!(matches!(
+        peer.advance(seconds(30))[..],
+        [Event::ChannelClosed { .. }]
+    ));
+    peer.connection.close(ReplyCode::REPLY_SUCCESS, "");
+    let sent = peer.sent();
+    assert!(sent[1].starts_with("ch 0 connection.close"), "{sent:?}");
+    peer.send(1, ChannelOpenOk {});
+    peer.assert_quiet();
+    peer.send(0, ConnectionCloseOk {});
+    let reason = CloseReason::Requested { acknowledged: true };
+    assert_eq!(peer.event(), Event::Closed(reason));
 }
 
 #[test]

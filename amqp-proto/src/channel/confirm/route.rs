@@ -4,9 +4,9 @@ use core::num::NonZeroU32;
 
 /// A hash of an exchange and a routing key.
 ///
-/// Two routes share one with a chance of 1 in 2³². The window's key is in it so that whoever chooses the routing keys of one
-/// publisher, and does not know the key, cannot prepare two that share one and make the return of one message count for another.
-/// It is no cryptographic hash.
+/// Two routes share one with a chance of 1 in 2³². The window's key is in it, so that those that do are not the same for all
+/// channels. It is no secret and this is no cryptographic hash: whoever chooses the routing keys of one publisher can prepare two
+/// that share one, and then the return of one message counts for another. Numbered publishes are told apart all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RouteHash(NonZeroU32);
 

@@ -243,4 +243,28 @@ mod with_ctl {
         session.call(other, &delete);
         session.close();
     }
+
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn a_limit_on_connections_is_a_refusal_that_passes() {
+        let vhost = r#"set_vhost_limits -p 'a|b' '{"max-connections": 0}'"#;
+        let user = r#"set_user_limits guest '{"max-connections": 0}'"#;
+        let limits = [
+            (vhost, "clear_vhost_limits -p 'a|b'", "refused for user 'guest'"),
+            (user, "clear_user_limits guest all", "user connection limit"),
+        ];
+        for (set, clear, words) in limits {
+            ctl(set);
+            let clear = AtEnd(|| drop(ctl(clear)));
+            let config = parameters().config.virtual_host("a|b");
+            let reason = Session::new(config.clone()).end();
+            assert!(!reason.is_permanent(), "{reason:?}");
+            let peer = reason.peer().unwrap();
+            assert_eq!(peer.code, ReplyCode::NOT_ALLOWED);
+            assert!(peer.text.contains(words), "{peer}");
+            assert!(peer.text.contains("connection limit (0) is reached"), "{peer}");
+            drop(clear);
+            Session::connect(config).close();
+        }
+    }
 }
