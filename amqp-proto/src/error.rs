@@ -335,3 +335,31 @@ fn refusal(peer: &Option<PeerClose>) -> String {
         None => ", it seems: the peer hung up where its answer to the credentials belongs".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_s_words_are_found_wherever_they_are() {
+        let peer = PeerClose::new(ReplyCode::CONNECTION_FORCED, "shutdown", None);
+        let closed = CloseReason::Peer(peer.clone());
+        assert_eq!(closed.peer(), Some(&peer));
+        assert_eq!(ChannelCloseReason::Connection(closed).peer(), Some(&peer));
+        assert_eq!(ChannelCloseReason::Peer(peer.clone()).peer(), Some(&peer));
+        assert_eq!(ChannelCloseReason::Requested.peer(), None);
+        let refused = CloseReason::AuthRefused { peer: Some(peer) };
+        assert_eq!(
+            refused.to_string(),
+            "authentication refused: closed by the peer: 320 CONNECTION_FORCED \"shutdown\""
+        );
+        let hung_up = CloseReason::AuthRefused { peer: None }.to_string();
+        assert!(hung_up.contains("hung up where its answer"), "{hung_up}");
+    }
+
+    #[test]
+    fn a_transport_error_is_its_words() {
+        assert_eq!(TransportError::new("reset").as_str(), "reset");
+        assert_eq!(TransportError::new("reset").to_string(), "reset");
+    }
+}

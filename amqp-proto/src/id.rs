@@ -303,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn requests_can_be_kept_in_a_map() {
+        let (one, other) = (ChannelId::new(1, 1), ChannelId::new(2, 1));
+        let request = |channel, sequence| RequestId::<u8>::new(channel, sequence);
+        let random = std::hash::RandomState::new();
+        let hash = |request: RequestId<u8>| core::hash::BuildHasher::hash_one(&random, request);
+        assert_eq!(hash(request(one, 1)), hash(request(one, 1)));
+        assert_ne!(hash(request(one, 1)), hash(request(one, 2)));
+        assert_ne!(hash(request(one, 1)), hash(request(other, 1)));
+    }
+
+    #[test]
     fn they_print_their_channel() {
         let channel = ChannelId::new(3, 7);
         assert_eq!(format!("{channel:?}"), "ChannelId(3#7)");

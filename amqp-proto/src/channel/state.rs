@@ -551,7 +551,6 @@ impl ChannelState {
     fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Closing { deadline, .. } => deadline.min(self.requests.deadline()),
-            Phase::Abandoned { .. } => Instant::MAX,
             _ => self.requests.deadline(),
         }
     }

@@ -38,8 +38,8 @@ impl Connection {
                 Some(Event::Delivery(delivery))
             }
             ACK => {
-                let ack = BasicAck::decode(raw.payload.get(METHOD_ID_SIZE..)?, HEADER_SIZE + METHOD_ID_SIZE)
-                    .ok()?;
+                // If it cannot be read, the general way says where.
+                let ack = BasicAck::decode(raw.payload.get(METHOD_ID_SIZE..)?, 0).ok()?;
                 let channel = self.channels.get_mut(&number)?;
                 let tags = channel.on_plain_ack(&mut self.link, &ack)?;
                 input.consume(size);

@@ -357,3 +357,13 @@ fn the_broker_can_stop_and_resume_publishes_and_nothing_else() {
     assert_eq!(peer.sent(), ["ch 1 channel.flow-ok active"]);
     assert_eq!(publish(&mut peer, id, 1), Ok(()));
 }
+
+#[test]
+fn at_the_limit_itself_there_is_still_room() {
+    const ACK: usize = 21;
+    let (mut peer, id, tag) = stalled(marks(100, 10 * ACK));
+    for _ in 0..=10 {
+        assert_eq!(peer.channel(id).ack(tag), Ok(()));
+    }
+    assert_full(peer.channel(id).ack(tag), 11 * ACK, 10 * ACK);
+}

@@ -280,3 +280,18 @@ fn a_channel_shows_what_it_is() {
         "Channel { id: ChannelId(1#0), phase: Open, unconfirmed: 1, .. }"
     );
 }
+
+#[test]
+fn a_connection_shows_what_it_is() {
+    let mut peer = Peer::open();
+    peer.open_channel();
+    let shown = format!("{:?}", peer.connection);
+    for part in [
+        "Connection { state: Open",
+        "frame_max: 131072",
+        "channels: 1",
+        "queued_bytes: 0",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}

@@ -2,12 +2,12 @@
 
 use amqp_proto::wire::*;
 use amqp_proto::{
-    ChannelCloseReason, ChannelId, CloseReason, Config, ConfirmLimits, ConfirmOutcome, ConfirmTag, Event,
-    SendError,
+    ChannelCloseReason, ChannelId, CloseReason, Config, ConfirmLimits, ConfirmOutcome, ConfirmTag,
+    ConfirmTags, Event, SendError,
 };
 
 use crate::peer::Peer;
-use crate::stage::close_406;
+use crate::stage::{close_406, deliver};
 
 /// Channel 1 in confirm mode, with that many publishes of one octet each.
 fn published(count: usize) -> (Peer, ChannelId) {
@@ -423,4 +423,34 @@ fn ten_thousand_publishes_confirmed_at_random_are_each_resolved_once() {
         }
     }
     assert!(resolved[1..].iter().all(|count| *count == 1));
+}
+
+#[test]
+fn a_confirm_between_the_frames_of_a_message_is_a_violation() {
+    let (mut peer, id) = published(1);
+    peer.consume(id, "c", false);
+    peer.send(1, deliver("c", 1));
+    peer.send_header(1, 2, Properties::default());
+    assert_eq!(peer.events(), []);
+    peer.send(1, ack(1, false));
+    assert_eq!(
+        peer.violation(),
+        "505 content of a message is missing before this frame"
+    );
+}
+
+#[test]
+fn each_confirm_counts_as_a_frame_and_its_octets() {
+    let (mut peer, id) = published(3);
+    let before = peer.connection.counters();
+    for tag in 1..=3 {
+        peer.send(1, ack(tag, false));
+        let tags = ConfirmTags::new(id, tag, tag);
+        let outcome = ConfirmOutcome::Acked;
+        assert_eq!(peer.event(), Event::Confirmed { tags, outcome });
+    }
+    let counters = peer.connection.counters();
+    assert_eq!(counters.frames_received, before.frames_received + 3);
+    assert_eq!(counters.octets_received, before.octets_received + 3 * 21);
+    assert_eq!(counters.acked, 3);
 }

@@ -1,5 +1,7 @@
 //! Messages that are too large, alone or all together: the channel is closed over them, and nothing else.
 
+use std::time::Duration;
+
 use amqp_proto::wire::*;
 use amqp_proto::{ChannelCloseReason, ChannelId, Config, Event};
 
@@ -203,4 +205,23 @@ fn a_message_that_comes_in_one_piece_is_not_partial() {
     let (mut peer, _) = consuming(Config::default().max_partial_content(3), 1);
     peer.send_content(1, deliver("c", 1), b"12345");
     assert_eq!(&*delivery(peer.event()).message.body(), b"12345");
+}
+
+#[test]
+fn why_we_close_a_channel_is_told_whatever_ends_it() {
+    let reason = ChannelCloseReason::ContentTooLarge { size: 6, limit: 5 };
+    for is_closed_by_peer in [false, true] {
+        let (mut peer, ids) = consuming(Config::default().max_message_size(5), 1);
+        peer.send_content(1, deliver("c", 1), b"123456");
+        assert_refused(&mut peer, 1);
+        let events = if is_closed_by_peer {
+            peer.send(0, ConnectionClose::default());
+            peer.events()
+        } else {
+            peer.advance(Duration::from_secs(10))
+        };
+        let channel = ids[0];
+        let reason = reason.clone();
+        assert_eq!(events.first(), Some(&Event::ChannelClosed { channel, reason }));
+    }
 }

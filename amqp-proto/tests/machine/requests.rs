@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amqp_proto::wire::*;
-use amqp_proto::{ChannelId, Config, Event, NoWait, Request, RequestError, RequestId, SendError};
+use amqp_proto::{ChannelId, Config, Event, NoWait, Reply, Request, RequestError, RequestId, SendError};
 
 use crate::peer::Peer;
 use crate::stage::{close_406, deliver, get_ok, short};
@@ -793,4 +793,14 @@ fn an_answer_that_never_comes_takes_one_place() {
         assert!(reply.read(request).is_some());
         peer.transmit();
     }
+}
+
+#[test]
+fn an_answer_shows_what_it_is() {
+    let request = RequestId::<QueuePurge<'_>>::new(ChannelId::new(1, 2), 3).untyped();
+    let reply = Reply::new(request, QueuePurgeOk { message_count: 7 }).unwrap();
+    assert_eq!(
+        format!("{reply:?}"),
+        "Reply { request: RequestId(3 of 1#2), method: queue.purge-ok message_count=7 }"
+    );
 }

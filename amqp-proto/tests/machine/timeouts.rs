@@ -82,16 +82,16 @@ fn a_close_that_is_not_answered_ends_in_time() {
 
 #[test]
 fn the_first_half_of_a_close_is_for_the_channels() {
-    let channel_late = Event::ChannelClosed {
+    let channel_late = [Event::ChannelClosed {
         channel: CHANNEL,
         reason: ChannelCloseReason::Timeout(ChannelClose::SPEC.id),
-    };
+    }];
     for is_confirmed in [false, true] {
         let mut peer = At::ClosingChannels.reach_with(config().close_timeout(seconds(6)), TUNE);
         assert_eq!(peer.connection.timeout_reason(), Some(TimeoutReason::Close));
         assert_eq!(peer.advance(seconds(3) - NANO), []);
         assert!(peer.sent().is_empty());
-        assert_eq!(peer.advance(NANO), [channel_late.clone()]);
+        assert_eq!(peer.advance(NANO), channel_late);
         let sent = peer.sent();
         assert!(sent[0].starts_with("ch 0 connection.close"), "{sent:?}");
         assert_eq!(peer.advance(seconds(3) - NANO), []);
@@ -360,4 +360,16 @@ fn a_late_wake_up_finds_the_request_that_was_not_answered() {
     peer.connection.handle_timeout(peer.now);
     assert_eq!(peer.events(), [timed_out(request)]);
     assert_eq!(peer.connection.poll_timeout(), None);
+}
+
+#[test]
+fn a_close_that_has_nothing_to_say_yet_has_its_deadline() {
+    let mut peer = Peer::open();
+    let id = peer.open_channel();
+    peer.channel(id).close(ReplyCode::REPLY_SUCCESS, "").unwrap();
+    assert_eq!(peer.sent().len(), 1);
+    peer.connection.close(ReplyCode::REPLY_SUCCESS, "");
+    assert!(peer.sent().is_empty(), "the channel comes first");
+    assert_eq!(peer.connection.timeout_reason(), Some(TimeoutReason::Close));
+    assert_eq!(peer.connection.poll_timeout(), Some(peer.now + seconds(5)));
 }

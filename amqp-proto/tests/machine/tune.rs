@@ -319,3 +319,20 @@ fn channels_can_be_opened_by_number() {
     assert_eq!(peer.connection.channel_count(), 2);
     assert_eq!(peer.sent(), ["ch 5 channel.open", "ch 1 channel.open"]);
 }
+
+#[test]
+fn without_a_limit_a_body_frame_is_as_large_as_a_message_may_be_or_16_mib() {
+    const MIB_16: u32 = 16 * 1024 * 1024;
+    let tune = ConnectionTune { frame_max: 0, ..TUNE };
+    for (max_message_size, largest) in [(1000, MIB_16), (100_000_000, 100_000_008)] {
+        let config = Config::default().frame_max(0).max_message_size(max_message_size);
+        let mut peer = Peer::open_with(config.clone(), tune);
+        peer.open_channel();
+        peer.send_octets(&frame_header(3, largest));
+        assert_eq!(peer.events(), []);
+        let mut peer = Peer::open_with(config, tune);
+        peer.open_channel();
+        peer.send_octets(&frame_header(3, largest + 1));
+        assert!(peer.violation().starts_with("501 "), "{max_message_size}");
+    }
+}
