@@ -91,12 +91,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_moment_shows_how_long_after_the_epoch_it_is() {
+        let moment = Instant::from_nanos(1_500_000_000);
+        assert_eq!(alloc::format!("{moment:?}"), "Instant(1.5s)");
+    }
+
+    #[test]
     fn sums_and_differences_saturate() {
         let one = Instant::from_nanos(1);
         assert_eq!((one + Duration::from_nanos(2)).as_nanos(), 3);
         assert_eq!(one + Duration::MAX, Instant::MAX);
         assert_eq!(Instant::MAX + Duration::from_secs(1), Instant::MAX);
         assert_eq!(Instant::since_epoch(Duration::MAX), Instant::MAX);
+        assert_eq!(
+            Instant::since_epoch(Duration::from_secs(u64::MAX / 2)),
+            Instant::MAX
+        );
         assert_eq!(Instant::since_epoch(Duration::from_micros(1)).as_nanos(), 1000);
         assert_eq!(Instant::EPOCH.duration_since(one), Duration::ZERO);
         assert_eq!(

@@ -97,7 +97,8 @@ impl ChannelState {
         }
         let unread = input.unread();
         let arguments = unread.get(HEADER_SIZE + METHOD_ID_SIZE..size.checked_sub(1)?)?;
-        let deliver = BasicDeliver::decode(arguments, HEADER_SIZE + METHOD_ID_SIZE).ok()?;
+        // If it cannot be read, the general way says where.
+        let deliver = BasicDeliver::decode(arguments, 0).ok()?;
         let consumer = self.consumers.get(deliver.consumer_tag.as_bytes())?;
         if consumer.is_unwanted || consumer.is_streamed {
             return None;

@@ -367,3 +367,24 @@ fn at_the_limit_itself_there_is_still_room() {
     }
     assert_full(peer.channel(id).ack(tag), 11 * ACK, 10 * ACK);
 }
+
+#[test]
+fn the_rule_of_the_mean_frame_is_about_more_not_as_much() {
+    let (mut peer, id, tag) = stalled(marks(100_000, 100_000));
+    peer.channel(id).ack(tag).unwrap();
+    peer.transmit();
+    let multiplier = loop {
+        peer.channel(id).ack(tag).unwrap();
+        let queued = peer.connection.queued_bytes();
+        let counters = peer.connection.counters();
+        let waiting = (queued - peer.output.remaining()) as u64;
+        let mean = (counters.octets_sent + waiting) / counters.frames_sent;
+        if (queued as u64).is_multiple_of(mean) {
+            break u32::try_from(queued as u64 / mean).unwrap();
+        }
+    };
+    peer.connection.set_backpressure_multiplier(multiplier);
+    assert_eq!(peer.events(), []);
+    peer.connection.set_backpressure_multiplier(multiplier - 1);
+    assert!(matches!(peer.event(), Event::BackpressureOn { .. }));
+}

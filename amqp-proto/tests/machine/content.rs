@@ -1,7 +1,7 @@
 //! Content: a method, a header and body frames become a message, in whatever pieces they come.
 
 use amqp_proto::wire::*;
-use amqp_proto::{ChannelId, Delivery, Event, Instant, Message};
+use amqp_proto::{ChannelId, CloseReason, Delivery, Event, Instant, Message};
 use bytes::Bytes;
 
 use crate::peer::Peer;
@@ -525,4 +525,42 @@ fn messages_made_by_users_equal_received_ones_however_their_body_is_split() {
         ..Properties::default()
     };
     assert_ne!(within, made("k", persistent, b"hello"));
+}
+
+#[test]
+fn frames_that_only_look_like_a_small_message_are_violations() {
+    let start = method(1, deliver("c", 1));
+    let missing = "505 content of a message is missing before this frame";
+    let stray = "505 content without a method that carries it";
+    let header_payload = &frames(&[header(1, 5)])[7..21];
+    // In the header's place a body that reads like one; then a header of another channel.
+    let as_body = frames(&[body(1, header_payload), body(1, b"12345")]);
+    assert_eq!(violated(&[start], &as_body), missing);
+    let elsewhere = [frames(&[header(2, 5)]), frames(&[body(1, b"12345")])].concat();
+    assert_eq!(violated(&[start], &elsewhere), "504 channel 2 is not open");
+    // In the body's place a header of its length; then a body of another channel.
+    let again = frames(&[header(1, 14)]);
+    assert_eq!(violated(&[start, header(1, 14)], &again), missing);
+    let elsewhere = frames(&[body(2, b"12345")]);
+    assert_eq!(
+        violated(&[start, header(1, 5)], &elsewhere),
+        "504 channel 2 is not open"
+    );
+    // Nothing is missing of an empty message.
+    let (mut peer, _) = consuming();
+    peer.send_octets(&frames(&[start, header(1, 0), body(1, b"")]));
+    let events = peer.events();
+    let [
+        Event::Delivery(empty),
+        Event::Closed(_) | Event::ChannelClosed { .. },
+        ..,
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(empty.message.body_len(), 0);
+    let Some(Event::Closed(CloseReason::Protocol(error))) = events.last() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(format!("{} {}", error.reply_code().0, error.problem), stray);
 }
