@@ -5,9 +5,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::fuzz::FuzzOptions;
+use crate::interop::InteropOptions;
 use crate::process::{cargo, root, run};
 use crate::test::TestOptions;
-use crate::{bench, fuzz, test};
+use crate::{bench, fuzz, interop, test};
 
 /// Runs each step, and stops at the first that fails.
 pub(crate) fn main() -> Result<()> {
@@ -15,6 +16,7 @@ pub(crate) fn main() -> Result<()> {
     step("clippy", clippy)?;
     step("documentation", documentation)?;
     step("test", || test::main(&TestOptions::default()))?;
+    step("interop", || interop::main(&InteropOptions::default()))?;
     step("fuzz-smoke", || fuzz::main(&FuzzOptions::default()))?;
     step("bench --check", bench::instructions)
 }

@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod features;
 mod fuzz;
+mod interop;
 mod process;
 mod test;
 
@@ -25,6 +26,8 @@ enum Xtask {
     Demo,
     /// Run every test and example, on the private RabbitMQ or the broker named here
     Test(test::TestOptions),
+    /// Do the RabbitMQ tutorials with pika and aio-pika, on the test broker or the one named here
+    Interop(interop::InteropOptions),
     /// Fuzz each target for a short while
     FuzzSmoke(fuzz::FuzzOptions),
     /// Measure speed: wall clock, or with --check instruction counts
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Xtask::Broker(command) => broker::main(command),
         Xtask::Demo => demo::main(),
         Xtask::Test(options) => test::main(&options),
+        Xtask::Interop(options) => interop::main(&options),
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),
         Xtask::Ci => ci::main(),

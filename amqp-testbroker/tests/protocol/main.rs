@@ -1,0 +1,16 @@
+//! What the broker says on the wire, frame by frame.
+
+mod blocked;
+mod channels;
+mod client;
+mod confirms;
+mod consumers;
+mod content;
+mod handshake;
+mod heartbeats;
+mod methods;
+mod permissions;
+mod reply_to;
+mod settle;
+mod stage;
+mod transactions;

@@ -1,0 +1,226 @@
+//! Acknowledgements.
+
+use amqp_proto::wire::*;
+
+use crate::stage::{Stage, Who, close, name};
+
+/// Five messages, delivered with the tags 1 to 5.
+fn delivered(stage: &mut Stage) -> Who {
+    let who = stage.open_channel();
+    stage.send(
+        who,
+        1,
+        QueueDeclare {
+            queue: name("q"),
+            ..Default::default()
+        },
+    );
+    for body in ["1", "2", "3", "4", "5"] {
+        stage.publish(who, 1, "q", body.as_bytes());
+        stage.send(
+            who,
+            1,
+            BasicGet {
+                queue: name("q"),
+                no_ack: false,
+            },
+        );
+    }
+    stage.received(who);
+    assert_eq!(ready(stage), [""; 0]);
+    who
+}
+
+fn ready(stage: &Stage) -> Vec<String> {
+    let messages = stage.broker.messages("/", "q").unwrap();
+    messages
+        .iter()
+        .map(|message| String::from_utf8(message.body().into_owned()).unwrap())
+        .collect()
+}
+
+#[test]
+fn each_way_to_settle_and_what_goes_back() {
+    let cases: [(Method<'_>, &[&str]); 7] = [
+        (
+            BasicAck {
+                delivery_tag: 2,
+                multiple: false,
+            }
+            .into(),
+            &["1", "3", "4", "5"],
+        ),
+        (
+            BasicAck {
+                delivery_tag: 2,
+                multiple: true,
+            }
+            .into(),
+            &["3", "4", "5"],
+        ),
+        (
+            BasicAck {
+                delivery_tag: 0,
+                multiple: true,
+            }
+            .into(),
+            &[],
+        ),
+        (
+            BasicNack {
+                delivery_tag: 4,
+                multiple: true,
+                requeue: false,
+            }
+            .into(),
+            &["5"],
+        ),
+        (
+            BasicNack {
+                delivery_tag: 0,
+                multiple: true,
+                requeue: false,
+            }
+            .into(),
+            &[],
+        ),
+        (
+            BasicReject {
+                delivery_tag: 1,
+                requeue: false,
+            }
+            .into(),
+            &["2", "3", "4", "5"],
+        ),
+        (
+            BasicReject {
+                delivery_tag: 1,
+                requeue: true,
+            }
+            .into(),
+            &["1", "2", "3", "4", "5"],
+        ),
+    ];
+    for (method, back) in cases {
+        let mut stage = Stage::new();
+        let who = delivered(&mut stage);
+        stage.send(who, 1, method);
+        assert!(stage.received(who).is_empty());
+        stage.call(who, 1, BasicRecover { requeue: true }, "basic.recover-ok");
+        assert_eq!(ready(&stage), back, "{method}");
+    }
+}
+
+#[test]
+fn requeued_messages_go_back_at_once() {
+    let mut stage = Stage::new();
+    let who = delivered(&mut stage);
+    stage.send(
+        who,
+        1,
+        BasicNack {
+            delivery_tag: 2,
+            multiple: true,
+            requeue: true,
+        },
+    );
+    stage.run();
+    assert_eq!(ready(&stage), ["1", "2"]);
+    stage.send(who, 1, BasicRecoverAsync { requeue: true });
+    assert!(stage.received(who).is_empty());
+    assert_eq!(ready(&stage), ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn a_tag_that_is_unknown_or_settled_ends_the_channel() {
+    let cases: [(Method<'_>, u16, u64); 6] = [
+        (
+            BasicAck {
+                delivery_tag: 6,
+                multiple: false,
+            }
+            .into(),
+            80,
+            6,
+        ),
+        (
+            BasicAck {
+                delivery_tag: 6,
+                multiple: true,
+            }
+            .into(),
+            80,
+            6,
+        ),
+        (
+            BasicAck {
+                delivery_tag: 0,
+                multiple: false,
+            }
+            .into(),
+            80,
+            0,
+        ),
+        (
+            BasicAck {
+                delivery_tag: 3,
+                multiple: false,
+            }
+            .into(),
+            80,
+            3,
+        ),
+        (
+            BasicNack {
+                delivery_tag: 7,
+                multiple: false,
+                requeue: true,
+            }
+            .into(),
+            120,
+            7,
+        ),
+        (
+            BasicReject {
+                delivery_tag: 8,
+                requeue: true,
+            }
+            .into(),
+            90,
+            8,
+        ),
+    ];
+    for (method, id, tag) in cases {
+        let mut stage = Stage::new();
+        let who = delivered(&mut stage);
+        stage.send(
+            who,
+            1,
+            BasicAck {
+                delivery_tag: 3,
+                multiple: false,
+            },
+        );
+        stage.send(who, 1, method);
+        let text = format!("PRECONDITION_FAILED - unknown delivery tag {tag}");
+        assert_eq!(stage.received(who), [close(1, 406, &text, 60, id)]);
+        assert_eq!(ready(&stage), ["1", "2", "4", "5"]);
+    }
+}
+
+#[test]
+fn recovering_without_requeueing_is_not_implemented() {
+    let cases: [(Method<'_>, u16); 2] = [
+        (BasicRecover { requeue: false }.into(), 110),
+        (BasicRecoverAsync { requeue: false }.into(), 100),
+    ];
+    for (method, id) in cases {
+        let mut stage = Stage::new();
+        let who = stage.open_channel();
+        stage.send(who, 1, method);
+        assert_eq!(
+            stage.received(who),
+            [close(0, 540, "NOT_IMPLEMENTED - requeue=false", 60, id)]
+        );
+    }
+}
