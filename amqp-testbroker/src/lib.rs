@@ -12,6 +12,17 @@
 //! * [`TestBroker`]: a [`Broker`] that listens on TCP (feature `listener`, on by default), and on TLS (feature `tls`).
 //! * [`Pair`] and [`Simulation`]: clients and a server in one thread, on a virtual clock, each with a [`Link`] between.
 //! * [`ScriptedPeer`]: a server that follows a [`Script`], for what no honest broker sends.
+// Octets from a stranger reach nearly all of this. (Tests may fail, so they are let off.)
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
 mod broker;
 mod config;
 mod connection;

@@ -1,13 +1,4 @@
 //! A stream between a client and a server, simulated: two directions on a virtual clock, each with its own luck.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
 
 use std::collections::VecDeque;
 use std::time::Duration;

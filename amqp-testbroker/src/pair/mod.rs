@@ -1,13 +1,4 @@
 //! Clients and a server in one thread, on one virtual clock.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
 
 mod client;
 mod clockwork;

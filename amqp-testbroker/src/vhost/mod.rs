@@ -9,15 +9,6 @@
 //! Nothing is delivered but by [`VirtualHost::dispatch`]. RabbitMQ hands a message to a consumer that has room before it looks at
 //! the queue's length and at the message's time to live; so a queue with consumers looks at them after a dispatch, and whoever
 //! publishes has to dispatch before the next publish if that difference counts.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
 
 mod arguments;
 mod consumers;
