@@ -43,6 +43,8 @@ pub(crate) struct Common {
     pub(crate) replies: Vec<(ConsumerKey, Message)>,
     /// Octets of bodies that are in no queue yet: of messages that are not complete, and in transactions.
     pub(crate) held: u64,
+    /// How many messages were taken from clients.
+    pub(crate) published: u64,
     /// Counts the names that the broker made up.
     pub(crate) made_names: u64,
     pub(crate) faults: Faults,
@@ -65,6 +67,7 @@ impl Broker {
                 reply_consumers: BTreeMap::new(),
                 replies: Vec::new(),
                 held: 0,
+                published: 0,
                 made_names: 0,
                 faults: Faults::default(),
             },

@@ -14,6 +14,7 @@ pub(crate) struct Faults {
     refused_connections: u32,
     nacked_publishes: u32,
     pub(crate) confirm_delay: Duration,
+    pub(crate) reverses_confirms: bool,
 }
 
 impl Faults {
@@ -49,6 +50,11 @@ impl Broker {
     /// From now on publishes are confirmed so much later.
     pub const fn delay_confirms(&mut self, delay: Duration) {
         self.common.faults.confirm_delay = delay;
+    }
+
+    /// Whether confirms that are due together are said one by one, the last publish first.
+    pub const fn reverse_confirms(&mut self, is_reversed: bool) {
+        self.common.faults.reverses_confirms = is_reversed;
     }
 
     /// Ends a consumer, and tells it so if it can be told, as if its queue were gone. `false` if there is none.

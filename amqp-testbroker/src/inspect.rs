@@ -35,6 +35,13 @@ impl Broker {
         self.connections.iter().map(info).collect()
     }
 
+    /// How many messages clients have published, those that no queue got included; not those that were refused, nor those of a
+    /// transaction that is not committed.
+    #[must_use]
+    pub const fn published(&self) -> u64 {
+        self.common.published
+    }
+
     /// How many messages of a queue wait to be delivered; `None` without that queue.
     #[must_use]
     pub fn queue_len(&self, virtual_host: &str, queue: &str) -> Option<usize> {

@@ -62,44 +62,63 @@ impl Channel {
         }
     }
 
-    /// Says what is due, in RabbitMQ's way: what can be joined with `multiple` first, the rest one by one.
+    /// Says what is due.
     pub(super) fn flush_confirms(&mut self, cx: &mut Context<'_>) {
         let Some(confirms) = &mut self.confirms else {
             return;
         };
-        let is_due = |pending: &Pending| pending.due <= cx.now;
-        let (mut acked, mut nacked) = (Vec::new(), Vec::new());
+        let now = cx.now;
         let count = confirms
             .pending
             .iter()
-            .take_while(|pending| is_due(pending))
+            .take_while(|pending| pending.due <= now)
             .count();
-        for pending in confirms.pending.drain(..count) {
-            let tags = if pending.is_rejected {
-                &mut nacked
-            } else {
-                &mut acked
-            };
-            tags.push(pending.tag);
+        let due: Vec<Pending> = confirms.pending.drain(..count).collect();
+        if cx.common.faults.reverses_confirms {
+            for pending in due.into_iter().rev() {
+                cx.say_confirm(pending.is_rejected, pending.tag, false);
+            }
+            return;
         }
         let open = confirms.pending.front().map_or(u64::MAX, |pending| pending.tag);
+        cx.say_confirms(&due, open);
+    }
+}
+
+impl Context<'_> {
+    /// In RabbitMQ's way: what can be joined with `multiple` first, the rest one by one. Nothing from `open` on is decided.
+    fn say_confirms(&mut self, due: &[Pending], open: u64) {
+        let tags = |is_rejected| {
+            let alike = due
+                .iter()
+                .filter(move |pending| pending.is_rejected == is_rejected);
+            alike.map(|pending| pending.tag).collect::<Vec<_>>()
+        };
+        let (acked, nacked) = (tags(false), tags(true));
         let end = |others: &[u64]| others.first().map_or(open, |first| open.min(*first));
-        let nacks = join(&nacked, end(&acked));
-        for (delivery_tag, multiple) in nacks {
-            cx.answer(&BasicNack {
-                delivery_tag,
-                multiple,
-                // It means nothing here; RabbitMQ sets it.
-                requeue: true,
-            });
+        for (tag, multiple) in join(&nacked, end(&acked)) {
+            self.say_confirm(true, tag, multiple);
         }
         // A single ack is never joined with nothing, a single nack is.
         let acks = match acked[..] {
             [tag] => vec![(tag, false)],
             _ => join(&acked, end(&nacked)),
         };
-        for (delivery_tag, multiple) in acks {
-            cx.answer(&BasicAck {
+        for (tag, multiple) in acks {
+            self.say_confirm(false, tag, multiple);
+        }
+    }
+
+    fn say_confirm(&mut self, is_rejected: bool, delivery_tag: u64, multiple: bool) {
+        if is_rejected {
+            self.answer(&BasicNack {
+                delivery_tag,
+                multiple,
+                // It means nothing here; RabbitMQ sets it.
+                requeue: true,
+            });
+        } else {
+            self.answer(&BasicAck {
                 delivery_tag,
                 multiple,
             });

@@ -100,6 +100,7 @@ impl Channel {
             let published = cx.host().publish(message, now)?;
             (published.queues > 0, published.is_rejected)
         };
+        cx.common.published = cx.common.published.saturating_add(1);
         if mandatory && !is_routed {
             let method = BasicReturn {
                 reply_code: ReplyCode::NO_ROUTE,

@@ -151,6 +151,12 @@ impl TestBroker {
         self.shared.lock().queue_len(virtual_host, queue)
     }
 
+    /// [`Broker::published`]
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.shared.lock().published()
+    }
+
     /// [`Broker::messages`]
     #[must_use]
     pub fn messages(&self, virtual_host: &str, queue: &str) -> Option<Vec<Message>> {

@@ -135,6 +135,39 @@ fn confirms_can_be_delayed_and_publishes_nacked() {
     assert_eq!(stage.received(who), ["ch 1 basic.ack delivery_tag=3"]);
 }
 
+#[test]
+fn confirms_can_come_the_wrong_way_round() {
+    let mut stage = Stage::new();
+    let who = confirming(&mut stage);
+    stage.broker.delay_confirms(Duration::from_secs(1));
+    stage.broker.reverse_confirms(true);
+    for body in [b"1", b"2", b"3"] {
+        stage.publish(who, 1, "q", body);
+    }
+    stage.advance(Duration::from_secs(1));
+    assert_eq!(
+        stage.received(who),
+        [3, 2, 1].map(|tag| format!("ch 1 basic.ack delivery_tag={tag}"))
+    );
+}
+
+#[test]
+fn what_clients_have_published_is_counted() {
+    let mut stage = Stage::new();
+    let who = confirming(&mut stage);
+    stage.publish(who, 1, "q", b"1");
+    stage.publish(who, 1, "no queue", b"2");
+    stage.received(who);
+    assert_eq!(stage.broker.published(), 2);
+    let nowhere = BasicPublish {
+        exchange: name("missing"),
+        ..Default::default()
+    };
+    stage.publish_with(who, 1, nowhere, Properties::default(), b"3");
+    stage.received(who);
+    assert_eq!(stage.broker.published(), 2);
+}
+
 #[track_caller]
 fn refused(publish: BasicPublish<'_>, properties: Properties<'_>, channel: u16, code: u16, text: &str) {
     let mut stage = Stage::new();
