@@ -272,11 +272,12 @@ fn faults_on_demand() {
     );
     stage.received(who);
     assert!(stage.broker.cancel_consumer(key, now, 1, "c"));
-    assert!(!stage.broker.cancel_consumer(key, now, 1, "c"));
     assert_eq!(
         stage.received(who),
         [r#"ch 1 basic.cancel consumer_tag="c" no_wait"#]
     );
+    assert!(!stage.broker.cancel_consumer(key, now, 1, "c"));
+    assert!(stage.received(who).is_empty());
 
     stage.broker.set_deaf(key, now, true);
     stage.send(who, 1, BasicQos::default());
