@@ -19,6 +19,20 @@ pub struct ConnectionInfo {
     pub channels: usize,
 }
 
+/// A binding, without its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct BindingInfo {
+    /// The exchange that messages come from.
+    pub source: String,
+    /// The queue or the exchange that they go to.
+    pub destination: String,
+    /// Whether that is an exchange.
+    pub is_to_exchange: bool,
+    /// What the source matches.
+    pub routing_key: String,
+}
+
 impl Broker {
     /// All connections, those in their handshake and those not forgotten yet included.
     #[must_use]
@@ -71,5 +85,32 @@ impl Broker {
             .hosts
             .get(virtual_host)?
             .consumer_count(queue.as_bytes())
+    }
+
+    /// The names of a virtual host's exchanges, in order, those that it has from its start included. None without that host.
+    #[must_use]
+    pub fn exchanges(&self, virtual_host: &str) -> Vec<String> {
+        let host = self.common.hosts.get(virtual_host);
+        let names = host.into_iter().flat_map(VirtualHost::exchange_names);
+        names
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    }
+
+    /// The bindings of a virtual host, in order, without those that every queue has to the default exchange. None without that
+    /// host.
+    #[must_use]
+    pub fn bindings(&self, virtual_host: &str) -> Vec<BindingInfo> {
+        let host = self.common.hosts.get(virtual_host);
+        let mut bindings: Vec<_> = host.into_iter().flat_map(VirtualHost::bindings).collect();
+        bindings.sort_unstable();
+        bindings
+    }
+
+    /// How many octets of messages it holds, in queues, on their way to somebody and unsettled: what
+    /// [`BrokerConfig::max_memory`](crate::BrokerConfig::max_memory) limits.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.common.memory()
     }
 }

@@ -43,7 +43,7 @@ mod vhost;
 
 pub use broker::{Broker, ConnectionKey};
 pub use config::{Access, BrokerConfig, Permissions, Release, User};
-pub use inspect::ConnectionInfo;
+pub use inspect::{BindingInfo, ConnectionInfo};
 pub use link::{Cut, Ending, Link, LinkConfig, ReadOutcome, Side};
 #[cfg(feature = "listener")]
 pub use listener::{TestBroker, TestBrokerBuilder};

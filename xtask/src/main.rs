@@ -9,6 +9,7 @@ mod features;
 mod fuzz;
 mod interop;
 mod process;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Xtask {
     Demo,
     /// Run every test and example, on the private RabbitMQ or the broker named here
     Test(test::TestOptions),
+    /// Run random programs with random faults on a simulated network
+    Sim(sim::SimOptions),
     /// Do the RabbitMQ tutorials with pika and aio-pika, on the test broker or the one named here
     Interop(interop::InteropOptions),
     /// Fuzz each target for a short while
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Xtask::Broker(command) => broker::main(command),
         Xtask::Demo => demo::main(),
         Xtask::Test(options) => test::main(&options),
+        Xtask::Sim(options) => sim::main(&options),
         Xtask::Interop(options) => interop::main(&options),
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),

@@ -19,12 +19,7 @@ pub(super) struct Transaction {
 impl Transaction {
     /// Forgets the publishes, and gives back the deliveries.
     pub(super) fn discard(self, cx: &mut Context<'_>) -> Deliveries {
-        let octets = self
-            .publishes
-            .iter()
-            .map(|(message, _)| message.body_len() as u64)
-            .sum();
-        cx.common.held = cx.common.held.saturating_sub(octets);
+        cx.common.held = cx.common.held.saturating_sub(octets_of(&self.publishes));
         self.settlements
             .into_iter()
             .flat_map(|(_, deliveries)| deliveries)
@@ -64,8 +59,10 @@ impl Channel {
 
     pub(super) fn tx_commit(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
-        for (message, mandatory) in std::mem::take(&mut transaction.publishes) {
-            cx.common.held = cx.common.held.saturating_sub(message.body_len() as u64);
+        let publishes = std::mem::take(&mut transaction.publishes);
+        // All at once: if one of them is refused, the rest is not done.
+        cx.common.held = cx.common.held.saturating_sub(octets_of(&publishes));
+        for (message, mandatory) in publishes {
             self.route(cx, &message, mandatory)?;
         }
         let transaction = self.transaction.get_or_insert_default();
@@ -83,6 +80,13 @@ impl Channel {
         cx.answer(&TxRollbackOk {});
         Ok(())
     }
+}
+
+fn octets_of(publishes: &[(Message, bool)]) -> u64 {
+    publishes
+        .iter()
+        .map(|(message, _)| message.body_len() as u64)
+        .sum()
 }
 
 fn not_transactional() -> Refusal {

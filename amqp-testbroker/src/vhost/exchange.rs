@@ -193,6 +193,12 @@ impl Exchange {
         !was_unused && self.is_unused()
     }
 
+    /// Each binding's key and where it leads.
+    pub(super) fn bindings(&self) -> impl Iterator<Item = (&Name, &Destination)> {
+        let bindings = self.bindings.iter();
+        bindings.flat_map(|(key, bound)| bound.iter().map(move |binding| (key, &binding.destination)))
+    }
+
     /// Whether nothing is bound to it.
     pub(super) fn is_unused(&self) -> bool {
         self.bindings.is_empty()

@@ -31,6 +31,7 @@ use bytes::Bytes;
 
 use crate::broker::ConnectionKey;
 use crate::config::Release;
+use crate::inspect::BindingInfo;
 use death::Death;
 use exchange::{Exchange, Kind};
 use letter::{Envelope, Letter};
@@ -170,6 +171,30 @@ impl VirtualHost {
     /// The names of all queues, in order.
     pub(crate) fn queue_names(&self) -> impl Iterator<Item = &Name> {
         self.queues.keys()
+    }
+
+    /// The names of all exchanges, in order.
+    pub(crate) fn exchange_names(&self) -> impl Iterator<Item = &Name> {
+        self.exchanges.keys()
+    }
+
+    /// All bindings, but for those of the default exchange.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = BindingInfo> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        self.exchanges.iter().flat_map(move |(source, exchange)| {
+            exchange.bindings().map(move |(key, destination)| {
+                let (name, is_to_exchange) = match destination {
+                    exchange::Destination::Queue(name) => (name, false),
+                    exchange::Destination::Exchange(name) => (name, true),
+                };
+                BindingInfo {
+                    source: text(source),
+                    destination: text(name),
+                    is_to_exchange,
+                    routing_key: text(key),
+                }
+            })
+        })
     }
 
     /// How many messages are ready there.
