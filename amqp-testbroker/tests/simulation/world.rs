@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amqp_proto::topology::{Destination, Name};
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{Config, Event, Instant};
+use amqp_proto::{CloseReason, Config, Event, Instant, SendBuf};
 use amqp_testbroker::{Broker, BrokerConfig, Client, LinkConfig, Side, Simulation, Step as Round};
 
 use crate::case::{Act, Case, Fault, Op, Settings};
@@ -279,8 +279,15 @@ impl World {
             let Some(event) = client.events.pop_front() else {
                 return Ok(());
             };
-            if matches!(event, Event::Closed(_)) {
+            if let Event::Closed(reason) = &event {
                 self.incarnation = client.connection.next_incarnation();
+                let writes = client.connection.poll_transmit(now, &mut SendBuf::new());
+                let has_stream = !matches!(reason, CloseReason::Transport { .. });
+                ensure(
+                    has_stream || !writes,
+                    "nothing is written to a stream that ended",
+                    String::new,
+                )?;
             }
             self.note(|| shorten(&event));
             self.happened += 1;
