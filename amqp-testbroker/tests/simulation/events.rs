@@ -187,7 +187,7 @@ impl Program {
             Ask::Mode(_) => topology.transaction_selected(key),
             Ask::Recover => {
                 let slot = self.slot_of_key(key);
-                slot.is_recovering_messages = false;
+                slot.recovers -= 1;
                 slot.unsettled.clear();
             }
             Ask::Commit(numbers) => numbers
@@ -362,9 +362,12 @@ impl Program {
             return;
         };
         let is_recorded = self.topology.channels().any(|other| other == key);
+        // Nobody asked for it but the adapter.
+        let is_given_up = self.gives_up && !ended.is_closing;
         self.gives_up |= matches!(reason, ChannelCloseReason::Timeout(_));
         match reason {
             ChannelCloseReason::Connection(_) | ChannelCloseReason::Timeout(_) if is_recorded => {}
+            ChannelCloseReason::Requested if is_recorded && is_given_up => {}
             ChannelCloseReason::Peer(_) if is_recorded && (reopens || is_restored_by_plan) => {
                 self.reopen.insert(key);
             }

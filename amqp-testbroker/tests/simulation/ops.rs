@@ -172,7 +172,7 @@ impl Program {
             Op::Recover { slot } => {
                 request!(self, connection, slot, Ask::Recover, |channel| channel
                     .request(&BasicRecover { requeue: true }));
-                self.slots[usize::from(slot)].is_recovering_messages = true;
+                self.slots[usize::from(slot)].recovers += 1;
             }
             _ => return self.ask_about_queue(connection, op),
         }
@@ -300,7 +300,7 @@ impl Program {
     fn settle(&mut self, connection: &mut Connection, settle: &Settle) -> Checked {
         let slot = &self.slots[usize::from(settle.slot)];
         let Some(id) = slot.id else { return Ok(()) };
-        if slot.is_recovering_messages || slot.unsettled.is_empty() || slot.is_transactional {
+        if slot.recovers > 0 || slot.unsettled.is_empty() || slot.is_transactional {
             return Ok(());
         }
         let nth = usize::from(settle.nth) % slot.unsettled.len();

@@ -66,8 +66,8 @@ pub(crate) struct Slot {
     pub(crate) id: Option<ChannelId>,
     pub(crate) is_transactional: bool,
     pub(crate) is_closing: bool,
-    /// What it has settled before that is answered does not count.
-    pub(crate) is_recovering_messages: bool,
+    /// How many `basic.recover` are to be answered. What is settled before that does not count.
+    pub(crate) recovers: usize,
     pub(crate) consumers: Vec<ConsumerId>,
     /// By delivery tag.
     pub(crate) unsettled: BTreeMap<u64, Held>,

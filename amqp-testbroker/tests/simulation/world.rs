@@ -243,7 +243,8 @@ impl World {
             return Ok(true);
         }
         let reconnect = match self.program.phase {
-            Phase::Waiting(at) => Some(at),
+            // Otherwise it waits for the end of the last connection, not for the time.
+            Phase::Waiting(at) if at > self.sim.now() => Some(at),
             _ => None,
         };
         let lift = self.lifts.keys().next().map(|(at, _)| *at);
