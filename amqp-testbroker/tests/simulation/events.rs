@@ -204,12 +204,15 @@ impl Program {
         if let Some(recovery) = &mut self.recovery {
             recovery.on_failed(request, cause);
         }
-        if *cause == RequestError::Timeout {
-            self.gives_up = true;
-        }
         let Some(Asked { ask, .. }) = self.asked.remove(&request) else {
+            self.gives_up |= *cause == RequestError::Timeout;
             return;
         };
+        if *cause == RequestError::Timeout {
+            // It may still be done, as long as there is a connection.
+            self.gives_up = true;
+            self.destructive += usize::from(ask.destroys());
+        }
         match ask {
             Ask::DeleteQueue(queue) | Ask::Purge(queue) => {
                 self.mail.wipe(&text(&queue));
@@ -370,6 +373,8 @@ impl Program {
             ChannelCloseReason::Requested if is_recorded && is_given_up => {}
             ChannelCloseReason::Peer(_) if is_recorded && (reopens || is_restored_by_plan) => {
                 self.reopen.insert(key);
+                // With its consumers a queue may have gone that is being declared again: then it comes back without its bindings.
+                self.has_ghosts |= self.ledger.has_open_requests();
             }
             _ => {
                 self.topology.channel_closed(key);
@@ -382,6 +387,7 @@ impl Program {
         self.recovery = None;
         self.reopen.clear();
         self.asked.clear();
+        self.destructive = 0;
         self.consumers.clear();
         if self.phase == Phase::Leaving {
             self.phase = Phase::Left;

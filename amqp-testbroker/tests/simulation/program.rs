@@ -51,6 +51,16 @@ pub(crate) enum Ask {
     Rollback(Vec<u64>),
 }
 
+impl Ask {
+    /// Whether it changes where messages go, or takes some away.
+    pub(crate) const fn destroys(&self) -> bool {
+        matches!(
+            self,
+            Self::DeleteQueue(_) | Self::Purge(_) | Self::DeleteExchange(_) | Self::Unbind { .. }
+        )
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) key: ChannelKey,
@@ -243,22 +253,15 @@ impl Program {
         };
         // What a transaction acknowledges counts from its commit on; programs do not do that.
         let proves = std::mem::take(&mut self.slots[index].unproved);
-        match &ask {
-            Ask::DeleteQueue(queue) | Ask::Purge(queue) => {
-                self.mail.wipe(&text(queue));
-                self.destroys();
-            }
-            Ask::DeleteExchange(_) | Ask::Unbind { .. } => self.destroys(),
-            Ask::Get { queue, no_ack: true } => self.mail.wipe(&text(queue)),
-            _ => {}
+        if let Ask::DeleteQueue(queue) | Ask::Purge(queue) | Ask::Get { queue, no_ack: true } = &ask {
+            self.mail.wipe(&text(queue));
+        }
+        if ask.destroys() {
+            self.destructive += 1;
+            self.mail.doubt_open();
         }
         self.asked.insert(request, Asked { key, ask, proves });
         self.ledger.asked(request)
-    }
-
-    fn destroys(&mut self) {
-        self.destructive += 1;
-        self.mail.doubt_open();
     }
 
     /// Sends what the adapter has to send by itself.

@@ -485,7 +485,7 @@ impl World {
             let describe = describe_binding(&source, &text(destination), is_to_exchange, &key);
             let is_known = match is_to_exchange {
                 true => is_lasting(destination),
-                false => topology.queue(destination).is_some(),
+                false => lasting().any(|queue| *destination == *queue),
             };
             let is_known = is_known && is_lasting(binding.source());
             if is_known || !has_ghosts {
