@@ -168,6 +168,8 @@ impl Message {
         let start = head.len().saturating_add(crate::wire::HEADER_SIZE);
         Frame::Header { channel: 0, header }.encode(&mut head, u32::MAX)?;
         let header = Span::new(start..head.len().saturating_sub(1));
+        // It was given room for the longest properties, and may be kept for long.
+        head.shrink_to_fit();
         Ok(Self::from_parts(head.into(), 0, header).with_body(body))
     }
 

@@ -6,4 +6,5 @@
 pub mod cases;
 mod machine;
 mod peers;
+mod round_trip;
 mod samples;
