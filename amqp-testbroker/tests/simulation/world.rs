@@ -59,6 +59,7 @@ struct World {
     config: Arc<Config>,
     links: VecDeque<LinkConfig>,
     lifts: BTreeMap<(Instant, usize), Lift>,
+    lift_count: usize,
     incarnation: u32,
     max_memory: u64,
     /// How many events came.
@@ -103,6 +104,7 @@ impl World {
             config: Arc::new(client_config(settings)),
             links: case.links.iter().cloned().collect(),
             lifts: BTreeMap::new(),
+            lift_count: 0,
             incarnation: 0,
             max_memory: settings.max_memory,
             happened: 0,
@@ -395,8 +397,8 @@ impl World {
 
     fn lift_after(&mut self, ms: u64, lift: Lift) {
         let at = self.sim.now() + Duration::from_millis(ms);
-        let place = self.lifts.len();
-        self.lifts.insert((at, place), lift);
+        self.lift_count += 1;
+        self.lifts.insert((at, self.lift_count), lift);
     }
 
     /// Ends the faults whose time has come.
