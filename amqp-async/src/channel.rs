@@ -1,0 +1,448 @@
+//! The handle of a channel: every operation of the protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amqp_proto::wire::*;
+use amqp_proto::{
+    Answered, ChannelCloseReason, ConfirmLimits, DeliveryTag, NoWait, Reply, Request, RequestId, SendError,
+};
+
+use crate::call::{Call, Deadline, Place, retry};
+use crate::connection::Connection;
+use crate::consumer::Consumer;
+use crate::error::Error;
+use crate::exchange::{DeclareExchange, Exchange, ExchangeKind};
+use crate::inbox::Inbox;
+use crate::queue::{DeclareQueue, Queue};
+use crate::shared::{Answer, Shared, State};
+
+/// A channel. Clones are handles of the same one; when the last of them is dropped, those of its queues, exchanges, consumers and
+/// deliveries included, it is closed.
+///
+/// Every call can be dropped at any time: what it asked for is undone or its answer discarded, and the next call gets its own.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    /// Its place among the channels.
+    place: usize,
+}
+
+/// How a channel is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelOptions {
+    /// Its number; `None`, the default, is the next free one.
+    pub number: Option<u16>,
+    /// Whether the broker confirms what is published (RabbitMQ page "Publisher Confirms"). Default: it does.
+    pub confirms: bool,
+    /// How much may be published before the broker has confirmed what went before; who publishes more waits. Default: no limit
+    /// but [`Config::outbound_high_water`](amqp_proto::Config::outbound_high_water).
+    pub limits: ConfirmLimits,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            number: None,
+            confirms: true,
+            limits: ConfirmLimits::default(),
+        }
+    }
+}
+
+impl ChannelOptions {
+    /// Sets [`number`](Self#structfield.number).
+    #[must_use]
+    pub const fn number(mut self, number: u16) -> Self {
+        self.number = Some(number);
+        self
+    }
+
+    /// The channel does not confirm: a publish is done when it is written.
+    #[must_use]
+    pub const fn without_confirms(mut self) -> Self {
+        self.confirms = false;
+        self
+    }
+
+    /// Sets [`limits`](Self#structfield.limits).
+    #[must_use]
+    pub const fn limits(mut self, limits: ConfirmLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+/// What `basic.qos` asks for (RabbitMQ page "Consumer Prefetch").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Qos {
+    /// How many deliveries may be unsettled; 0 is no limit.
+    pub count: u16,
+    /// How many octets of them; RabbitMQ refuses any but 0 (540, which ends the connection).
+    pub size: u32,
+    /// For the channel as a whole, and not for each consumer that starts from now on.
+    pub global: bool,
+}
+
+impl Qos {
+    /// So many unsettled deliveries for each consumer that starts from now on.
+    #[must_use]
+    pub const fn prefetch(count: u16) -> Self {
+        Self {
+            count,
+            size: 0,
+            global: false,
+        }
+    }
+
+    /// For all consumers of the channel together.
+    #[must_use]
+    pub const fn global(mut self) -> Self {
+        self.global = true;
+        self
+    }
+}
+
+impl Channel {
+    pub(crate) async fn open(connection: Connection, options: ChannelOptions) -> Result<Self, Error> {
+        let shared = Arc::clone(connection.shared());
+        let deadline = Deadline::after(&shared, None);
+        let open = |state: &mut State| {
+            let id = match options.number {
+                Some(number) => state.connection.open_channel_with_number(number)?,
+                None => state.connection.open_channel()?,
+            };
+            state.connection.channel(id)?.set_confirm_limits(options.limits);
+            Ok(state.channels.insert(id))
+        };
+        let place = retry(&shared, &deadline, open, refusal(usize::MAX)).await?;
+        let inner = Arc::new(Inner { connection, place });
+        let channel = Self { inner, timeout: None };
+        if options.confirms {
+            // Its answer comes behind that to the opening.
+            channel.request(&ConfirmSelect::default()).await?;
+        }
+        let mut opening = Place::channel_changed(&shared, place);
+        opening
+            .until(|state| {
+                let entry = state.channels.get(place)?;
+                match &entry.closed {
+                    Some(reason) => Some(Err(Error::from(reason.clone()))),
+                    None => entry.is_open.then_some(Ok(())),
+                }
+            })
+            .await?;
+        Ok(channel)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.inner.connection.shared()
+    }
+
+    pub(crate) fn place(&self) -> usize {
+        self.inner.place
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline<'_> {
+        Deadline::after(self.shared(), self.timeout)
+    }
+
+    /// The connection that it is on.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.inner.connection
+    }
+
+    /// Its number on the wire.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        let state = self.shared().lock();
+        state
+            .channels
+            .get(self.place())
+            .map_or(0, |entry| entry.id().number())
+    }
+
+    /// The same channel, with calls that wait no longer than that. Without it, a call waits for
+    /// [`Config::request_timeout`](amqp_proto::Config::request_timeout).
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            timeout: Some(timeout),
+        }
+    }
+
+    /// Sends any request and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] with the broker's words if it refuses, [`Error::ConnectionClosed`], [`Error::Timeout`],
+    /// [`Error::Refused`].
+    pub async fn request<R: Request>(&self, method: &R) -> Result<Reply, Error> {
+        let answer = self
+            .call(|channel| Ok(channel.request(method)?.untyped()))
+            .await?;
+        match answer {
+            Answer::Reply(reply) => Ok(reply),
+            // The core matches answers to requests.
+            Answer::Got(_) | Answer::GetEmpty => Err(Error::Timeout),
+        }
+    }
+
+    /// Sends a request whose answer nobody needs. If the broker refuses it, it closes the channel.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn send_nowait<R: NoWait>(&self, method: &R) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let send = |state: &mut State| state.core(self.place())?.send_nowait(method);
+        retry(self.shared(), &deadline, send, refusal(self.place())).await
+    }
+
+    /// Sends a request and waits for whatever answers it.
+    pub(crate) async fn call(
+        &self,
+        send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
+    ) -> Result<Answer, Error> {
+        let deadline = self.deadline();
+        let command = |state: &mut State| {
+            let request = send(&mut state.core(self.place())?)?;
+            state.await_answer(request);
+            Ok(request)
+        };
+        let request = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
+        Call::new(self.shared(), request, deadline).await
+    }
+
+    /// Starts a consumer, and waits until the broker has done so. Dropped before, it is cancelled.
+    pub(crate) async fn start_consumer(&self, method: &BasicConsume<'_>) -> Result<Consumer, Error> {
+        let deadline = self.deadline();
+        let command = |state: &mut State| {
+            let mut core = state.core(self.place())?;
+            let (id, request) = core.consume(method)?;
+            let tag = core.consumer_tag(id).map(|tag| tag.to_string());
+            state.await_answer(request.untyped());
+            if let Some(entry) = state.channels.get_mut(self.place()) {
+                let is_limited = entry.prefetch != 0 && !method.no_ack;
+                entry.consumers.push(Inbox::new(id, method.no_ack, is_limited));
+            }
+            Ok((id, request.untyped(), tag.unwrap_or_default()))
+        };
+        let (id, request, tag) = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
+        let consumer = Consumer::new(self.clone(), id, tag, method.no_ack);
+        Call::new(self.shared(), request, deadline).await?;
+        Ok(consumer)
+    }
+
+    /// The exchange without a name: it leads to the queue that the routing key names.
+    #[must_use]
+    pub fn default_exchange(&self) -> Exchange {
+        Exchange::new(self.clone(), "")
+    }
+
+    /// An exchange that is there already, without asking the broker.
+    #[must_use]
+    pub fn exchange(&self, name: impl Into<String>) -> Exchange {
+        Exchange::new(self.clone(), name.into())
+    }
+
+    /// A queue that is there already, without asking the broker.
+    #[must_use]
+    pub fn queue(&self, name: impl Into<String>) -> Queue {
+        Queue::new(self.clone(), name)
+    }
+
+    /// Declares an exchange, as what can still be said of it and `await` make it.
+    pub fn declare_exchange(
+        &self,
+        name: impl Into<String>,
+        kind: impl Into<ExchangeKind>,
+    ) -> DeclareExchange {
+        DeclareExchange::new(self.clone(), name.into(), kind.into())
+    }
+
+    /// Declares a queue, as what can still be said of it and `await` make it. Without a name the broker gives it one.
+    pub fn declare_queue(&self, name: impl Into<String>) -> DeclareQueue {
+        DeclareQueue::new(self.clone(), name.into())
+    }
+
+    /// Limits how many deliveries may be unsettled.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn set_qos(&self, qos: Qos) -> Result<(), Error> {
+        let method = BasicQos {
+            prefetch_size: qos.size,
+            prefetch_count: qos.count,
+            global: qos.global,
+        };
+        self.request(&method).await?;
+        if let Some(entry) = self.shared().lock().channels.get_mut(self.place()) {
+            entry.prefetch = qos.count;
+        }
+        Ok(())
+    }
+
+    /// Asks for a flow, or for none, of deliveries. RabbitMQ refuses to stop it (540).
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn flow(&self, active: bool) -> Result<bool, Error> {
+        let reply = self.request(&ChannelFlow { active }).await?;
+        let found = reply.method();
+        Ok(matches!(found, Some(Method::ChannelFlowOk(ok)) if ok.active))
+    }
+
+    /// Gives back what this channel has not settled, to any consumer.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn recover(&self) -> Result<(), Error> {
+        self.request(&BasicRecover { requeue: true }).await.map(drop)
+    }
+
+    /// Begins a transaction: what is published and settled from now on counts with its commit. Not on a channel that confirms.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn tx_select(&self) -> Result<(), Error> {
+        self.request(&TxSelect::default()).await.map(drop)
+    }
+
+    /// Makes what was done since the last commit count, and begins the next transaction.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn tx_commit(&self) -> Result<(), Error> {
+        self.request(&TxCommit::default()).await.map(drop)
+    }
+
+    /// Forgets what was done since the last commit, and begins the next transaction.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn tx_rollback(&self) -> Result<(), Error> {
+        self.request(&TxRollback::default()).await.map(drop)
+    }
+
+    /// Settles a delivery by its tag, and with `multiple` all before it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`SendError::Stale`] for a tag of another channel or of an earlier life of this one.
+    pub fn basic_ack(&self, tag: DeliveryTag, multiple: bool) -> Result<(), Error> {
+        self.settle(|channel| match multiple {
+            true => channel.ack_multiple(tag),
+            false => channel.ack(tag),
+        })
+    }
+
+    /// Refuses a delivery by its tag, and with `multiple` all before it.
+    ///
+    /// # Errors
+    /// As [`basic_ack`](Self::basic_ack).
+    pub fn basic_nack(&self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Error> {
+        self.settle(|channel| match multiple {
+            true => channel.nack_multiple(tag, requeue),
+            false => channel.nack(tag, requeue),
+        })
+    }
+
+    /// Refuses a delivery by its tag.
+    ///
+    /// # Errors
+    /// As [`basic_ack`](Self::basic_ack).
+    pub fn basic_reject(&self, tag: DeliveryTag, requeue: bool) -> Result<(), Error> {
+        self.settle(|channel| channel.reject(tag, requeue))
+    }
+
+    pub(crate) fn settle(
+        &self,
+        settle: impl FnOnce(&mut amqp_proto::Channel<'_>) -> Result<(), SendError>,
+    ) -> Result<(), Error> {
+        let place = self.place();
+        self.shared().command(|state| {
+            let result = state.core(place).and_then(|mut channel| settle(&mut channel));
+            result.map_err(|error| state.refusal(place, error))
+        })
+    }
+
+    /// Closes it: ends its consumers, and waits for the broker's answer.
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`] if it ended in another way.
+    pub async fn close(&self) -> Result<(), Error> {
+        let place = self.place();
+        self.shared().command(|state| {
+            // That it is closing already is no reason not to wait.
+            let _ = state
+                .core(place)
+                .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
+        });
+        match self.closed().await {
+            ChannelCloseReason::Requested => Ok(()),
+            reason => Err(reason.into()),
+        }
+    }
+
+    /// Waits for the end of the channel, and says why it came.
+    pub async fn closed(&self) -> ChannelCloseReason {
+        let place = self.place();
+        let mut waiting = Place::channel_changed(self.shared(), place);
+        waiting
+            .until(|state| state.channels.get(place)?.closed.clone())
+            .await
+    }
+
+    /// Whether it can be used.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let state = self.shared().lock();
+        let entry = state.channels.get(self.place());
+        entry.is_some_and(|entry| entry.is_open && entry.closed.is_none())
+    }
+
+    /// How many publishes wait for their confirm.
+    #[must_use]
+    pub fn unconfirmed(&self) -> usize {
+        let mut state = self.shared().lock();
+        state
+            .core(self.place())
+            .map_or(0, |channel| channel.unconfirmed())
+    }
+}
+
+/// Says what is known of a refusal on that channel.
+pub(crate) fn refusal(place: usize) -> impl Fn(&State, SendError) -> Error {
+    move |state, error| state.refusal(place, error)
+}
+
+/// The answer, read as what answers that request.
+pub(crate) fn read<M: Answered, T>(reply: &Reply, read: impl FnOnce(M::Answer<'_>) -> T) -> Result<T, Error> {
+    let request = RequestId::<M>::new(reply.request().channel(), reply.request().sequence());
+    // The core has matched it.
+    reply.read(request).map(read).ok_or(Error::Timeout)
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let place = self.place;
+        self.connection.shared().command(|state| {
+            let _ = state
+                .core(place)
+                .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
+            if let Some(entry) = state.channels.get_mut(place) {
+                entry.is_orphaned = true;
+                let id = entry.id();
+                state.channels.remove_if_over(id);
+            }
+        });
+    }
+}

@@ -1,0 +1,148 @@
+//! What is known of each channel beside what the core knows.
+
+use std::task::Waker;
+
+use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId};
+
+use crate::confirms::Confirms;
+use crate::inbox::Inbox;
+use crate::wakers::WakerSet;
+
+/// The channels, by their place, which a handle keeps, and by the number that they have on the wire.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    entries: Vec<Option<Box<Entry>>>,
+    free: Vec<usize>,
+    /// The place by channel number, plus one; 0 is none.
+    by_number: Vec<usize>,
+}
+
+/// A channel.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    id: ChannelId,
+    pub(crate) is_open: bool,
+    pub(crate) closed: Option<ChannelCloseReason>,
+    /// No handle is left.
+    pub(crate) is_orphaned: bool,
+    pub(crate) confirms: Confirms,
+    /// In the order in which they started.
+    pub(crate) consumers: Vec<Inbox>,
+    /// Who waits for it to open or to end.
+    pub(crate) changed: WakerSet,
+    /// Who waits for confirms to make room, or for the flow to go on.
+    pub(crate) room: WakerSet,
+    /// How many deliveries of a consumer may be unsettled, for consumers that start from now on; 0 is no limit.
+    pub(crate) prefetch: u16,
+}
+
+impl Channels {
+    /// A new channel; its place.
+    pub(crate) fn insert(&mut self, id: ChannelId) -> usize {
+        let entry = Box::new(Entry {
+            id,
+            is_open: false,
+            closed: None,
+            is_orphaned: false,
+            confirms: Confirms::default(),
+            consumers: Vec::new(),
+            changed: WakerSet::default(),
+            room: WakerSet::default(),
+            prefetch: 0,
+        });
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                self.entries.push(None);
+                self.entries.len() - 1
+            }
+        };
+        if let Some(slot) = self.entries.get_mut(place) {
+            *slot = Some(entry);
+        }
+        let number = usize::from(id.number());
+        if self.by_number.len() <= number {
+            self.by_number.resize(number + 1, 0);
+        }
+        if let Some(slot) = self.by_number.get_mut(number) {
+            *slot = place + 1;
+        }
+        place
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, place: usize) -> Option<&Entry> {
+        self.entries.get(place)?.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(place)?.as_deref_mut()
+    }
+
+    /// By its id; none for one that nobody has a handle of, or had before its number was used again.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, id: ChannelId) -> Option<&mut Entry> {
+        let place = self.by_number.get(usize::from(id.number()))?.checked_sub(1)?;
+        self.get_mut(place).filter(|entry| entry.id == id)
+    }
+
+    /// Forgets it: no handle is left, and nothing more comes of it.
+    pub(crate) fn remove(&mut self, place: usize) {
+        let Some(entry) = self.entries.get_mut(place).and_then(Option::take) else {
+            return;
+        };
+        if let Some(slot) = self.by_number.get_mut(usize::from(entry.id.number()))
+            && *slot == place + 1
+        {
+            *slot = 0;
+        }
+        self.free.push(place);
+    }
+
+    /// Forgets that one if it ended.
+    pub(crate) fn remove_if_over(&mut self, id: ChannelId) {
+        let place = self.by_number.get(usize::from(id.number()));
+        let Some(place) = place.and_then(|place| place.checked_sub(1)) else {
+            return;
+        };
+        let is_over = |entry: &Entry| entry.id == id && entry.is_orphaned && entry.closed.is_some();
+        if self.get(place).is_some_and(is_over) {
+            self.remove(place);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().flatten().map(|entry| &**entry)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().flatten().map(|entry| &mut **entry)
+    }
+}
+
+impl Entry {
+    pub(crate) const fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    #[inline]
+    pub(crate) fn inbox(&mut self, consumer: ConsumerId) -> Option<&mut Inbox> {
+        self.consumers.iter_mut().find(|inbox| inbox.id == consumer)
+    }
+
+    /// Whether somebody waits for a confirm.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        self.confirms.is_awaited()
+    }
+
+    /// It ended: everything that waits for it learns why.
+    pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
+        self.closed = Some(reason.clone());
+        for inbox in &mut self.consumers {
+            inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
+        }
+        self.changed.drain_into(wakes);
+        self.room.drain_into(wakes);
+    }
+}

@@ -1,0 +1,184 @@
+//! The handle of a connection.
+
+use std::sync::Arc;
+
+use amqp_proto::wire::ConnectionUpdateSecret;
+use amqp_proto::{CloseReason, Config, Counters, Negotiated, RequestId, Secret};
+
+use crate::call::{Call, Deadline, Place, retry};
+use crate::channel::{Channel, ChannelOptions};
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::shared::{Shared, State};
+use crate::transport::{Spawner, Timer, Transport};
+
+/// A connection to a broker. Clones are handles of the same one.
+///
+/// When the last handle is dropped, those of its channels, queues, exchanges, consumers and deliveries included, the connection is
+/// closed in an orderly way, unless it was [detached](Self::detach).
+#[derive(Debug, Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+}
+
+/// What a graceful close could not wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Why the connection ended.
+    pub reason: CloseReason,
+    /// How many publishes were not confirmed in time, on all channels.
+    pub unconfirmed: usize,
+}
+
+impl Connection {
+    /// Starts a connection over a stream that is there, for a runtime. The driver must be polled for anything to happen, and
+    /// [`ready`](Self::ready) says when the broker has let us in. `spawner` runs what goes on in the background.
+    pub fn start<T: Transport, C: Timer>(
+        config: Arc<Config>,
+        transport: T,
+        timer: C,
+        spawner: Spawner,
+    ) -> (Self, Driver<T, C>) {
+        let core = amqp_proto::Connection::new(config, timer.now(), 0);
+        let shared = Shared::new(core, spawner);
+        let driver = Driver::new(Arc::clone(&shared), transport, timer);
+        let inner = Arc::new(Inner { shared });
+        (Self { inner }, driver)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Waits until the handshake is done.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`] with why it failed.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let mut place = Place::changed(self.shared());
+        let look = |state: &mut State| match &state.closed {
+            Some(reason) => Some(Err(Error::ConnectionClosed(reason.clone()))),
+            None => state.is_connected.then_some(Ok(())),
+        };
+        place.until(look).await
+    }
+
+    /// Opens a channel that confirms what is published on it.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`], [`SendError::NoFreeChannel`](amqp_proto::SendError::NoFreeChannel), [`Error::Timeout`].
+    pub async fn channel(&self) -> Result<Channel, Error> {
+        self.channel_with(ChannelOptions::default()).await
+    }
+
+    /// Opens a channel as those options say.
+    ///
+    /// # Errors
+    /// As [`channel`](Self::channel); [`SendError::ChannelInUse`](amqp_proto::SendError::ChannelInUse), [`SendError::ChannelNumber`](amqp_proto::SendError::ChannelNumber) for a number that was chosen.
+    pub async fn channel_with(&self, options: ChannelOptions) -> Result<Channel, Error> {
+        Channel::open(self.clone(), options).await
+    }
+
+    /// Waits for confirms, then closes channels and connection, all within [`Config::close_timeout`], and says what was left.
+    /// Whoever waits for something on the connection learns that it ended.
+    pub async fn close(&self) -> CloseReport {
+        let shared = self.shared();
+        let timeout = shared.lock().connection.config().close_timeout;
+        let deadline = Deadline::after(shared, Some(timeout));
+        let unconfirmed = self.settle(&deadline).await;
+        shared.command(State::close);
+        CloseReport {
+            reason: self.closed().await,
+            unconfirmed,
+        }
+    }
+
+    /// Waits for confirms; says how many did not come in time.
+    async fn settle(&self, deadline: &Deadline<'_>) -> usize {
+        let mut place = Place::settled(self.shared());
+        let look = |state: &mut State| (state.closed.is_some() || state.unconfirmed() == 0).then_some(());
+        match place.until_deadline(deadline, look).await {
+            Some(()) => 0,
+            None => self.shared().lock().unconfirmed(),
+        }
+    }
+
+    /// Waits for the end of the connection, and says why it came.
+    pub async fn closed(&self) -> CloseReason {
+        let mut place = Place::changed(self.shared());
+        place.until(|state| state.closed.clone()).await
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared().lock().closed.is_some()
+    }
+
+    /// Why the broker takes no publishes at the moment, if it does not (RabbitMQ page "Blocked Connection Notifications").
+    #[must_use]
+    pub fn blocked(&self) -> Option<Arc<str>> {
+        let state = self.shared().lock();
+        state.connection.blocked().map(Arc::from)
+    }
+
+    /// Renews a token before it expires (RabbitMQ page "OAuth 2").
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`] if the broker refuses it.
+    pub async fn update_secret(&self, secret: &Secret, reason: &str) -> Result<(), Error> {
+        let shared = self.shared();
+        let deadline = Deadline::after(shared, None);
+        let command = |state: &mut State| {
+            let request: RequestId<ConnectionUpdateSecret<'static>> =
+                state.connection.update_secret(secret, reason)?;
+            state.await_answer(request.untyped());
+            Ok(request.untyped())
+        };
+        let refusal = |state: &State, error| match &state.closed {
+            Some(reason) => Error::ConnectionClosed(reason.clone()),
+            None => Error::Refused(error),
+        };
+        let request = retry(shared, &deadline, command, refusal).await?;
+        Call::new(shared, request, deadline).await.map(drop)
+    }
+
+    /// The limits that both sides agreed on.
+    #[must_use]
+    pub fn negotiated(&self) -> Negotiated {
+        self.shared().lock().connection.negotiated()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared().lock().connection.counters()
+    }
+
+    /// How many octets wait to be written.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.shared().lock().connection.queued_bytes()
+    }
+
+    /// The connection goes on without handles, until the broker or the driver ends it.
+    pub fn detach(&self) {
+        self.shared().lock().is_detached = true;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.command(|state| {
+            if !state.is_detached {
+                state.close();
+            }
+        });
+    }
+}

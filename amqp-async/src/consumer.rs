@@ -1,0 +1,174 @@
+//! A consumer: the stream of what comes to it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use amqp_proto::{ConsumerId, Message};
+use futures_core::Stream;
+
+use crate::channel::Channel;
+use crate::delivery::{Delivery, ProcessOptions};
+use crate::error::Error;
+use crate::handling::{self, HandlerError, Handling};
+use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
+
+/// What comes to a consumer. The stream ends when the consumer was [cancelled](Self::cancel) here; if anything else ended it, that is
+/// its last item.
+///
+/// Dropped, it is cancelled, and what was not taken goes back to the queue.
+///
+/// It holds as much as the prefetch limit of its channel allows ([`Channel::set_qos`]). Without such a limit, or without
+/// acknowledgements, the connection is read no further while 8 MiB wait to be taken, unless somebody waits for an answer.
+#[derive(Debug)]
+pub struct Consumer {
+    channel: Channel,
+    id: ConsumerId,
+    tag: String,
+    no_ack: bool,
+    /// Taken from the inbox, all at once.
+    ready: VecDeque<amqp_proto::Delivery>,
+    has_ended: bool,
+}
+
+impl Consumer {
+    pub(crate) const fn new(channel: Channel, id: ConsumerId, tag: String, no_ack: bool) -> Self {
+        Self {
+            channel,
+            id,
+            tag,
+            no_ack,
+            ready: VecDeque::new(),
+            has_ended: false,
+        }
+    }
+
+    /// Its tag, which is the broker's name for it.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The channel that it is on.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The next delivery; `None` when it was cancelled here.
+    ///
+    /// # Errors
+    /// What else ended it; told once.
+    pub async fn next(&mut self) -> Option<Result<Delivery, ConsumerEnd>> {
+        std::future::poll_fn(|cx| self.poll_delivery(cx)).await
+    }
+
+    /// Ends it. What had come and was not taken goes back to the queue.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn cancel(mut self) -> Result<(), Error> {
+        let channel = self.channel.clone();
+        let answer = channel.call(|core| Ok(core.cancel(self.id)?.untyped())).await;
+        self.give_back();
+        match answer {
+            // It is being ended by somebody else.
+            Err(Error::Refused(amqp_proto::SendError::UnknownConsumer)) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Calls a handler for each delivery, in the background and up to `limit` at a time, at least one: acknowledges those that succeed and
+    /// rejects the others as `options` say ([`Delivery::process`]).
+    pub fn handle<F, Fut>(self, limit: usize, options: ProcessOptions, handler: F) -> Handling
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        handling::start(self, limit, options, handler)
+    }
+
+    pub(crate) fn poll_delivery(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Delivery, ConsumerEnd>>> {
+        if let Some(delivery) = self.ready.pop_front() {
+            return Poll::Ready(Some(Ok(self.deliver(delivery))));
+        }
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let mut state = self.channel.shared().lock();
+        let entry = state.channels.get_mut(self.channel.place());
+        let Some(inbox) = entry.and_then(|entry| entry.inbox(self.id)) else {
+            return Poll::Ready(None);
+        };
+        let was_over = inbox.is_over(SOFT_LIMIT);
+        let taken = inbox.take(&mut self.ready, cx);
+        // The driver may have stopped reading for it.
+        let driver = was_over.then(|| state.take_driver()).flatten();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        match taken {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(end)) => {
+                self.has_ended = true;
+                Poll::Ready(match end {
+                    ConsumerEnd::Requested => None,
+                    end => Some(Err(end)),
+                })
+            }
+            Poll::Ready(None) => {
+                let delivery = self.ready.pop_front();
+                Poll::Ready(delivery.map(|delivery| Ok(self.deliver(delivery))))
+            }
+        }
+    }
+
+    fn deliver(&self, delivery: amqp_proto::Delivery) -> Delivery {
+        Delivery::new(
+            self.channel.clone(),
+            delivery.tag,
+            delivery.redelivered,
+            delivery.message,
+            self.no_ack,
+        )
+    }
+
+    /// Gives back what nobody will take, and leaves the channel's list.
+    fn give_back(&mut self) {
+        let (id, place) = (self.id, self.channel.place());
+        let ready = std::mem::take(&mut self.ready);
+        self.channel.shared().command(|state| {
+            state.end_consumer(id, ConsumerEnd::Requested);
+            if let Some(entry) = state.channels.get_mut(place) {
+                entry.consumers.retain(|inbox| inbox.id != id);
+            }
+            if self.no_ack {
+                return;
+            }
+            if let Ok(mut core) = state.core(place) {
+                for delivery in &ready {
+                    let _ = core.nack(delivery.tag, true);
+                }
+            }
+        });
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery, ConsumerEnd>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_delivery(cx)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

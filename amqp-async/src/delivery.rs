@@ -1,0 +1,219 @@
+//! A message that came, to be settled once.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::ops::Deref;
+
+use amqp_proto::{DeliveryTag, Message};
+
+use crate::channel::Channel;
+use crate::error::Error;
+
+/// A message that came to a consumer, or that was asked for. It dereferences to the [`Message`].
+///
+/// It is settled once: each of `ack`, `nack` and `reject` takes it away. Dropped without that it goes back to its queue, unless
+/// it needs no acknowledgement.
+///
+/// ```compile_fail
+/// async fn twice(delivery: amqp_async::Delivery) {
+///     delivery.ack().await.unwrap();
+///     delivery.ack().await.unwrap();
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropped, it goes back to its queue"]
+pub struct Delivery {
+    channel: Channel,
+    tag: DeliveryTag,
+    redelivered: bool,
+    message: Message,
+    /// There is nothing to settle, or it was.
+    is_settled: bool,
+}
+
+/// What becomes of a delivery whose handler failed ([`Delivery::process`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ProcessOptions {
+    /// It goes back to its queue; otherwise, and that is the default, it is dropped or dead-lettered.
+    pub requeue: bool,
+    /// One that came a second time is dropped or dead-lettered all the same.
+    pub reject_on_redelivered: bool,
+}
+
+impl ProcessOptions {
+    /// Sets [`requeue`](Self#structfield.requeue).
+    #[must_use]
+    pub const fn requeue(mut self, requeue: bool) -> Self {
+        self.requeue = requeue;
+        self
+    }
+
+    /// Sets [`reject_on_redelivered`](Self#structfield.reject_on_redelivered).
+    #[must_use]
+    pub const fn reject_on_redelivered(mut self, reject: bool) -> Self {
+        self.reject_on_redelivered = reject;
+        self
+    }
+}
+
+impl Delivery {
+    pub(crate) const fn new(
+        channel: Channel,
+        tag: DeliveryTag,
+        redelivered: bool,
+        message: Message,
+        no_ack: bool,
+    ) -> Self {
+        Self {
+            channel,
+            tag,
+            redelivered,
+            message,
+            is_settled: no_ack,
+        }
+    }
+
+    /// What was received.
+    #[must_use]
+    pub const fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The body; copied only if it came in pieces.
+    #[must_use]
+    pub fn body(&self) -> Cow<'_, [u8]> {
+        self.message.body()
+    }
+
+    /// What it is to be settled with on the channel itself.
+    #[must_use]
+    pub const fn tag(&self) -> DeliveryTag {
+        self.tag
+    }
+
+    /// It may have been delivered before.
+    #[must_use]
+    pub const fn is_redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// The channel that it came on.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// It was dealt with: the broker forgets it.
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`]: it will be delivered again. Nothing is waited for but room.
+    pub async fn ack(self) -> Result<(), Error> {
+        self.settle(|channel, tag| channel.ack(tag))
+    }
+
+    /// This one and all before it on the channel were dealt with.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn ack_multiple(self) -> Result<(), Error> {
+        self.settle(|channel, tag| channel.ack_multiple(tag))
+    }
+
+    /// It was not dealt with: it goes back to its queue, or is dropped or dead-lettered.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn nack(self, requeue: bool) -> Result<(), Error> {
+        self.settle(|channel, tag| channel.nack(tag, requeue))
+    }
+
+    /// The same, by the method that brokers other than RabbitMQ know too.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn reject(self, requeue: bool) -> Result<(), Error> {
+        self.settle(|channel, tag| channel.reject(tag, requeue))
+    }
+
+    /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or is dropped.
+    ///
+    /// # Errors
+    /// The handler's; one in settling only if the handler succeeded.
+    pub async fn process<F, Fut, T, E>(self, options: ProcessOptions, handler: F) -> Result<T, E>
+    where
+        F: FnOnce(Message) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let message = self.message.clone();
+        let guard = Guard {
+            requeue: options.requeue && !(options.reject_on_redelivered && self.redelivered),
+            delivery: Some(self),
+        };
+        let result = handler(message).await;
+        match result {
+            Ok(value) => guard.succeed().map(|()| value).map_err(E::from),
+            Err(error) => Err(error), // And the guard rejects.
+        }
+    }
+
+    /// It is no longer this one's to settle, and waits for [`Channel::basic_ack`] and its like.
+    pub fn into_message(mut self) -> (DeliveryTag, Message) {
+        self.is_settled = true;
+        (self.tag, self.message.clone())
+    }
+
+    fn settle(
+        mut self,
+        settle: impl FnOnce(&mut amqp_proto::Channel<'_>, DeliveryTag) -> Result<(), amqp_proto::SendError>,
+    ) -> Result<(), Error> {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return Ok(());
+        }
+        let tag = self.tag;
+        self.channel.settle(|channel| settle(channel, tag))
+    }
+}
+
+impl Deref for Delivery {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            let tag = self.tag;
+            // A channel that ended has given it back already.
+            let _ = self.channel.settle(|channel| channel.nack(tag, true));
+        }
+    }
+}
+
+/// A delivery that is rejected unless its handler succeeds.
+struct Guard {
+    requeue: bool,
+    delivery: Option<Delivery>,
+}
+
+impl Guard {
+    fn succeed(mut self) -> Result<(), Error> {
+        match self.delivery.take() {
+            Some(delivery) => delivery.settle(|channel, tag| channel.ack(tag)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            let requeue = self.requeue;
+            let _ = delivery.settle(|channel, tag| channel.reject(tag, requeue));
+        }
+    }
+}

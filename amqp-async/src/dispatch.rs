@@ -1,0 +1,157 @@
+//! What the core tells, brought to whoever waits for it.
+
+use amqp_proto::wire::ReplyCode;
+use amqp_proto::{Delivery, Event, RequestId};
+
+use crate::inbox::{ConsumerEnd, HARD_LIMIT, SOFT_LIMIT};
+use crate::shared::{Answer, CallState, State};
+
+impl State {
+    pub(crate) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Delivery(delivery) => self.on_delivery(delivery),
+            Event::Confirmed { tags, outcome } => {
+                let wakes = &mut self.wakes;
+                if let Some(entry) = self.channels.find_mut(tags.channel()) {
+                    entry.confirms.confirmed(tags, &outcome, wakes);
+                    entry.room.drain_into(wakes);
+                }
+                self.settled.drain_into(wakes);
+            }
+            Event::Returned(returned) => {
+                if let Some(tag) = returned.tag
+                    && let Some(entry) = self.entry_of(tag.channel())
+                {
+                    entry.confirms.returned(tag.value(), returned);
+                }
+            }
+            Event::Reply(reply) => self.answer(reply.request(), Ok(Answer::Reply(reply))),
+            Event::Got(got) => self.answer(got.request.untyped(), Ok(Answer::Got(got))),
+            Event::GetEmpty { request } => self.answer(request.untyped(), Ok(Answer::GetEmpty)),
+            Event::RequestFailed { request, cause } => self.answer(request, Err(cause)),
+            event => self.on_change(event),
+        }
+    }
+
+    /// What changes how a connection or a channel is.
+    fn on_change(&mut self, event: Event) {
+        let wakes = &mut self.wakes;
+        match event {
+            Event::Connected => {
+                self.is_connected = true;
+                self.changed.drain_into(wakes);
+            }
+            Event::ChannelOpened { channel } => {
+                if let Some(entry) = self.channels.find_mut(channel) {
+                    entry.is_open = true;
+                    entry.changed.drain_into(wakes);
+                }
+            }
+            Event::ConsumerCancelled { consumer } => {
+                let entry = self.channels.find_mut(consumer.channel());
+                if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer)) {
+                    inbox.end(ConsumerEnd::CancelledByBroker, wakes);
+                }
+            }
+            Event::Flow { channel, .. } => {
+                if let Some(entry) = self.channels.find_mut(channel) {
+                    entry.room.drain_into(wakes);
+                }
+            }
+            Event::ChannelClosed { channel, reason } => {
+                if let Some(entry) = self.channels.find_mut(channel) {
+                    entry.close(&reason, wakes);
+                }
+                self.channels.remove_if_over(channel);
+                // A command that is refused from now on must be tried again to learn it.
+                self.writable.drain_into(wakes);
+            }
+            Event::Blocked { .. } | Event::Unblocked => self.changed.drain_into(wakes),
+            Event::Writable => self.writable.drain_into(wakes),
+            Event::Closed(reason) => {
+                self.closed = Some(reason);
+                self.changed.drain_into(wakes);
+                self.writable.drain_into(wakes);
+                self.settled.drain_into(wakes);
+                self.channels
+                    .iter_mut()
+                    .for_each(|entry| entry.room.drain_into(wakes));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        let wakes = &mut self.wakes;
+        let entry = self.channels.find_mut(delivery.consumer.channel());
+        if let Some(inbox) = entry.and_then(|entry| entry.inbox(delivery.consumer))
+            && !inbox.has_ended()
+        {
+            inbox.push(delivery, wakes);
+            return;
+        }
+        // Nobody takes it any more. Without an acknowledgement it is lost, as the broker thinks it is delivered.
+        let tag = delivery.tag;
+        if let Ok(mut channel) = self.connection.channel(tag.channel()) {
+            let _ = channel.nack(tag, true);
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Result<Answer, amqp_proto::RequestError>) {
+        let Some(call) = self.calls.get_mut(&request) else {
+            return;
+        };
+        if let CallState::Waiting(waker) = std::mem::replace(call, CallState::Done(answer)) {
+            self.wakes.extend(waker);
+        }
+    }
+
+    /// Whether the socket is not to be read for a while: consumers take too little of what came. Those that could be told to
+    /// wait (their messages can go back) and do not are ended instead.
+    pub(crate) fn holds_back(&mut self) -> bool {
+        let mut is_over_soft = false;
+        let mut is_over_hard = false;
+        let mut overflows = Vec::new();
+        for inbox in self.channels.iter().flat_map(|entry| &entry.consumers) {
+            if inbox.is_over(HARD_LIMIT) && !inbox.no_ack && !inbox.has_ended() {
+                overflows.push(inbox.id);
+            } else if inbox.is_over(SOFT_LIMIT) && (inbox.no_ack || !inbox.is_limited) {
+                is_over_soft = true;
+                is_over_hard |= inbox.is_over(HARD_LIMIT);
+            }
+        }
+        for consumer in overflows {
+            self.end_consumer(consumer, ConsumerEnd::Overflow);
+        }
+        is_over_hard || is_over_soft && !self.is_awaiting()
+    }
+
+    /// Cancels a consumer and gives back what it has not taken.
+    pub(crate) fn end_consumer(&mut self, consumer: amqp_proto::ConsumerId, end: ConsumerEnd) {
+        let Some(entry) = self.channels.find_mut(consumer.channel()) else {
+            return;
+        };
+        let Some(inbox) = entry.inbox(consumer) else {
+            return;
+        };
+        inbox.end(end, &mut self.wakes);
+        let (no_ack, waiting) = (inbox.no_ack, inbox.drain());
+        let Ok(mut channel) = self.connection.channel(consumer.channel()) else {
+            return;
+        };
+        let request = channel.cancel(consumer);
+        if !no_ack {
+            for delivery in waiting {
+                let _ = channel.nack(delivery.tag, true);
+            }
+        }
+        if let Ok(request) = request {
+            self.connection.abandon(request);
+        }
+    }
+
+    /// The connection ends in an orderly way.
+    pub(crate) fn close(&mut self) {
+        self.connection.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
+    }
+}

@@ -1,0 +1,245 @@
+//! The task that moves octets between a connection and its stream.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use amqp_proto::{CloseReason, Instant, RecvBuf, SendBuf, TransportError};
+use bytes::Buf;
+
+use crate::shared::Shared;
+use crate::transport::{Timer, Transport};
+
+/// How many events are told before something else gets its turn.
+const MOST_EVENTS: usize = 64;
+
+/// How often it goes round before other tasks get their turn.
+const MOST_TURNS: usize = 32;
+
+/// How many pieces of memory are written at once.
+const MOST_SLICES: usize = 16;
+
+/// How long it waits for the end of the stream, once the connection is closed and all is written.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Moves octets and time for one connection. It must be polled, mostly by a task of its own, until it says why the connection
+/// ended. To drop it earlier ends the connection at once, and whoever waits for something learns that.
+#[derive(Debug)]
+#[must_use = "nothing happens unless it is polled"]
+pub struct Driver<T, C: Timer> {
+    shared: Arc<Shared>,
+    transport: T,
+    timer: C,
+    input: RecvBuf,
+    output: SendBuf,
+    stream: Stream,
+    wakes: Vec<Waker>,
+}
+
+/// How far the stream is.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Its end was read, or it failed.
+    is_read: bool,
+    /// Writing has failed: the peer's words may still be readable.
+    is_broken: bool,
+    /// Nothing is kept by a layer in between.
+    is_flushed: bool,
+    is_shut: bool,
+    /// It is not read for a while, to hold the broker back.
+    is_paused: bool,
+    /// When the end of the stream is not waited for any longer.
+    linger: Option<Instant>,
+}
+
+/// What is to be done next.
+#[derive(Debug, Default)]
+struct Turn {
+    /// There are more events.
+    has_more: bool,
+    is_closed: bool,
+    deadline: Option<Instant>,
+}
+
+impl<T: Transport, C: Timer> Driver<T, C> {
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, timer: C) -> Self {
+        Self {
+            shared,
+            transport,
+            timer,
+            input: RecvBuf::new(),
+            output: SendBuf::new(),
+            stream: Stream {
+                is_flushed: true,
+                ..Stream::default()
+            },
+            wakes: Vec::new(),
+        }
+    }
+
+    /// Reads once. Says whether something came of it.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.stream.is_read || self.stream.is_paused || self.input.is_full() {
+            return false;
+        }
+        let error = match self.transport.poll_read(cx, self.input.spare_mut()) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0)) => None,
+            Poll::Ready(Ok(count)) => {
+                self.input.advance(count);
+                return true;
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Poll::Ready(Err(error)) => Some(TransportError::from(error)),
+        };
+        self.stream.is_read = true;
+        let now = self.timer.now();
+        self.shared.lock().connection.handle_disconnect(now, error);
+        true
+    }
+
+    /// Tells what happened, and takes what is to be written. Holds the lock; wakes nobody before it is released.
+    fn turn(&mut self, cx: &Context<'_>) -> Turn {
+        let now = self.timer.now();
+        let mut state = self.shared.lock();
+        let mut events = 0;
+        while events < MOST_EVENTS
+            && let Some(event) = state.connection.poll_event(now, &mut self.input)
+        {
+            state.on_event(event);
+            events += 1;
+        }
+        let is_paused = state.holds_back();
+        if is_paused != self.stream.is_paused {
+            self.stream.is_paused = is_paused;
+            match is_paused {
+                true => state.connection.handle_pause(),
+                false => state.connection.handle_resume(now),
+            }
+        }
+        if self.stream.is_broken {
+            self.output.advance(self.output.remaining());
+        }
+        state.connection.poll_transmit(now, &mut self.output);
+        let mut wakes = std::mem::take(&mut state.wakes);
+        let alarm = state.alarms.tick(now, &mut wakes);
+        let deadline = state.connection.poll_timeout();
+        let is_closed = state.closed.is_some();
+        state.sleep(cx);
+        drop(state);
+        self.wakes = wakes;
+        self.wakes.drain(..).for_each(Waker::wake);
+        if is_closed && !self.output.has_remaining() {
+            self.stream.linger.get_or_insert(now + LINGER);
+        }
+        let deadlines = [alarm, deadline, self.stream.linger];
+        Turn {
+            has_more: events == MOST_EVENTS,
+            is_closed,
+            deadline: deadlines.into_iter().flatten().min(),
+        }
+    }
+
+    /// Writes what there is. Says whether something was written.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_written = false;
+        while self.output.has_remaining() && !self.stream.is_broken {
+            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+            let count = self.output.chunks_vectored(&mut slices);
+            let slices = slices.get(..count).unwrap_or_default();
+            match self.transport.poll_write(cx, slices) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => self.stream.is_broken = true,
+                Poll::Ready(Ok(count)) => {
+                    self.output.advance(count);
+                    self.stream.is_flushed = false;
+                    has_written = true;
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(_)) => self.stream.is_broken = true,
+            }
+        }
+        if !self.stream.is_flushed && !self.stream.is_broken {
+            match self.transport.poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.stream.is_flushed = true,
+                Poll::Ready(Err(_)) => self.stream.is_broken = true,
+            }
+        }
+        has_written
+    }
+
+    /// The connection is closed: all is written, then the stream ends, on both sides if the other one does its part in time.
+    fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_written = !self.output.has_remaining() && self.stream.is_flushed || self.stream.is_broken;
+        if is_written && !self.stream.is_shut {
+            match self.transport.poll_shutdown(cx) {
+                Poll::Pending => {}
+                Poll::Ready(_) => self.stream.is_shut = true,
+            }
+        }
+        let is_late = |linger| linger <= self.timer.now();
+        if self.stream.is_read && (self.stream.is_shut || self.stream.is_broken)
+            || self.stream.linger.is_some_and(is_late)
+        {
+            return Poll::Ready(());
+        }
+        // What still comes is of no use.
+        let unread = self.input.unread().len();
+        self.input.consume(unread);
+        Poll::Pending
+    }
+
+    fn reason(&self) -> CloseReason {
+        let reason = self.shared.lock().closed.clone();
+        reason.unwrap_or(CloseReason::Requested { acknowledged: false })
+    }
+}
+
+impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
+    type Output = CloseReason;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let this = self.get_mut();
+        for _ in 0..MOST_TURNS {
+            let has_read = this.read(cx);
+            let turn = this.turn(cx);
+            let has_written = this.write(cx);
+            if turn.is_closed && this.leave(cx).is_ready() {
+                return Poll::Ready(this.reason());
+            }
+            if has_read || has_written || turn.has_more {
+                continue;
+            }
+            let Some(deadline) = turn.deadline else {
+                return Poll::Pending;
+            };
+            if this.timer.poll_until(cx, deadline).is_pending() {
+                return Poll::Pending;
+            }
+            let now = this.timer.now();
+            this.shared.lock().connection.handle_timeout(now);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<T, C: Timer> Drop for Driver<T, C> {
+    fn drop(&mut self) {
+        let now = self.timer.now();
+        let mut state = self.shared.lock();
+        let error = TransportError::new("the task that drives the connection was dropped");
+        state.connection.handle_disconnect(now, Some(error));
+        while let Some(event) = state.connection.poll_event(now, &mut self.input) {
+            state.on_event(event);
+        }
+        let mut wakes = std::mem::take(&mut state.wakes);
+        state.alarms.end_all(&mut wakes);
+        drop(state);
+        wakes.into_iter().for_each(Waker::wake);
+    }
+}

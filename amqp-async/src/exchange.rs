@@ -1,0 +1,288 @@
+//! Exchanges: where messages are published to.
+
+use std::borrow::Cow;
+use std::future::IntoFuture;
+
+use amqp_proto::wire::*;
+
+use crate::BoxFuture;
+use crate::channel::Channel;
+use crate::error::{Error, PublishError};
+use crate::message::Message;
+use crate::publish::{Confirm, Publish};
+
+/// How an exchange finds the queues for a message (RabbitMQ page "Exchanges").
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ExchangeKind {
+    /// Those bound with just that routing key.
+    #[default]
+    Direct,
+    /// All that are bound.
+    Fanout,
+    /// Those bound with a pattern that fits: `*` is one word, `#` any number of them.
+    Topic,
+    /// Those bound with such headers.
+    Headers,
+    /// As a plugin does it, such as `x-delayed-message`.
+    Custom(String),
+}
+
+impl ExchangeKind {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+            Self::Custom(name) => name,
+        }
+    }
+}
+
+impl From<&str> for ExchangeKind {
+    fn from(name: &str) -> Self {
+        match name {
+            "direct" => Self::Direct,
+            "fanout" => Self::Fanout,
+            "topic" => Self::Topic,
+            "headers" => Self::Headers,
+            name => Self::Custom(name.to_owned()),
+        }
+    }
+}
+
+/// An exchange, by name, on a channel.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    channel: Channel,
+    name: Cow<'static, str>,
+}
+
+/// Declares an exchange when awaited.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens unless it is awaited"]
+pub struct DeclareExchange {
+    channel: Channel,
+    name: String,
+    kind: ExchangeKind,
+    passive: bool,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: FieldTable,
+}
+
+impl Exchange {
+    pub(crate) fn new(channel: Channel, name: impl Into<Cow<'static, str>>) -> Self {
+        let name = name.into();
+        Self { channel, name }
+    }
+
+    /// Its name; empty for the default exchange.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The channel that it is used on.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Publishes a message, and waits until the broker has confirmed it, or has it written on a channel that does not confirm. A
+    /// message that no queue gets comes back as an error (`mandatory`); [`publish_optional`](Self::publish_optional) does without.
+    ///
+    /// # Errors
+    /// [`PublishError`]. Nothing was sent if it is [`PublishError::NotSent`]; a routing key over 255 octets is that.
+    pub async fn publish(&self, message: impl Into<Message>, routing_key: &str) -> Result<(), PublishError> {
+        self.publish_deferred(message, routing_key).await?.await
+    }
+
+    /// The same for a message that need not get to any queue.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), without [`PublishError::Returned`].
+    pub async fn publish_optional(
+        &self,
+        message: impl Into<Message>,
+        routing_key: &str,
+    ) -> Result<(), PublishError> {
+        let message = message.into();
+        self.send(&message, routing_key, false, true).await?.await
+    }
+
+    /// Publishes a message as soon as there is room for it, and gives what to wait for its confirm with: many can be under way.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub async fn publish_deferred(
+        &self,
+        message: impl Into<Message>,
+        routing_key: &str,
+    ) -> Result<Confirm, Error> {
+        let message = message.into();
+        self.send(&message, routing_key, true, true).await
+    }
+
+    /// Publishes a message as soon as there is room for it; nobody learns what becomes of it.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub async fn publish_unconfirmed(
+        &self,
+        message: impl Into<Message>,
+        routing_key: &str,
+    ) -> Result<(), Error> {
+        let message = message.into();
+        self.send(&message, routing_key, false, false).await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        message: &Message,
+        routing_key: &str,
+        mandatory: bool,
+        is_awaited: bool,
+    ) -> Result<Confirm, Error> {
+        let publish = Publish {
+            channel: &self.channel,
+            exchange: &self.name,
+            routing_key,
+            message,
+            mandatory,
+        };
+        publish.send(is_awaited).await
+    }
+
+    /// Has it get what `source` routes to it (RabbitMQ page "Exchange to Exchange Bindings").
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn bind(
+        &self,
+        source: impl AsRef<str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), Error> {
+        let method = ExchangeBind {
+            destination: ShortStr::new(&self.name)?,
+            source: ShortStr::new(source.as_ref())?,
+            routing_key: ShortStr::new(routing_key)?,
+            arguments: arguments.as_ref(),
+            ..ExchangeBind::default()
+        };
+        self.channel.request(&method).await.map(drop)
+    }
+
+    /// Takes such a binding back.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn unbind(
+        &self,
+        source: impl AsRef<str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), Error> {
+        let method = ExchangeUnbind {
+            destination: ShortStr::new(&self.name)?,
+            source: ShortStr::new(source.as_ref())?,
+            routing_key: ShortStr::new(routing_key)?,
+            arguments: arguments.as_ref(),
+            ..ExchangeUnbind::default()
+        };
+        self.channel.request(&method).await.map(drop)
+    }
+
+    /// Deletes it; with `if_unused` only if nothing is bound to it.
+    ///
+    /// # Errors
+    /// As [`Channel::request`]; 406 if it is in use.
+    pub async fn delete(&self, if_unused: bool) -> Result<(), Error> {
+        let method = ExchangeDelete {
+            exchange: ShortStr::new(&self.name)?,
+            if_unused,
+            ..ExchangeDelete::default()
+        };
+        self.channel.request(&method).await.map(drop)
+    }
+}
+
+impl AsRef<str> for Exchange {
+    fn as_ref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl DeclareExchange {
+    pub(crate) fn new(channel: Channel, name: String, kind: ExchangeKind) -> Self {
+        Self {
+            channel,
+            name,
+            kind,
+            passive: false,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::new(),
+        }
+    }
+
+    /// Only looks whether it is there; nothing else counts then.
+    pub const fn passive(mut self, passive: bool) -> Self {
+        self.passive = passive;
+        self
+    }
+
+    /// It survives a restart of the broker.
+    pub const fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
+    }
+
+    /// It goes when the last binding to it does.
+    pub const fn auto_delete(mut self, auto_delete: bool) -> Self {
+        self.auto_delete = auto_delete;
+        self
+    }
+
+    /// Only other exchanges publish to it.
+    pub const fn internal(mut self, internal: bool) -> Self {
+        self.internal = internal;
+        self
+    }
+
+    /// Arguments, such as `alternate-exchange`.
+    pub fn arguments(mut self, arguments: FieldTable) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    async fn run(self) -> Result<Exchange, Error> {
+        let method = ExchangeDeclare {
+            exchange: ShortStr::new(&self.name)?,
+            exchange_type: ShortStr::new(self.kind.as_str())?,
+            passive: self.passive,
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            arguments: self.arguments.as_ref(),
+            ..ExchangeDeclare::default()
+        };
+        self.channel.request(&method).await?;
+        Ok(Exchange::new(self.channel, self.name))
+    }
+}
+
+impl IntoFuture for DeclareExchange {
+    type Output = Result<Exchange, Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,201 @@
+//! A consumer that calls a handler, in the background.
+
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::consumer::Consumer;
+use crate::delivery::ProcessOptions;
+use crate::inbox::ConsumerEnd;
+use crate::proto::Message;
+use crate::wakers::{WakerKey, WakerSet};
+
+/// A consumer whose deliveries are handled in the background. Dropped, it takes nothing more, and what runs goes on to its end.
+#[derive(Debug)]
+#[must_use = "dropped, the consumer is cancelled"]
+pub struct Handling {
+    work: Arc<Work>,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many handlers run.
+    running: usize,
+    is_cancelled: bool,
+    /// Nothing more is taken, and why if that was not asked for.
+    end: Option<Option<ConsumerEnd>>,
+    waiting: WakerSet,
+}
+
+/// A handler's failure: any error. Its delivery is rejected, as [`ProcessOptions`] say.
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Handling {
+    /// Takes nothing more, and waits until what runs is done.
+    ///
+    /// # Errors
+    /// What had ended the consumer before.
+    pub async fn stop(self) -> Result<(), ConsumerEnd> {
+        self.work.change(|state| state.is_cancelled = true);
+        self.ended().await
+    }
+
+    /// Waits until the consumer has ended and all handlers are done.
+    ///
+    /// # Errors
+    /// What ended the consumer, but for [`stop`](Self::stop).
+    pub async fn ended(&self) -> Result<(), ConsumerEnd> {
+        let is_over = |state: &State| state.end.clone().filter(|_| state.running == 0);
+        match self.work.until(is_over).await {
+            Some(end) => Err(end),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        self.work.change(|state| state.is_cancelled = true);
+    }
+}
+
+/// Starts it.
+pub(crate) fn start<F, Fut>(consumer: Consumer, limit: usize, options: ProcessOptions, handler: F) -> Handling
+where
+    F: Fn(Message) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let work = Arc::new(Work::default());
+    let shared = Arc::clone(consumer.channel().shared());
+    let task = take(consumer, Arc::clone(&work), limit.max(1), options, handler);
+    shared.spawn(Box::pin(task));
+    Handling { work }
+}
+
+/// Takes deliveries while there is room for handlers.
+async fn take<F, Fut>(
+    mut consumer: Consumer,
+    work: Arc<Work>,
+    limit: usize,
+    options: ProcessOptions,
+    handler: F,
+) where
+    F: Fn(Message) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let ending = Ending(Arc::clone(&work));
+    let handler = Arc::new(handler);
+    let shared = Arc::clone(consumer.channel().shared());
+    let mut key = WakerKey::new();
+    let end = loop {
+        work.until(|state| (state.running < limit || state.is_cancelled).then_some(()))
+            .await;
+        // Whatever comes first.
+        let next = poll_fn(|cx| {
+            if work.is_cancelled(&mut key, cx) {
+                return Poll::Ready(None);
+            }
+            consumer.poll_delivery(cx)
+        });
+        match next.await {
+            None => break None,
+            Some(Err(end)) => break Some(end),
+            Some(Ok(delivery)) => {
+                let running = Running::new(&work);
+                let handler = Arc::clone(&handler);
+                shared.spawn(Box::pin(async move {
+                    // A failure was answered by rejecting, which is what can be done about it here.
+                    let _ = delivery.process(options, |message| handler(message)).await;
+                    drop(running);
+                }));
+            }
+        }
+    };
+    drop(consumer);
+    ending.0.change(|state| state.end = Some(end));
+}
+
+/// One that runs; counted until it is dropped, by a panic too.
+struct Running(Arc<Work>);
+
+impl Running {
+    fn new(work: &Arc<Work>) -> Self {
+        work.lock().running += 1;
+        Self(Arc::clone(work))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.change(|state| state.running -= 1);
+    }
+}
+
+/// Nothing more is taken, even if the task is dropped or a handler panics when it is called.
+struct Ending(Arc<Work>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.change(|state| {
+            state.end.get_or_insert(None);
+        });
+    }
+}
+
+impl Work {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut wakes = Vec::new();
+        let mut state = self.lock();
+        change(&mut state);
+        state.waiting.drain_into(&mut wakes);
+        drop(state);
+        wakes.into_iter().for_each(Waker::wake);
+    }
+
+    fn is_cancelled(&self, key: &mut WakerKey, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        if !state.is_cancelled {
+            state.waiting.register(key, cx);
+        }
+        state.is_cancelled
+    }
+
+    async fn until<R>(&self, look: impl Fn(&State) -> Option<R>) -> R {
+        let mut place = Place {
+            work: self,
+            key: WakerKey::new(),
+        };
+        poll_fn(|cx| {
+            let mut state = place.work.lock();
+            match look(&state) {
+                Some(found) => Poll::Ready(found),
+                None => {
+                    state.waiting.register(&mut place.key, cx);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Waits, and does so no more when dropped.
+struct Place<'w> {
+    work: &'w Work,
+    key: WakerKey,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.work.lock().waiting.remove(&self.key);
+    }
+}

@@ -1,0 +1,109 @@
+//! What came for a consumer and was not taken yet.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::task::{Context, Poll, Waker};
+
+use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery};
+
+/// Above that many octets a consumer without acknowledgements, or without a prefetch limit, has the socket read no more.
+pub(crate) const SOFT_LIMIT: usize = 8 << 20;
+
+/// Above that many octets a consumer is not waited for.
+pub(crate) const HARD_LIMIT: usize = 64 << 20;
+
+/// What a delivery costs beside its body, roughly.
+const OVERHEAD: usize = 128;
+
+/// Why a consumer gets nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerEnd {
+    /// It was cancelled here.
+    #[error("cancelled")]
+    Requested,
+    /// The broker cancelled it: its queue was deleted, or moved away.
+    #[error("cancelled by the broker")]
+    CancelledByBroker,
+    /// It took too little of what came: 64 MiB were waiting. What it had not taken went back to the queue.
+    #[error("too many messages wait to be taken")]
+    Overflow,
+    /// Its channel ended.
+    #[error("{0}")]
+    Channel(ChannelCloseReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) id: ConsumerId,
+    pub(crate) no_ack: bool,
+    /// The broker holds back by itself: prefetch is limited and acknowledgements are asked for.
+    pub(crate) is_limited: bool,
+    waiting: VecDeque<Delivery>,
+    octets: usize,
+    waker: Option<Waker>,
+    end: Option<ConsumerEnd>,
+}
+
+impl Inbox {
+    pub(crate) const fn new(id: ConsumerId, no_ack: bool, is_limited: bool) -> Self {
+        Self {
+            id,
+            no_ack,
+            is_limited,
+            waiting: VecDeque::new(),
+            octets: 0,
+            waker: None,
+            end: None,
+        }
+    }
+
+    /// A message came.
+    #[inline]
+    pub(crate) fn push(&mut self, delivery: Delivery, wakes: &mut Vec<Waker>) {
+        self.octets += delivery.message.body_len() + OVERHEAD;
+        self.waiting.push_back(delivery);
+        wakes.extend(self.waker.take());
+    }
+
+    /// Nothing more comes. What is there can still be taken, and the first reason counts.
+    pub(crate) fn end(&mut self, end: ConsumerEnd, wakes: &mut Vec<Waker>) {
+        self.end.get_or_insert(end);
+        wakes.extend(self.waker.take());
+    }
+
+    /// Takes all that is there, in exchange for an empty queue; the end comes behind the last.
+    pub(crate) fn take(
+        &mut self,
+        empty: &mut VecDeque<Delivery>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<ConsumerEnd>> {
+        if !self.waiting.is_empty() {
+            mem::swap(&mut self.waiting, empty);
+            self.octets = 0;
+            return Poll::Ready(None);
+        }
+        if let Some(end) = &self.end {
+            return Poll::Ready(Some(end.clone()));
+        }
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// What nobody will take.
+    pub(crate) fn drain(&mut self) -> VecDeque<Delivery> {
+        self.octets = 0;
+        mem::take(&mut self.waiting)
+    }
+
+    pub(crate) const fn is_over(&self, limit: usize) -> bool {
+        self.octets > limit
+    }
+
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+}

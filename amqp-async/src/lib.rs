@@ -1,0 +1,61 @@
+//! An asynchronous AMQP 0-9-1 (RabbitMQ) client for any runtime. Most programs use it through `amqp-tokio` or `amqp-async-std`, which
+//! bring the stream, the clock and the tasks; this crate has the rest.
+//!
+//! ```text
+//! Connection ── Channel ──┬── Exchange ── publish ──▶ Confirm
+//!                         └── Queue ── consume ──▶ Consumer ──▶ Delivery ── ack
+//!        │ handles write at once, under a lock, and wait for answers
+//!        ▼
+//!     Driver: one task that reads, writes and keeps time
+//! ```
+//!
+//! * [`Connection`], [`Channel`], [`Exchange`], [`Queue`]: handles. They can be cloned and used from any task or thread.
+//! * [`Message`]: what is published. [`Confirm`]: what becomes of it.
+//! * [`Consumer`], [`Delivery`]: what comes.
+//! * [`Error`], [`PublishError`], [`ConsumerEnd`]: what goes wrong, in the broker's own words.
+//! * [`Driver`], [`Transport`], [`Timer`]: for whoever brings another runtime.
+//!
+//! Every future here can be dropped at any time. An answer that nobody waits for is discarded, and what it would leave behind is undone.
+
+mod alarms;
+mod call;
+mod channel;
+mod channels;
+mod confirms;
+mod connection;
+mod consumer;
+mod delivery;
+mod dispatch;
+mod driver;
+mod error;
+mod exchange;
+mod handling;
+mod inbox;
+mod message;
+mod publish;
+mod queue;
+mod shared;
+mod transport;
+mod wakers;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use amqp_proto as proto;
+pub use amqp_proto::wire::{FieldTable, FieldValue};
+pub use channel::{Channel, ChannelOptions, Qos};
+pub use connection::{CloseReport, Connection};
+pub use consumer::Consumer;
+pub use delivery::{Delivery, ProcessOptions};
+pub use driver::Driver;
+pub use error::{Error, PublishError};
+pub use exchange::{DeclareExchange, Exchange, ExchangeKind};
+pub use handling::{HandlerError, Handling};
+pub use inbox::ConsumerEnd;
+pub use message::{Body, Message};
+pub use publish::Confirm;
+pub use queue::{ConsumeOptions, DeclareQueue, Queue};
+pub use transport::{Spawner, Task, Timer, Transport};
+
+/// A future on the heap.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

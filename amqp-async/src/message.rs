@@ -1,0 +1,226 @@
+//! A message to be published.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use amqp_proto::SendError;
+use amqp_proto::wire::{FieldTable, FieldValue, Properties, ShortStr, TooLong};
+use bytes::Bytes;
+
+/// A message to be published: a body and what is said of it.
+///
+/// ```
+/// use amqp_async::Message;
+/// let message = Message::new("Hello").content_type("text/plain").persistent();
+/// assert_eq!(message.body(), b"Hello");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Message {
+    body: Bytes,
+    delivery_mode: Option<u8>,
+    priority: Option<u8>,
+    /// All else; most messages have none of it.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct More {
+    headers: Option<FieldTable>,
+    /// Why a header could not be put in.
+    bad_header: Option<String>,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    correlation_id: Option<String>,
+    reply_to: Option<String>,
+    expiration: Option<String>,
+    message_id: Option<String>,
+    timestamp: Option<u64>,
+    message_type: Option<String>,
+    user_id: Option<String>,
+    app_id: Option<String>,
+}
+
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident;)+) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, text: impl Into<String>) -> Self {
+            self.more().$name = Some(text.into());
+            self
+        })+
+    };
+}
+
+impl Message {
+    /// A message without properties. What is neither [`Bytes`] nor a `Vec` or `String` is copied once.
+    #[must_use]
+    pub fn new(body: impl Into<Body>) -> Self {
+        Self {
+            body: body.into().0,
+            ..Self::default()
+        }
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The broker keeps it on disk, if its queue is durable.
+    #[must_use]
+    pub const fn persistent(mut self) -> Self {
+        self.delivery_mode = Some(Properties::PERSISTENT);
+        self
+    }
+
+    /// It need not survive a restart of the broker.
+    #[must_use]
+    pub const fn transient(mut self) -> Self {
+        self.delivery_mode = Some(Properties::TRANSIENT);
+        self
+    }
+
+    /// Higher ones come first, in queues that have `x-max-priority`.
+    #[must_use]
+    pub const fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Headers: for headers exchanges, and for applications.
+    #[must_use]
+    pub fn headers(mut self, headers: FieldTable) -> Self {
+        self.more().headers = Some(headers);
+        self
+    }
+
+    /// One more header. With a name over 255 octets, or a value that fits no table, the message cannot be published
+    /// ([`SendError::Headers`]).
+    #[must_use]
+    pub fn header<'v>(mut self, name: &str, value: impl Into<FieldValue<'v>>) -> Self {
+        let more = self.more();
+        let headers = more.headers.get_or_insert_default();
+        if let Err(error) = headers.insert(name, value) {
+            more.bad_header = Some(format!("{name}: {error}"));
+        }
+        self
+    }
+
+    /// How long it may wait in a queue; whole milliseconds. What is longer than 2³² − 1 of them the broker refuses.
+    #[must_use]
+    pub fn expiration(mut self, after: Duration) -> Self {
+        self.more().expiration = Some(after.as_millis().to_string());
+        self
+    }
+
+    /// When it was made; whole seconds since 1970. Earlier times count as that.
+    #[must_use]
+    pub fn timestamp(mut self, at: SystemTime) -> Self {
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.more().timestamp = Some(seconds);
+        self
+    }
+
+    texts! {
+        /// MIME type of the body.
+        content_type;
+        /// MIME content encoding of the body.
+        content_encoding;
+        /// What it answers, or what its answer shall carry.
+        correlation_id;
+        /// Where answers go: a queue, or `amq.rabbitmq.reply-to`.
+        reply_to;
+        /// A name of its own.
+        message_id;
+        /// What kind of message it is.
+        message_type;
+        /// Who sends it; RabbitMQ closes the channel if that is not who is logged in.
+        user_id;
+        /// Which application sends it.
+        app_id;
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// How the properties go onto the wire.
+    pub(crate) fn properties(&self) -> Result<Properties<'_>, SendError> {
+        let mut properties = Properties {
+            delivery_mode: self.delivery_mode,
+            priority: self.priority,
+            ..Properties::default()
+        };
+        if let Some(more) = &self.more {
+            if let Some(problem) = &more.bad_header {
+                return Err(SendError::Headers(problem.as_str().into()));
+            }
+            properties.headers = more.headers.as_ref().map(FieldTable::as_ref);
+            properties.content_type = short(&more.content_type)?;
+            properties.content_encoding = short(&more.content_encoding)?;
+            properties.correlation_id = short(&more.correlation_id)?;
+            properties.reply_to = short(&more.reply_to)?;
+            properties.expiration = short(&more.expiration)?;
+            properties.message_id = short(&more.message_id)?;
+            properties.timestamp = more.timestamp;
+            properties.message_type = short(&more.message_type)?;
+            properties.user_id = short(&more.user_id)?;
+            properties.app_id = short(&more.app_id)?;
+        }
+        Ok(properties)
+    }
+
+    pub(crate) const fn shared_body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+fn short(text: &Option<String>) -> Result<Option<ShortStr<'_>>, TooLong> {
+    text.as_deref().map(ShortStr::new).transpose()
+}
+
+/// What can be the body of a [`Message`].
+#[derive(Debug, Clone, Default)]
+pub struct Body(Bytes);
+
+impl From<Bytes> for Body {
+    fn from(body: Bytes) -> Self {
+        Self(body)
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(body: Vec<u8>) -> Self {
+        Self(body.into())
+    }
+}
+
+impl From<String> for Body {
+    fn from(body: String) -> Self {
+        Self(body.into())
+    }
+}
+
+impl From<&str> for Body {
+    fn from(body: &str) -> Self {
+        Self(Bytes::copy_from_slice(body.as_bytes()))
+    }
+}
+
+impl From<&[u8]> for Body {
+    fn from(body: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(body))
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Body {
+    fn from(body: &[u8; N]) -> Self {
+        Self(Bytes::copy_from_slice(body))
+    }
+}
+
+impl<T: Into<Body>> From<T> for Message {
+    fn from(body: T) -> Self {
+        Self::new(body)
+    }
+}

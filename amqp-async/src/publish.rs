@@ -1,0 +1,177 @@
+//! A publish, and what becomes of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use amqp_proto::wire::{BasicPublish, ShortStr};
+use amqp_proto::{ConfirmOutcome, ConfirmTag, SendError};
+
+use crate::channel::Channel;
+use crate::confirms::Settled;
+use crate::error::{Error, PublishError};
+use crate::message::Message;
+use crate::shared::State;
+use crate::wakers::WakerKey;
+
+/// What becomes of a publish: resolves when the broker has confirmed or refused it, or when the channel has ended. On a channel that
+/// does not confirm it resolves at once. To drop it changes nothing but that nobody learns it.
+#[derive(Debug)]
+#[must_use = "it says whether the broker has the message"]
+pub struct Confirm {
+    channel: Channel,
+    /// None if there is nothing to wait for any more.
+    tag: Option<ConfirmTag>,
+}
+
+impl Confirm {
+    /// The publish's number on its channel, from 1; none on a channel that does not confirm, or when it is settled.
+    #[must_use]
+    pub const fn tag(&self) -> Option<ConfirmTag> {
+        self.tag
+    }
+}
+
+impl Future for Confirm {
+    type Output = Result<(), PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(tag) = self.tag else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut state = self.channel.shared().lock();
+        let settled = match state.entry_of(tag.channel()) {
+            Some(entry) => entry.confirms.poll(tag.value(), cx),
+            None => Poll::Ready(None),
+        };
+        drop(state);
+        settled.map(|settled| {
+            self.tag = None;
+            settled.map_or(Ok(()), outcome)
+        })
+    }
+}
+
+impl Drop for Confirm {
+    fn drop(&mut self) {
+        if let Some(tag) = self.tag
+            && let Some(entry) = self.channel.shared().lock().entry_of(tag.channel())
+        {
+            entry.confirms.abandon(tag.value());
+        }
+    }
+}
+
+fn outcome((outcome, returned): Settled) -> Result<(), PublishError> {
+    match (outcome, returned) {
+        (ConfirmOutcome::Acked, _) => Ok(()),
+        (ConfirmOutcome::Returned, Some(returned)) => Err(PublishError::Returned(returned)),
+        (ConfirmOutcome::Lost(reason), _) => Err(PublishError::Lost(reason.into())),
+        _ => Err(PublishError::Nacked),
+    }
+}
+
+/// What is to be published, and where to.
+pub(crate) struct Publish<'p> {
+    pub(crate) channel: &'p Channel,
+    pub(crate) exchange: &'p str,
+    pub(crate) routing_key: &'p str,
+    pub(crate) message: &'p Message,
+    pub(crate) mandatory: bool,
+}
+
+impl Publish<'_> {
+    /// Writes it as soon as there is room, and says under which number.
+    pub(crate) async fn send(&self, is_awaited: bool) -> Result<Confirm, Error> {
+        let deadline = self.channel.deadline();
+        let mut waiting = Waiting {
+            channel: self.channel,
+            key: WakerKey::new(),
+        };
+        let tag = std::future::poll_fn(|cx| match self.poll_send(cx, &mut waiting.key, is_awaited) {
+            Poll::Pending => deadline.poll(cx).map(|()| Err(Error::Timeout)),
+            ready => ready,
+        })
+        .await?;
+        Ok(Confirm {
+            channel: self.channel.clone(),
+            tag: tag.filter(|_| is_awaited),
+        })
+    }
+
+    fn poll_send(
+        &self,
+        cx: &Context<'_>,
+        key: &mut WakerKey,
+        is_awaited: bool,
+    ) -> Poll<Result<Option<ConfirmTag>, Error>> {
+        let place = self.channel.place();
+        self.channel.shared().command(|state| {
+            if state.connection.blocked().is_some() {
+                state.changed.register(key, cx);
+                return Poll::Pending;
+            }
+            match self.write(state, place) {
+                Ok(tag) => {
+                    if let Some(tag) = tag
+                        && let Some(entry) = state.channels.get_mut(place)
+                    {
+                        entry.confirms.push(tag.value(), is_awaited);
+                    }
+                    Poll::Ready(Ok(tag))
+                }
+                Err(SendError::Full { .. } | SendError::Committing) => {
+                    state.writable.register(key, cx);
+                    Poll::Pending
+                }
+                Err(SendError::InFlight | SendError::FlowStopped) => {
+                    if let Some(entry) = state.channels.get_mut(place) {
+                        entry.room.register(key, cx);
+                    }
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(Err(state.refusal(place, error))),
+            }
+        })
+    }
+
+    fn write(&self, state: &mut State, place: usize) -> Result<Option<ConfirmTag>, SendError> {
+        let method = BasicPublish {
+            exchange: ShortStr::new(self.exchange)?,
+            routing_key: ShortStr::new(self.routing_key)?,
+            mandatory: self.mandatory,
+            ..BasicPublish::default()
+        };
+        let properties = self.message.properties()?;
+        let body = self.message.shared_body();
+        let mut core = state.core(place)?;
+        if body.len() < SHARED_FROM {
+            core.publish(&method, &properties, &body[..])
+        } else {
+            core.publish(&method, &properties, body.clone())
+        }
+    }
+}
+
+/// From how many octets on a body is shared with the core instead of copied.
+const SHARED_FROM: usize = 4096;
+
+/// Waits for room, in one list of tasks after the other, and leaves them when dropped.
+struct Waiting<'c> {
+    channel: &'c Channel,
+    key: WakerKey,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.key.is_registered() {
+            return;
+        }
+        let mut state = self.channel.shared().lock();
+        state.writable.remove(&self.key);
+        state.changed.remove(&self.key);
+        if let Some(entry) = state.channels.get_mut(self.channel.place()) {
+            entry.room.remove(&self.key);
+        }
+    }
+}

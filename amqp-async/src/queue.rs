@@ -1,0 +1,329 @@
+//! Queues: where messages wait.
+
+use std::future::IntoFuture;
+
+use amqp_proto::wire::*;
+
+use crate::BoxFuture;
+use crate::channel::{Channel, read};
+use crate::consumer::Consumer;
+use crate::delivery::Delivery;
+use crate::error::Error;
+use crate::shared::Answer;
+
+/// A queue, by name, on a channel.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    channel: Channel,
+    name: String,
+    counts: Option<(u32, u32)>,
+}
+
+/// Declares a queue when awaited.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens unless it is awaited"]
+pub struct DeclareQueue {
+    channel: Channel,
+    name: String,
+    passive: bool,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
+    arguments: FieldTable,
+}
+
+/// How a consumer is to be.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct ConsumeOptions {
+    /// The broker's name for it; empty, the default, makes one up.
+    pub tag: String,
+    /// Deliveries need no acknowledgement: the broker forgets them when they are sent.
+    pub no_ack: bool,
+    /// Nobody else may consume from the queue.
+    pub exclusive: bool,
+    /// Arguments, such as `x-priority` or `x-stream-offset`.
+    pub arguments: FieldTable,
+}
+
+impl ConsumeOptions {
+    /// Sets [`tag`](Self#structfield.tag).
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tag = tag.into();
+        self
+    }
+
+    /// Sets [`no_ack`](Self#structfield.no_ack).
+    #[must_use]
+    pub const fn no_ack(mut self, no_ack: bool) -> Self {
+        self.no_ack = no_ack;
+        self
+    }
+
+    /// Sets [`exclusive`](Self#structfield.exclusive).
+    #[must_use]
+    pub const fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// Sets [`arguments`](Self#structfield.arguments).
+    #[must_use]
+    pub fn arguments(mut self, arguments: FieldTable) -> Self {
+        self.arguments = arguments;
+        self
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(channel: Channel, name: impl Into<String>) -> Self {
+        Self {
+            channel,
+            name: name.into(),
+            counts: None,
+        }
+    }
+
+    /// Its name, which may be the broker's choice.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The channel that it is used on.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// How many messages were ready when it was declared; none if it was not declared by this handle.
+    #[must_use]
+    pub fn message_count(&self) -> Option<u32> {
+        self.counts.map(|(messages, _)| messages)
+    }
+
+    /// How many consumers it had when it was declared; none if it was not declared by this handle.
+    #[must_use]
+    pub fn consumer_count(&self) -> Option<u32> {
+        self.counts.map(|(_, consumers)| consumers)
+    }
+
+    /// Starts a consumer that acknowledges.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn consume(&self) -> Result<Consumer, Error> {
+        self.consume_with(ConsumeOptions::default()).await
+    }
+
+    /// Starts a consumer as those options say.
+    ///
+    /// # Errors
+    /// As [`Channel::request`]; a tag that is in use on the channel.
+    pub async fn consume_with(&self, options: ConsumeOptions) -> Result<Consumer, Error> {
+        let method = BasicConsume {
+            queue: ShortStr::new(&self.name)?,
+            consumer_tag: ShortStr::new(&options.tag)?,
+            no_ack: options.no_ack,
+            exclusive: options.exclusive,
+            arguments: options.arguments.as_ref(),
+            ..BasicConsume::default()
+        };
+        self.channel.start_consumer(&method).await
+    }
+
+    /// Takes one message, to be settled; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn get(&self) -> Result<Option<Delivery>, Error> {
+        self.get_with(false).await
+    }
+
+    /// Takes one message, which with `no_ack` needs no acknowledgement; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn get_with(&self, no_ack: bool) -> Result<Option<Delivery>, Error> {
+        let method = BasicGet {
+            queue: ShortStr::new(&self.name)?,
+            no_ack,
+        };
+        let answer = self
+            .channel
+            .call(|channel| Ok(channel.get(&method)?.untyped()))
+            .await?;
+        Ok(match answer {
+            Answer::Got(got) => Some(Delivery::new(
+                self.channel.clone(),
+                got.tag,
+                got.redelivered,
+                got.message,
+                no_ack,
+            )),
+            Answer::GetEmpty | Answer::Reply(_) => None,
+        })
+    }
+
+    /// Has it get what `exchange` routes by that key.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn bind(&self, exchange: impl AsRef<str>, routing_key: &str) -> Result<(), Error> {
+        self.bind_with(exchange, routing_key, &FieldTable::new()).await
+    }
+
+    /// The same with arguments, such as those of a headers exchange.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn bind_with(
+        &self,
+        exchange: impl AsRef<str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), Error> {
+        let method = QueueBind {
+            queue: ShortStr::new(&self.name)?,
+            exchange: ShortStr::new(exchange.as_ref())?,
+            routing_key: ShortStr::new(routing_key)?,
+            arguments: arguments.as_ref(),
+            ..QueueBind::default()
+        };
+        self.channel.request(&method).await.map(drop)
+    }
+
+    /// Takes a binding back: the one with the same key and arguments.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn unbind(
+        &self,
+        exchange: impl AsRef<str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), Error> {
+        let method = QueueUnbind {
+            queue: ShortStr::new(&self.name)?,
+            exchange: ShortStr::new(exchange.as_ref())?,
+            routing_key: ShortStr::new(routing_key)?,
+            arguments: arguments.as_ref(),
+        };
+        self.channel.request(&method).await.map(drop)
+    }
+
+    /// Drops all messages that are ready, and says how many.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn purge(&self) -> Result<u32, Error> {
+        let method = QueuePurge {
+            queue: ShortStr::new(&self.name)?,
+            ..QueuePurge::default()
+        };
+        let reply = self.channel.request(&method).await?;
+        read::<QueuePurge<'_>, _>(&reply, |ok| ok.message_count)
+    }
+
+    /// Deletes it if it has no consumers and no messages, as aio-pika does, and says how many messages went.
+    ///
+    /// # Errors
+    /// As [`Channel::request`]; 406 if it is in use or not empty.
+    pub async fn delete(&self) -> Result<u32, Error> {
+        self.delete_if(true, true).await
+    }
+
+    /// Deletes it, with the conditions that are asked for, and says how many messages went.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    pub async fn delete_if(&self, if_unused: bool, if_empty: bool) -> Result<u32, Error> {
+        let method = QueueDelete {
+            queue: ShortStr::new(&self.name)?,
+            if_unused,
+            if_empty,
+            ..QueueDelete::default()
+        };
+        let reply = self.channel.request(&method).await?;
+        read::<QueueDelete<'_>, _>(&reply, |ok| ok.message_count)
+    }
+}
+
+impl AsRef<str> for Queue {
+    fn as_ref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl DeclareQueue {
+    pub(crate) fn new(channel: Channel, name: String) -> Self {
+        Self {
+            channel,
+            name,
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: FieldTable::new(),
+        }
+    }
+
+    /// Only looks whether it is there; nothing else counts then.
+    pub const fn passive(mut self, passive: bool) -> Self {
+        self.passive = passive;
+        self
+    }
+
+    /// It survives a restart of the broker. RabbitMQ from 4.3 on refuses a queue that is neither this nor exclusive.
+    pub const fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
+    }
+
+    /// It is this connection's only, and goes with it.
+    pub const fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// It goes when its last consumer does.
+    pub const fn auto_delete(mut self, auto_delete: bool) -> Self {
+        self.auto_delete = auto_delete;
+        self
+    }
+
+    /// Arguments, such as `x-queue-type`.
+    pub fn arguments(mut self, arguments: FieldTable) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    async fn run(self) -> Result<Queue, Error> {
+        let method = QueueDeclare {
+            queue: ShortStr::new(&self.name)?,
+            passive: self.passive,
+            durable: self.durable,
+            exclusive: self.exclusive,
+            auto_delete: self.auto_delete,
+            arguments: self.arguments.as_ref(),
+            ..QueueDeclare::default()
+        };
+        let reply = self.channel.request(&method).await?;
+        let read_ok = |ok: QueueDeclareOk<'_>| (ok.queue.to_string(), (ok.message_count, ok.consumer_count));
+        let (name, counts) = read::<QueueDeclare<'_>, _>(&reply, read_ok)?;
+        Ok(Queue {
+            counts: Some(counts),
+            ..Queue::new(self.channel, name)
+        })
+    }
+}
+
+impl IntoFuture for DeclareQueue {
+    type Output = Result<Queue, Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

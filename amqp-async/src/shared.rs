@@ -1,0 +1,185 @@
+//! What handles and driver share: the core, and who waits for what of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, RequestId, SendError};
+
+use crate::alarms::Alarms;
+use crate::channels::{Channels, Entry};
+use crate::error::Error;
+use crate::transport::{Spawner, Task};
+use crate::wakers::WakerSet;
+
+/// One connection, behind its lock. Nothing is waited for while it is held, and nobody is woken.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    spawner: Spawner,
+}
+
+/// What is behind the lock.
+pub(crate) struct State {
+    pub(crate) connection: Connection,
+    driver: Option<Waker>,
+    /// The driver has looked at everything: who changes something wakes it.
+    is_asleep: bool,
+    pub(crate) channels: Channels,
+    pub(crate) calls: HashMap<RequestId, CallState>,
+    pub(crate) alarms: Alarms,
+    /// Who found no room to write.
+    pub(crate) writable: WakerSet,
+    /// Who waits for the connection to be there, to be blocked no more, or to end.
+    pub(crate) changed: WakerSet,
+    /// Who waits for publishes to be settled, on any channel.
+    pub(crate) settled: WakerSet,
+    pub(crate) is_connected: bool,
+    pub(crate) closed: Option<CloseReason>,
+    /// Whom to wake when the lock is released.
+    pub(crate) wakes: Vec<Waker>,
+    /// The connection goes on without handles.
+    pub(crate) is_detached: bool,
+}
+
+/// A request that somebody waits for.
+#[derive(Debug)]
+pub(crate) enum CallState {
+    /// Not answered.
+    Waiting(Option<Waker>),
+    /// Answered, or not to be answered.
+    Done(Result<Answer, RequestError>),
+}
+
+/// What answers a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    Got(Got),
+    GetEmpty,
+}
+
+impl Shared {
+    pub(crate) fn new(connection: Connection, spawner: Spawner) -> Arc<Self> {
+        let state = State {
+            connection,
+            driver: None,
+            is_asleep: false,
+            channels: Channels::default(),
+            calls: HashMap::new(),
+            alarms: Alarms::default(),
+            writable: WakerSet::default(),
+            changed: WakerSet::default(),
+            settled: WakerSet::default(),
+            is_connected: false,
+            closed: None,
+            wakes: Vec::new(),
+            is_detached: false,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            spawner,
+        })
+    }
+
+    /// To look at something. A panic elsewhere under this lock is no reason for another one here.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a task run in the background.
+    pub(crate) fn spawn(&self, task: Task) {
+        (self.spawner)(task);
+    }
+
+    /// To do something that the driver has to know of: it is woken afterwards, as are those that it wakes by that.
+    #[inline]
+    pub(crate) fn command<R>(&self, command: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = command(&mut state);
+        let driver = state.take_driver();
+        let wakes = std::mem::take(&mut state.wakes);
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        wakes.into_iter().for_each(Waker::wake);
+        result
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.state.try_lock() {
+            Ok(state) => state.connection.fmt(f),
+            Err(_) => f.write_str("Connection { locked }"),
+        }
+    }
+}
+
+impl State {
+    /// The driver goes to sleep; a command wakes it.
+    pub(crate) fn sleep(&mut self, cx: &Context<'_>) {
+        self.is_asleep = true;
+        match &mut self.driver {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.driver = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The driver, if it sleeps, to be woken where no lock is held.
+    pub(crate) fn take_driver(&mut self) -> Option<Waker> {
+        let was_asleep = std::mem::take(&mut self.is_asleep);
+        self.driver.clone().filter(|_| was_asleep)
+    }
+
+    /// A refusal of the core, with the reason that is known for it here.
+    pub(crate) fn refusal(&self, channel: usize, error: SendError) -> Error {
+        if let Some(reason) = &self.closed {
+            return Error::ConnectionClosed(reason.clone());
+        }
+        let entry = self.channels.get(channel);
+        match (error, entry.and_then(|entry| entry.closed.clone())) {
+            (SendError::Stale, Some(reason)) => reason.into(),
+            (error, _) => Error::Refused(error),
+        }
+    }
+
+    /// The core's view of a channel.
+    pub(crate) fn core(&mut self, channel: usize) -> Result<amqp_proto::Channel<'_>, SendError> {
+        let id = self
+            .channels
+            .get(channel)
+            .map(Entry::id)
+            .ok_or(SendError::Stale)?;
+        self.connection.channel(id)
+    }
+
+    /// How many publishes wait for their confirm, on all channels.
+    pub(crate) fn unconfirmed(&mut self) -> usize {
+        let (connection, channels) = (&mut self.connection, &self.channels);
+        let unconfirmed = |entry: &Entry| {
+            connection
+                .channel(entry.id())
+                .map_or(0, |channel| channel.unconfirmed())
+        };
+        channels.iter().map(unconfirmed).sum()
+    }
+
+    /// A request was sent that somebody waits for.
+    pub(crate) fn await_answer(&mut self, request: RequestId) {
+        self.calls.insert(request, CallState::Waiting(None));
+    }
+
+    /// Whether it makes sense to go on reading although there is more than anybody takes: somebody waits for an answer.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        self.calls
+            .values()
+            .any(|call| matches!(call, CallState::Waiting(_)))
+            || self.channels.iter().any(Entry::is_awaiting)
+    }
+
+    /// The channel of the core, if it is one of ours.
+    pub(crate) fn entry_of(&mut self, channel: ChannelId) -> Option<&mut Entry> {
+        self.channels.find_mut(channel)
+    }
+}

@@ -1,0 +1,90 @@
+//! What tokio brings: streams, a timer, tasks.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use amqp_async::{Spawner, Timer, Transport};
+use amqp_proto::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::time::{self, Sleep};
+
+/// Any stream of tokio's as a transport.
+#[derive(Debug)]
+pub(crate) struct Stream<S>(pub(crate) S);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Stream<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.0);
+        match buffers {
+            [one] => stream.poll_write(cx, one),
+            many => stream.poll_write_vectored(cx, many),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Tokio's clock, and one alarm. In a test with tokio's paused clock it stands still too.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    epoch: time::Instant,
+    /// Set to no later than the moment that was asked for last: deadlines move on with every message, alarms need not.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: time::Instant::now(),
+            alarm: None,
+        }
+    }
+}
+
+impl Timer for Clock {
+    fn now(&self) -> Instant {
+        Instant::since_epoch(self.epoch.elapsed())
+    }
+
+    fn poll_until(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        // Tokio counts milliseconds: without rounding up, a deadline would be looked at again and again in its last one.
+        let wanted = self.epoch + at.duration_since(Instant::EPOCH) + Duration::from_millis(1);
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(time::sleep_until(wanted)));
+        if alarm.deadline() > wanted {
+            alarm.as_mut().reset(wanted);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if self.epoch + at.duration_since(Instant::EPOCH) <= time::Instant::now() {
+                self.alarm = None;
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(wanted);
+        }
+        Poll::Pending
+    }
+}
+
+/// Runs tasks on the runtime that this is called on.
+pub(crate) fn spawner() -> Spawner {
+    let handle = Handle::current();
+    Arc::new(move |task| drop(handle.spawn(task)))
+}
