@@ -24,12 +24,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     println!("published and confirmed");
     let mut consumer = queue.consume().await?;
-    while let Some(delivery) = consumer.next().await {
-        let delivery = delivery?;
-        println!("received: {}", String::from_utf8_lossy(&delivery.body()));
-        delivery.ack().await?;
-        break;
-    }
+    let delivery = consumer.next().await.ok_or("the consumer ended")??;
+    println!("received: {}", String::from_utf8_lossy(&delivery.body()));
+    delivery.ack().await?;
     drop(consumer);
     println!("{:?}", connection.close().await);
     Ok(())

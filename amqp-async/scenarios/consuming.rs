@@ -1,0 +1,182 @@
+//! Consuming and settling.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use amqp_async::{ConsumeOptions, ConsumerEnd, Error, ProcessOptions, Qos};
+
+use super::{World, close};
+
+pub(crate) async fn no_more_than_the_prefetch_comes_before_it_is_settled(world: World) {
+    let queue = world.queue().await;
+    let channel = queue.channel();
+    let exchange = channel.default_exchange();
+    for number in 0..3_u8 {
+        exchange.publish(vec![number], queue.name()).await.unwrap();
+    }
+    channel.set_qos(Qos::prefetch(1)).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    for number in 0..3_u8 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(*delivery.body(), [number]);
+        let counted = channel.declare_queue(queue.name()).passive(true).await.unwrap();
+        assert_eq!(counted.message_count(), Some(2 - u32::from(number)));
+        delivery.ack().await.unwrap();
+    }
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn what_is_given_back_comes_again_and_says_so(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    exchange.publish("again", queue.name()).await.unwrap();
+    let first = queue.get().await.unwrap().unwrap();
+    assert!(!first.is_redelivered());
+    first.nack(true).await.unwrap();
+    let second = queue.get().await.unwrap().unwrap();
+    assert!(second.is_redelivered());
+    drop(second);
+    let third = queue.get().await.unwrap().unwrap();
+    assert!(third.is_redelivered());
+    third.reject(false).await.unwrap();
+    assert!(queue.get().await.unwrap().is_none());
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn one_ack_can_be_for_many(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    for number in 0..10_u8 {
+        exchange.publish(vec![number], queue.name()).await.unwrap();
+    }
+    let mut consumer = queue.consume().await.unwrap();
+    let mut deliveries = Vec::new();
+    for _ in 0..10 {
+        deliveries.push(consumer.next().await.unwrap().unwrap());
+    }
+    let last = deliveries.pop().unwrap();
+    // They are settled by the one behind them.
+    let tags: Vec<_> = deliveries
+        .into_iter()
+        .map(|delivery| delivery.into_message().0)
+        .collect();
+    assert_eq!(tags.len(), 9);
+    last.ack_multiple().await.unwrap();
+    consumer.cancel().await.unwrap();
+    assert_eq!(queue.delete_if(false, true).await.unwrap(), 0);
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn a_cancelled_consumer_gives_back_what_it_has_not_taken(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    for number in 0..100_u8 {
+        exchange.publish(vec![number], queue.name()).await.unwrap();
+    }
+    let mut consumer = queue.consume().await.unwrap();
+    let first = consumer.next().await.unwrap().unwrap();
+    consumer.cancel().await.unwrap();
+    first.ack().await.unwrap();
+    for number in 1..100_u8 {
+        let delivery = queue.get_with(true).await.unwrap().unwrap();
+        assert_eq!(*delivery.body(), [number], "they are in their order again");
+    }
+    assert!(queue.get().await.unwrap().is_none());
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn a_consumer_learns_that_its_queue_was_deleted(world: World) {
+    let queue = world.queue().await;
+    let mut consumer = queue.consume().await.unwrap();
+    queue.delete_if(false, false).await.unwrap();
+    assert_eq!(
+        consumer.next().await.unwrap().unwrap_err(),
+        ConsumerEnd::CancelledByBroker
+    );
+    assert!(consumer.next().await.is_none());
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn several_consumers_take_turns(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    let options = || ConsumeOptions::default().no_ack(true);
+    let mut one = queue.consume_with(options()).await.unwrap();
+    let mut other = queue.consume_with(options()).await.unwrap();
+    assert_ne!(one.tag(), other.tag());
+    for number in 0..10_u8 {
+        exchange.publish(vec![number], queue.name()).await.unwrap();
+    }
+    for _ in 0..5 {
+        drop(one.next().await.unwrap().unwrap());
+        drop(other.next().await.unwrap().unwrap());
+    }
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn a_handler_settles_by_its_outcome(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    for text in ["good", "bad", "good"] {
+        exchange.publish(text, queue.name()).await.unwrap();
+    }
+    let mut consumer = queue.consume().await.unwrap();
+    let mut failures = 0;
+    for _ in 0..4 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        let options = ProcessOptions::default()
+            .requeue(true)
+            .reject_on_redelivered(true);
+        let result = delivery
+            .process(options, async |message| match &*message.body() {
+                b"good" => Ok(()),
+                _ => Err(Error::Timeout),
+            })
+            .await;
+        failures += u32::from(result.is_err());
+    }
+    // The bad one came twice, and no more.
+    assert_eq!(failures, 2);
+    consumer.cancel().await.unwrap();
+    assert!(queue.get().await.unwrap().is_none());
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn handlers_run_in_the_background_a_few_at_a_time(world: World) {
+    const COUNT: usize = 200;
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    let (done, running, most) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let counters = (Arc::clone(&done), Arc::clone(&running), Arc::clone(&most));
+    let answers = exchange.clone();
+    let replies = queue.channel().declare_queue("").exclusive(true).await.unwrap();
+    let reply_to = replies.name().to_owned();
+    let consumer = queue.consume().await.unwrap();
+    let handling = consumer.handle(4, ProcessOptions::default(), move |message| {
+        let (done, running, most) = counters.clone();
+        let (answers, reply_to) = (answers.clone(), reply_to.clone());
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // A handler may wait for the broker on the channel that it was called from.
+            answers.publish(message.body().to_vec(), &reply_to).await?;
+            running.fetch_sub(1, Ordering::SeqCst);
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    for number in 0..COUNT {
+        exchange.publish(number.to_string(), queue.name()).await.unwrap();
+    }
+    let mut answered = replies
+        .consume_with(ConsumeOptions::default().no_ack(true))
+        .await
+        .unwrap();
+    for _ in 0..COUNT {
+        drop(answered.next().await.unwrap().unwrap());
+    }
+    handling.stop().await.unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), COUNT);
+    assert!(most.load(Ordering::SeqCst) <= 4);
+    assert!(queue.get().await.unwrap().is_none(), "all were acknowledged");
+    close(queue.channel().connection()).await;
+}

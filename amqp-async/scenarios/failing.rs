@@ -1,0 +1,129 @@
+//! What goes wrong says why, in the broker's own words.
+
+use amqp_async::proto::wire::{BasicQos, MethodId, ReplyCode};
+use amqp_async::proto::{ChannelCloseReason, CloseReason, SendError};
+use amqp_async::{ConsumerEnd, Error, FieldTable, PublishError};
+
+use super::{World, close};
+
+pub(crate) async fn declaring_otherwise_closes_the_channel_with_the_reason(world: World) {
+    let channel = world.channel().await;
+    let queue = channel
+        .declare_queue(world.name("queue"))
+        .exclusive(true)
+        .await
+        .unwrap();
+    let other = channel.connection().channel().await.unwrap();
+    let arguments = FieldTable::new().with("x-max-length", 5_i64).unwrap();
+    let error = other
+        .declare_queue(queue.name())
+        .exclusive(true)
+        .arguments(arguments)
+        .await
+        .unwrap_err();
+    let peer = error.peer().unwrap();
+    assert_eq!(peer.code, ReplyCode::PRECONDITION_FAILED);
+    assert!(peer.text.contains("inequivalent arg 'x-max-length'"), "{peer}");
+    assert_eq!(
+        peer.method,
+        Some(MethodId {
+            class: 50,
+            method: 10
+        })
+    );
+    // The next call on it says the same, and the other channel goes on.
+    assert_eq!(other.declare_queue("").exclusive(true).await.unwrap_err(), error);
+    assert!(!other.is_open());
+    assert!(channel.is_open());
+    queue.purge().await.unwrap();
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn a_publish_to_no_exchange_loses_what_is_under_way(world: World) {
+    let channel = world.channel().await;
+    let exchange = channel.exchange(world.name("nowhere"));
+    let error = exchange.publish("lost", "").await.unwrap_err();
+    assert!(matches!(error, PublishError::Lost(_)), "{error:?}");
+    let peer = error.peer().unwrap();
+    assert_eq!(peer.code, ReplyCode::NOT_FOUND);
+    assert!(peer.text.starts_with("NOT_FOUND - no exchange"), "{peer}");
+    let error = exchange.publish("not sent", "").await.unwrap_err();
+    assert!(matches!(error, PublishError::NotSent(_)), "{error:?}");
+    assert_eq!(error.peer().unwrap().code, ReplyCode::NOT_FOUND);
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn a_queue_that_is_not_there_is_not_consumed_from(world: World) {
+    let channel = world.channel().await;
+    let queue = channel.queue(world.name("nowhere"));
+    let error = queue.consume().await.unwrap_err();
+    assert_eq!(error.peer().unwrap().code, ReplyCode::NOT_FOUND);
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn a_consumer_learns_why_its_channel_ended(world: World) {
+    let queue = world.queue().await;
+    let channel = queue.channel();
+    let mut consumer = queue.consume().await.unwrap();
+    channel
+        .exchange(world.name("nowhere"))
+        .publish("", "")
+        .await
+        .unwrap_err();
+    let end = consumer.next().await.unwrap().unwrap_err();
+    let ConsumerEnd::Channel(ChannelCloseReason::Peer(peer)) = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(peer.code, ReplyCode::NOT_FOUND);
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn an_exclusive_queue_is_its_connection_s_only(world: World) {
+    let queue = world.queue().await;
+    let stranger = world.channel().await;
+    let error = stranger.queue(queue.name()).purge().await.unwrap_err();
+    assert_eq!(error.peer().unwrap().code, ReplyCode::RESOURCE_LOCKED);
+    close(stranger.connection()).await;
+    close(queue.channel().connection()).await;
+}
+
+pub(crate) async fn names_over_255_octets_are_refused_before_anything_is_sent(world: World) {
+    let channel = world.channel().await;
+    let long = "n".repeat(256);
+    let is_refused = |error: &Error| matches!(error, Error::Refused(SendError::TooLong(_)));
+    assert!(is_refused(&channel.declare_queue(&long).await.unwrap_err()));
+    assert!(is_refused(&channel.queue(&long).purge().await.unwrap_err()));
+    let error = channel.default_exchange().publish("", &long).await.unwrap_err();
+    assert!(matches!(error, PublishError::NotSent(error) if is_refused(&error)));
+    assert!(channel.is_open());
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn what_breaks_the_protocol_ends_the_connection(world: World) {
+    let channel = world.channel().await;
+    let connection = channel.connection().clone();
+    // RabbitMQ does not count octets.
+    let qos = BasicQos {
+        prefetch_size: 1,
+        ..BasicQos::default()
+    };
+    let error = channel.request(&qos).await.unwrap_err();
+    assert_eq!(error.peer().unwrap().code, ReplyCode::NOT_IMPLEMENTED);
+    let reason = connection.closed().await;
+    assert!(matches!(&reason, CloseReason::Peer(peer) if peer.code == ReplyCode::NOT_IMPLEMENTED));
+    assert_eq!(
+        connection.channel().await.unwrap_err(),
+        Error::ConnectionClosed(reason)
+    );
+}
+
+pub(crate) async fn a_closed_channel_takes_no_calls(world: World) {
+    let queue = world.queue().await;
+    let channel = queue.channel();
+    channel.close().await.unwrap();
+    let expected = Error::ChannelClosed(ChannelCloseReason::Requested);
+    assert_eq!(queue.purge().await.unwrap_err(), expected);
+    let error = channel.default_exchange().publish("", "").await.unwrap_err();
+    assert_eq!(error, PublishError::NotSent(expected));
+    close(channel.connection()).await;
+}

@@ -1,0 +1,132 @@
+//! What the asynchronous client does on a broker, written once: each runtime's crate compiles this into its tests and runs it on the
+//! embedded broker and on RabbitMQ. It brings `crate::runtime` (connecting, threads, time) and calls [`scenarios!`].
+//!
+//! Scenarios share a broker, so each has its own names ([`World::name`]), and waits for events, never for time.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use amqp_async::proto::CloseReason;
+use amqp_async::{Channel, Connection, Queue};
+
+pub(crate) mod consuming;
+pub(crate) mod failing;
+pub(crate) mod flow;
+pub(crate) mod publishing;
+pub(crate) mod routing;
+
+/// Where a scenario happens.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) url: String,
+    prefix: String,
+}
+
+impl World {
+    pub(crate) fn new(url: String) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("scenario.{}.{number}", std::process::id());
+        Self { url, prefix }
+    }
+
+    /// A name that nobody else uses.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    pub(crate) async fn connect(&self) -> Connection {
+        crate::runtime::connect(&self.url).await.unwrap()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        self.connect().await.channel().await.unwrap()
+    }
+
+    /// A queue of its own, on a channel of its own.
+    pub(crate) async fn queue(&self) -> Queue {
+        self.channel()
+            .await
+            .declare_queue("")
+            .exclusive(true)
+            .await
+            .unwrap()
+    }
+}
+
+/// Ends the connection, and is sure that nothing was wrong with it.
+pub(crate) async fn close(connection: &Connection) {
+    let report = connection.close().await;
+    assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
+    assert_eq!(report.unconfirmed, 0);
+}
+
+/// Makes tests of them.
+macro_rules! scenarios {
+    ($($module:ident: $($name:ident)+;)+) => {
+        mod embedded {
+            $(mod $module {
+                $(#[test]
+                fn $name() {
+                    crate::runtime::on_embedded(crate::scenarios::$module::$name);
+                })+
+            })+
+        }
+
+        mod rabbitmq {
+            $(mod $module {
+                $(#[test]
+                #[ignore = "needs a broker: cargo xtask test"]
+                fn $name() {
+                    crate::runtime::on_rabbitmq(crate::scenarios::$module::$name);
+                })+
+            })+
+        }
+    };
+}
+
+/// All of them. The list is here so that every runtime has the same ones.
+macro_rules! all_scenarios {
+    () => {
+        scenarios! {
+            publishing:
+                a_message_is_confirmed_delivered_and_acknowledged
+                a_mandatory_message_that_no_queue_gets_comes_back
+                an_optional_message_that_no_queue_gets_is_confirmed
+                every_property_arrives
+                bodies_of_any_size_arrive
+                of_4000_pipelined_publishes_each_learns_its_own_outcome
+                two_threads_on_one_channel_never_mix_up_their_confirms
+                a_publish_without_confirms_is_done_when_it_is_written
+                a_transaction_counts_when_it_is_committed
+                the_limit_of_unconfirmed_publishes_makes_others_wait;
+            consuming:
+                no_more_than_the_prefetch_comes_before_it_is_settled
+                what_is_given_back_comes_again_and_says_so
+                one_ack_can_be_for_many
+                a_cancelled_consumer_gives_back_what_it_has_not_taken
+                a_consumer_learns_that_its_queue_was_deleted
+                several_consumers_take_turns
+                a_handler_settles_by_its_outcome
+                handlers_run_in_the_background_a_few_at_a_time;
+            routing:
+                direct_topic_and_fanout_route_by_key
+                headers_route_by_headers
+                an_exchange_can_be_bound_to_another
+                queues_are_purged_and_deleted_as_asked
+                exchanges_are_deleted_as_asked;
+            failing:
+                declaring_otherwise_closes_the_channel_with_the_reason
+                a_publish_to_no_exchange_loses_what_is_under_way
+                a_queue_that_is_not_there_is_not_consumed_from
+                a_consumer_learns_why_its_channel_ended
+                an_exclusive_queue_is_its_connection_s_only
+                names_over_255_octets_are_refused_before_anything_is_sent
+                what_breaks_the_protocol_ends_the_connection
+                a_closed_channel_takes_no_calls;
+            flow:
+                a_consumer_without_acks_may_wait_for_confirms
+                a_thousand_channels_are_opened_and_closed
+                many_channels_work_at_the_same_time;
+        }
+    };
+}
