@@ -13,6 +13,7 @@ pub(crate) mod failing;
 pub(crate) mod flow;
 pub(crate) mod publishing;
 pub(crate) mod routing;
+pub(crate) mod rpc;
 
 /// Where a scenario happens.
 #[derive(Debug, Clone)]
@@ -127,6 +128,11 @@ macro_rules! all_scenarios {
                 a_consumer_without_acks_may_wait_for_confirms
                 a_thousand_channels_are_opened_and_closed
                 many_channels_work_at_the_same_time;
+            rpc:
+                every_call_gets_its_own_answer
+                a_server_s_failure_reaches_the_caller
+                a_call_that_nobody_takes_says_so
+                a_call_ends_with_its_connection;
         }
     };
 }

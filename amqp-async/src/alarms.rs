@@ -1,4 +1,5 @@
-//! Deadlines of handles, which have no clock: the driver's is theirs.
+//! Deadlines of handles, which have no clock: the driver's is theirs. When the driver has gone, none comes any more, and whatever
+//! was waited for has ended with the connection.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
@@ -64,13 +65,5 @@ impl Alarms {
             }
         }
         next
-    }
-
-    /// The driver is gone, and its clock with it: nobody waits for ever.
-    pub(crate) fn end_all(&mut self, wakes: &mut Vec<Waker>) {
-        for alarm in self.alarms.values_mut() {
-            alarm.is_over = true;
-            wakes.extend(alarm.waker.take());
-        }
     }
 }

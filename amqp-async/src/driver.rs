@@ -237,8 +237,7 @@ impl<T, C: Timer> Drop for Driver<T, C> {
         while let Some(event) = state.connection.poll_event(now, &mut self.input) {
             state.on_event(event);
         }
-        let mut wakes = std::mem::take(&mut state.wakes);
-        state.alarms.end_all(&mut wakes);
+        let wakes = std::mem::take(&mut state.wakes);
         drop(state);
         wakes.into_iter().for_each(Waker::wake);
     }

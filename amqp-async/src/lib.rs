@@ -12,6 +12,7 @@
 //! * [`Connection`], [`Channel`], [`Exchange`], [`Queue`]: handles. They can be cloned and used from any task or thread.
 //! * [`Message`]: what is published. [`Confirm`]: what becomes of it.
 //! * [`Consumer`], [`Delivery`]: what comes.
+//! * [`rpc`]: calls and answers.
 //! * [`Error`], [`PublishError`], [`ConsumerEnd`]: what goes wrong, in the broker's own words.
 //! * [`Driver`], [`Transport`], [`Timer`]: for whoever brings another runtime.
 //!
@@ -34,6 +35,7 @@ mod inbox;
 mod message;
 mod publish;
 mod queue;
+pub mod rpc;
 mod shared;
 mod transport;
 mod wakers;
