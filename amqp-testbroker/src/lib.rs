@@ -27,6 +27,14 @@ mod broker;
 mod config;
 mod connection;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+pub mod fuzzing;
 mod inspect;
 mod link;
 #[cfg(feature = "listener")]

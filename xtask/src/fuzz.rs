@@ -73,7 +73,14 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
     let mut command = nightly_cargo(["fuzz", "run", target]);
     command.arg(discovered);
     command.args(existing(root().join("fuzz/corpus").join(target)));
-    command.args(["--", "-rss_limit_mb=512", "-timeout=5", "-print_final_stats=1"]);
+    // Not a line for every new input. A finding is told all the same.
+    command.args([
+        "--",
+        "-verbosity=0",
+        "-rss_limit_mb=512",
+        "-timeout=5",
+        "-print_final_stats=1",
+    ]);
     command.arg(format!("-max_total_time={seconds}"));
     if let Some(dictionary) = existing(root().join(format!("fuzz/dictionaries/{target}.dict"))) {
         command.arg(format!("-dict={}", dictionary.display()));

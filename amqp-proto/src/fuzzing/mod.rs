@@ -36,7 +36,7 @@ pub use field_table::field_table;
 pub use field_table_ops::field_table_ops;
 pub use frame::frame;
 pub use method::method;
-pub use session::{operations, session, session_chunks};
+pub use session::{Asked, Ledger, operations, session, session_chunks};
 pub use topology::topology;
 pub use trace::trace;
 pub use uri::uri;

@@ -36,6 +36,8 @@ pub struct Client<S: Server> {
 /// How far the client's end of the stream is.
 #[derive(Debug, Default)]
 struct ClientEnd {
+    /// The client has told its end.
+    is_told: bool,
     /// The end of the stream was read.
     is_read: bool,
     /// Nothing more is written.
@@ -114,7 +116,7 @@ impl<S: Server> Client<S> {
     /// Whether the client has told its end and both ends of the stream are done with it.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.connection.close_reason().is_some() && self.end.is_read && self.server_end.is_told
+        self.end.is_told && self.end.is_read && self.server_end.is_told
     }
 
     /// How many octets the client was handed and could not write, and how many it has read and not taken.
@@ -143,6 +145,7 @@ impl<S: Server> Client<S> {
     fn client_turn(&mut self, now: Instant) -> Done {
         let mut done = Done::default();
         while let Some(event) = self.connection.poll_event(now, &mut self.input) {
+            self.end.is_told |= matches!(event, Event::Closed(_));
             self.events.push_back(event);
             done.events += 1;
         }

@@ -44,6 +44,7 @@ fn main() -> io::Result<()> {
         seeds.keep("field_table", format!("deep-{depth}-inside"), &nested(depth));
     }
     seeds.take_sessions();
+    seeds.take_clients();
     seeds.write(&fuzz.join("corpus"))?;
     dictionaries(&fuzz.join("dictionaries"))
 }
@@ -100,6 +101,22 @@ impl Seeds {
         }
     }
 
+    /// What a client says in the states that `server` begins in, from every release's broker: whole, octet by octet, without
+    /// reading, and with silence at the end.
+    fn take_clients(&mut self) {
+        for state in 0..4 {
+            let octets = if state & 1 == 0 { greeting() } else { requests() };
+            for (how, silence, cut, pause) in [
+                ("whole", 0, 0, 0),
+                ("octets", 0, 1, 1),
+                ("stalled", 0x40, 0x87, 255),
+            ] {
+                let octets = [&[silence | state, cut, pause], &octets[..]].concat();
+                self.0.insert(("server", format!("talk-{state}-{how}")), octets);
+            }
+        }
+    }
+
     fn keep(&mut self, target: &'static str, name: String, octets: &[u8]) {
         if octets.len() <= LONGEST {
             self.0.insert((target, name), octets.to_vec());
@@ -129,6 +146,7 @@ impl Seeds {
             "trace",
             "session",
             "session_chunks",
+            "server",
         ] {
             for entry in fs::read_dir(corpus.join(target))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
@@ -162,6 +180,101 @@ fn handshake(step: u8) -> Vec<u8> {
     for method in &steps[step.into()..] {
         send(&mut octets, 0, *method);
     }
+    octets
+}
+
+/// A client's part of the handshake, a channel, and the end.
+fn greeting() -> Vec<u8> {
+    let start_ok = ConnectionStartOk {
+        response: SecretStr::new(b"\0guest\0guest"),
+        ..Default::default()
+    };
+    let tune_ok = ConnectionTuneOk {
+        channel_max: 7,
+        frame_max: 8192,
+        heartbeat: 10,
+    };
+    let open = ConnectionOpen {
+        virtual_host: ShortStr::from_bytes(b"/").expect("it is short"),
+        ..Default::default()
+    };
+    let mut octets = PROTOCOL_HEADER.to_vec();
+    send(&mut octets, 0, start_ok);
+    send(&mut octets, 0, tune_ok);
+    send(&mut octets, 0, open);
+    send(&mut octets, 1, ChannelOpen::default());
+    octets.extend(HEARTBEAT);
+    send(&mut octets, 1, ChannelClose::default());
+    send(&mut octets, 0, ConnectionClose::default());
+    octets
+}
+
+/// What a client asks on channel 1, which is open, with a queue `q` that it consumes, and on others.
+fn requests() -> Vec<u8> {
+    let mut octets = Vec::new();
+    let text = |text| ShortStr::from_bytes(text).expect("it is short");
+    let publish = |exchange, key| BasicPublish {
+        exchange: text(exchange),
+        routing_key: text(key),
+        mandatory: true,
+        ..Default::default()
+    };
+    content(&mut octets, 1, publish(b"", b"q"), b"to a consumer");
+    content(&mut octets, 1, publish(b"", b"nowhere"), b"");
+    let (delivery_tag, multiple) = (1, false);
+    send(
+        &mut octets,
+        1,
+        BasicAck {
+            delivery_tag,
+            multiple,
+        },
+    );
+    let declare = QueueDeclare {
+        queue: text(b"r"),
+        ..Default::default()
+    };
+    let bind = QueueBind {
+        queue: text(b"r"),
+        exchange: text(b"e"),
+        routing_key: text(b"a.*"),
+        ..Default::default()
+    };
+    let exchange = ExchangeDeclare {
+        exchange: text(b"e"),
+        exchange_type: text(b"topic"),
+        ..Default::default()
+    };
+    let get = BasicGet {
+        queue: text(b"r"),
+        ..Default::default()
+    };
+    let delete = QueueDelete {
+        queue: text(b"r"),
+        ..Default::default()
+    };
+    send(&mut octets, 2, ChannelOpen::default());
+    send(&mut octets, 2, exchange);
+    send(&mut octets, 2, declare);
+    send(&mut octets, 2, bind);
+    send(&mut octets, 2, TxSelect {});
+    content(&mut octets, 2, publish(b"e", b"a.b"), b"in a transaction");
+    send(&mut octets, 2, TxCommit {});
+    send(&mut octets, 2, get);
+    send(&mut octets, 2, BasicRecover { requeue: true });
+    send(&mut octets, 2, TxRollback {});
+    send(&mut octets, 2, BasicQos::default());
+    send(&mut octets, 2, delete);
+    send(&mut octets, 2, ChannelClose::default());
+    send(
+        &mut octets,
+        1,
+        BasicCancel {
+            consumer_tag: text(b"c"),
+            no_wait: false,
+        },
+    );
+    send(&mut octets, 0, ConnectionClose::default());
     octets
 }
 

@@ -10,7 +10,7 @@ use crate::{
 
 /// Everything that an event must still come for, each exactly once.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub struct Ledger {
     /// And whether they were told as open.
     channels: HashMap<ChannelId, bool>,
     requests: HashMap<RequestId, Asked>,
@@ -26,20 +26,26 @@ pub(super) struct Ledger {
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Asked {
+pub enum Asked {
+    /// That method.
     Plain(&'static MethodSpec),
+    /// To start a consumer.
     Consume(ConsumerId),
+    /// To end a consumer.
     Cancel(ConsumerId),
+    /// To get a message.
     Get,
 }
 
 impl Ledger {
-    pub(super) fn opened(&mut self, channel: ChannelId) {
+    /// A channel was opened.
+    pub fn opened(&mut self, channel: ChannelId) {
         self.issued += 1;
         assert_eq!(self.channels.insert(channel, false), None);
     }
 
-    pub(super) fn asked<T>(&mut self, request: RequestId<T>, asked: Asked) {
+    /// A request was made.
+    pub fn asked<T>(&mut self, request: RequestId<T>, asked: Asked) {
         self.issued += 1;
         if let Asked::Consume(consumer) = asked {
             self.consuming(consumer);
@@ -52,7 +58,8 @@ impl Ledger {
         assert!(self.consumers.insert(consumer));
     }
 
-    pub(super) fn published(&mut self, tag: ConfirmTag) {
+    /// A publish waits for its confirm.
+    pub fn published(&mut self, tag: ConfirmTag) {
         self.issued += 1;
         assert!(self.tags.insert(tag));
     }
@@ -68,22 +75,23 @@ impl Ledger {
         self.issued
     }
 
-    pub(super) const fn is_closed(&self) -> bool {
+    /// Whether [`Event::Closed`] came.
+    pub const fn is_closed(&self) -> bool {
         self.is_closed
     }
 
     /// Publishes that wait for their confirm.
-    pub(super) fn tags(&self) -> impl Iterator<Item = &ConfirmTag> {
+    pub fn tags(&self) -> impl Iterator<Item = &ConfirmTag> {
         self.tags.iter()
     }
 
     /// Requests that nobody answered or gave up.
-    pub(super) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.requests.len()
     }
 
     /// Takes off what the event resolves; it must be there.
-    pub(super) fn take(&mut self, event: &Event) {
+    pub fn take(&mut self, event: &Event) {
         assert!(!self.is_closed, "after the end: {event:?}");
         match event {
             Event::Connected => assert!(!core::mem::replace(&mut self.is_connected, true)),
@@ -135,7 +143,7 @@ impl Ledger {
     }
 
     /// Nothing waits for an answer or a confirm.
-    pub(super) fn is_settled(&self) {
+    pub fn is_settled(&self) {
         assert!(self.requests.is_empty(), "{:?}", self.requests);
         assert!(self.tags.is_empty(), "{:?}", self.tags);
     }

@@ -7,5 +7,6 @@ mod octets;
 mod operations;
 mod server;
 
+pub use ledger::{Asked, Ledger};
 pub use octets::{session, session_chunks};
 pub use operations::operations;
