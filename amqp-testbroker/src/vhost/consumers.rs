@@ -104,11 +104,9 @@ impl Consumers {
             consumer.is_blocked = consumer.is_blocked || !has_room(&consumer.key);
             !consumer.is_blocked
         })?;
-        let key = self.turns.get(place)?.key.clone();
-        if self.turns.len() > 1 {
-            let consumer = self.turns.remove(place);
-            self.insert(consumer);
-        }
+        let consumer = self.turns.remove(place);
+        let key = consumer.key.clone();
+        self.insert(consumer);
         Some(key)
     }
 

@@ -49,6 +49,18 @@ pub(crate) fn arguments_that_are_too_short(world: &World) {
     session.expect_connection_close(501, "FRAME_ERROR - cannot decode <<0>>", QueueDeclare::SPEC.id);
 }
 
+pub(crate) fn a_name_that_is_no_text(world: &World) {
+    let text = "FRAME_ERROR - Malformed UTF-8 in shortstr";
+    let mut session = world.connect();
+    session.send_octets(&frame(1, 1, &[0, 50, 0, 40, 0, 0, 1, 0xFF, 0]));
+    session.expect_connection_close(501, text, NONE);
+
+    let mut session = world.connect();
+    let close = [0, 10, 0, 50, 0, 200, 1, 0xFF, 0, 0, 0, 0];
+    session.send_octets(&frame(1, 0, &close));
+    session.expect_connection_close(501, text, ConnectionClose::SPEC.id);
+}
+
 pub(crate) fn a_frame_that_is_too_large(world: &World) {
     let mut session = world.connect();
     session.send_octets(&frame(3, 1, &vec![0; 131_073]));

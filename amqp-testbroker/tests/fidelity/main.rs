@@ -239,6 +239,7 @@ scenarios! {
         a_consumer_s_limit
         each_consumer_has_its_own_limit
         a_channel_s_limit
+        a_channel_s_limit_counts_over_queues
         both_limits_count
         a_consumer_s_limit_lifts_the_channel_s
         a_channel_s_limit_can_grow
@@ -333,6 +334,7 @@ scenarios! {
         a_wrong_end_octet
         an_unknown_frame_type
         arguments_that_are_too_short
+        a_name_that_is_no_text
         a_frame_that_is_too_large
         a_method_on_channel_0
         a_connection_method_on_a_channel

@@ -82,6 +82,27 @@ pub(crate) fn a_channel_s_limit(world: &World) {
     session.close();
 }
 
+pub(crate) fn a_channel_s_limit_counts_over_queues(world: &World) {
+    let mut session = world.connect();
+    let (first, second) = (world.name("q"), world.name("q"));
+    for queue in [&first, &second] {
+        session.queue(queue);
+        session.put(queue, queue);
+    }
+    qos(&mut session, 1, true);
+    session.consume(&first, "a");
+    assert_eq!(session.delivery(), ("a".to_owned(), first.clone()));
+    session.consume(&second, "b");
+    // RabbitMQ 4 takes it for a limit of each consumer.
+    if world.by_release(true, false) {
+        session.expect_count(&second, (1, 1));
+        session.expect_nothing();
+        session.ack(1);
+    }
+    assert_eq!(session.delivery(), ("b".to_owned(), second));
+    session.close();
+}
+
 pub(crate) fn both_limits_count(world: &World) {
     let mut session = world.connect();
     let queue = filled(world, &mut session);

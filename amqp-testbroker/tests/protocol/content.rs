@@ -5,7 +5,7 @@ use std::time::Duration;
 use amqp_proto::wire::*;
 use amqp_testbroker::{BrokerConfig, Release};
 
-use crate::stage::{Stage, close, name};
+use crate::stage::{Stage, all_capabilities, close, name};
 
 fn header(class: u16, weight: u16, body_size: u64, rest: &[u8]) -> Vec<u8> {
     let mut payload = class.to_be_bytes().to_vec();
@@ -203,6 +203,129 @@ fn when_frames_are_out_of_step_the_stream_ends_three_seconds_later() {
 fn eight_octets_over_frame_max_are_forgiven() {
     let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
     ends_connection(&frame(3, 1, &[b'x'; 131_072], 0xCE), 505, text, (0, 0));
+}
+
+#[test]
+fn without_a_limit_frames_are_as_large_as_messages_and_128_kib_at_least() {
+    for (max_message_size, largest) in [(10, 131_072), (200_000, 200_000)] {
+        for (size, code, text) in [
+            (
+                largest,
+                505,
+                "UNEXPECTED_FRAME - expected method frame, got non method frame instead".to_owned(),
+            ),
+            (
+                largest + 1,
+                501,
+                format!(
+                    "FRAME_ERROR - type 3, all octets = <<>>: {{frame_too_large,{},{}}}",
+                    largest + 1,
+                    largest - 8
+                ),
+            ),
+        ] {
+            let mut config = BrokerConfig::default();
+            (config.frame_max, config.max_message_size) = (0, max_message_size);
+            let mut stage = Stage::with(config);
+            let who = stage.start("guest", "guest", &FieldTable::new());
+            stage.received(who);
+            stage.tune_ok(who, 2047, 0, 0);
+            stage.call(who, 0, ConnectionOpen::default(), "connection.open-ok");
+            stage.channel(who, 1);
+            stage.send_octets(who, &frame(3, 1, &vec![b'x'; size], 0xCE));
+            assert_eq!(stage.received(who), [close(0, code, &text, 0, 0)]);
+        }
+    }
+}
+
+/// A client with frames of 8192 octets, and a publisher with larger ones.
+fn small_and_large(stage: &mut Stage) -> (usize, usize) {
+    let small = stage.start("guest", "guest", &all_capabilities());
+    stage.received(small);
+    stage.tune_ok(small, 2047, 8192, 0);
+    stage.call(small, 0, ConnectionOpen::default(), "connection.open-ok");
+    stage.channel(small, 1);
+    (small, stage.open_channel())
+}
+
+fn large_headers() -> FieldTable {
+    FieldTable::new().with("h", "x".repeat(9000).as_str()).unwrap()
+}
+
+const TOO_LARGE: &str =
+    "INTERNAL_ERROR - content header makes a frame of 9033 octets, and the peer accepts 8192";
+
+#[test]
+fn properties_that_do_not_fit_its_frames_end_a_consumers_connection() {
+    let mut stage = Stage::new();
+    let (small, large) = small_and_large(&mut stage);
+    let queue = name("q");
+    let declare = QueueDeclare {
+        queue,
+        ..Default::default()
+    };
+    stage.send(small, 1, declare);
+    let consume = BasicConsume {
+        queue,
+        ..Default::default()
+    };
+    stage.send(small, 1, consume);
+    stage.received(small);
+    let headers = large_headers();
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Default::default()
+    };
+    let publish = BasicPublish {
+        routing_key: queue,
+        ..Default::default()
+    };
+    stage.publish_with(large, 1, publish, properties, b"");
+    assert_eq!(stage.received(small), [close(0, 541, TOO_LARGE, 0, 0)]);
+    assert!(stage.is_over(small));
+    stage.disconnect(small);
+    assert_eq!(stage.broker.queue_len("/", "q"), Some(1));
+}
+
+#[test]
+fn so_do_those_of_a_direct_reply() {
+    let mut stage = Stage::new();
+    let (small, large) = small_and_large(&mut stage);
+    let consume = BasicConsume {
+        queue: name("amq.rabbitmq.reply-to"),
+        no_ack: true,
+        ..Default::default()
+    };
+    stage.send(small, 1, consume);
+    let queue = name("q");
+    let declare = QueueDeclare {
+        queue,
+        ..Default::default()
+    };
+    stage.send(small, 1, declare);
+    let publish = BasicPublish {
+        routing_key: queue,
+        ..Default::default()
+    };
+    let properties = Properties {
+        reply_to: Some(name("amq.rabbitmq.reply-to")),
+        ..Default::default()
+    };
+    stage.publish_with(small, 1, publish, properties, b"");
+    stage.received(small);
+    let request = stage.broker.messages("/", "q").unwrap().remove(0);
+    let publish = BasicPublish {
+        routing_key: request.properties().reply_to.unwrap(),
+        ..Default::default()
+    };
+    let headers = large_headers();
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Default::default()
+    };
+    stage.publish_with(large, 1, publish, properties, b"");
+    assert_eq!(stage.received(small), [close(0, 541, TOO_LARGE, 0, 0)]);
+    assert!(stage.is_over(small));
 }
 
 #[test]

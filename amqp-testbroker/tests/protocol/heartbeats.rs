@@ -42,6 +42,33 @@ fn after_three_intervals_of_silence_the_stream_breaks_off() {
 }
 
 #[test]
+fn other_deadlines_bring_none() {
+    let mut stage = Stage::new();
+    let who = open(&mut stage, 4);
+    stage.broker.delay_confirms(Duration::from_secs(1));
+    stage.channel(who, 1);
+    stage.call(who, 1, ConfirmSelect::default(), "confirm.select-ok");
+    stage.publish(who, 1, "nowhere", b"");
+    stage.advance(Duration::from_secs(1));
+    assert_eq!(stage.received(who), ["ch 1 basic.ack delivery_tag=1"]);
+}
+
+#[test]
+fn none_are_kept_for_when_it_is_no_longer_mute() {
+    let mut stage = Stage::new();
+    let who = open(&mut stage, 4);
+    stage.broker.delay_confirms(Duration::from_secs(3));
+    stage.channel(who, 1);
+    stage.call(who, 1, ConfirmSelect::default(), "confirm.select-ok");
+    stage.publish(who, 1, "nowhere", b"");
+    stage.run();
+    stage.broker.set_mute(stage.key(who), stage.now, true);
+    stage.advance(Duration::from_secs(3));
+    stage.broker.set_mute(stage.key(who), stage.now, false);
+    assert_eq!(stage.received(who), ["ch 1 basic.ack delivery_tag=1"]);
+}
+
+#[test]
 fn without_an_interval_there_are_none() {
     let mut stage = Stage::new();
     let who = open(&mut stage, 0);

@@ -193,21 +193,31 @@ impl Stage {
         self.clients[who].is_stalled = is_stalled;
     }
 
-    /// Everybody's octets go to the broker, and its own come back.
+    /// Everybody's octets go to the broker, and its own come back: to those that it names, and to those that were stalled.
     pub(crate) fn run(&mut self) {
         for who in 0..self.clients.len() {
-            self.exchange(who);
+            self.hand_in(who);
+            if self.clients[who].output.has_remaining() {
+                self.transmit(who);
+            }
         }
         while let Some(key) = self.broker.poll_ready() {
             if let Some(who) = self.clients.iter().position(|client| client.key == key) {
-                self.exchange(who);
+                self.hand_in(who);
+                self.transmit(who);
             }
         }
     }
 
-    fn exchange(&mut self, who: Who) {
+    fn hand_in(&mut self, who: Who) {
         let client = &mut self.clients[who];
-        self.broker.handle_input(client.key, self.now, &mut client.input);
+        if !client.input.unread().is_empty() {
+            self.broker.handle_input(client.key, self.now, &mut client.input);
+        }
+    }
+
+    fn transmit(&mut self, who: Who) {
+        let client = &mut self.clients[who];
         loop {
             if !client.is_stalled {
                 let octets = client.output.copy_to_bytes(client.output.remaining());
