@@ -8,7 +8,7 @@ use super::content::{Content, Publish};
 use super::context::{Context, Operation};
 use crate::config::Release;
 use crate::refusal::Refusal;
-use crate::vhost::expiration;
+use crate::vhost::{Addressed, expiration};
 
 /// The queue that direct replies are consumed from, and what stands in `reply_to` for it.
 pub(super) const REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
@@ -45,11 +45,12 @@ impl Channel {
                 return Err(refusal);
             }
         };
-        if self.transaction.is_some() {
-            return self.publish_later(cx, message, publish.mandatory);
+        let outgoing = Outgoing::new(cx, &message, publish.mandatory)?;
+        if let Some(transaction) = &mut self.transaction {
+            return transaction.keep(cx, outgoing);
         }
         let is_lost = self.confirms.is_some() && cx.common.faults.takes_nack();
-        let is_rejected = is_lost || self.route(cx, &message, publish.mandatory)?;
+        let is_rejected = is_lost || outgoing.send(cx)?;
         self.confirm(cx, is_rejected);
         Ok(())
     }
@@ -80,28 +81,56 @@ impl Channel {
         Message::new(exchange, routing_key, &properties, &content.body[..])
             .map_err(|_| Refusal::internal_error())
     }
+}
+
+/// A message that was taken, and where it goes: that is found out when it is published, whenever it is sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    addressed: Addressed,
+    is_direct_reply: bool,
+    mandatory: bool,
+}
+
+impl Outgoing {
+    fn new(cx: &mut Context<'_>, message: &Message, mandatory: bool) -> Result<Self, Refusal> {
+        let key = message.routing_key();
+        Ok(Self {
+            addressed: cx.host().address(message)?,
+            is_direct_reply: message.exchange().is_empty() && is_reply_address(key.as_bytes()),
+            mandatory,
+        })
+    }
+
+    /// How many octets it counts for while it is kept.
+    pub(super) const fn size(&self) -> u64 {
+        self.addressed.size()
+    }
+
+    /// Whether its body still fits. What it takes beside that is counted, but may go over the limit.
+    pub(super) fn check_memory(&self, cx: &Context<'_>) -> Result<(), Refusal> {
+        if cx
+            .common
+            .has_memory_for(self.addressed.message().body_len() as u64)
+        {
+            Ok(())
+        } else {
+            Err(cx.common.out_of_memory())
+        }
+    }
 
     /// Sends it where it belongs, or back; says whether a queue did not take it.
-    pub(super) fn route(
-        &self,
-        cx: &mut Context<'_>,
-        message: &Message,
-        mandatory: bool,
-    ) -> Result<bool, Refusal> {
-        let is_direct_reply =
-            message.exchange().is_empty() && is_reply_address(message.routing_key().as_bytes());
-        let (is_routed, is_rejected) = if is_direct_reply {
+    pub(super) fn send(&self, cx: &mut Context<'_>) -> Result<bool, Refusal> {
+        let message = self.addressed.message();
+        let (is_routed, is_rejected) = if self.is_direct_reply {
             (route_reply(cx, message), false)
         } else {
-            if !cx.common.has_memory_for(message.body_len() as u64) {
-                return Err(cx.common.out_of_memory());
-            }
+            self.check_memory(cx)?;
             let now = cx.now;
-            let published = cx.host().publish(message, now)?;
+            let published = cx.host().publish(&self.addressed, now);
             (published.queues > 0, published.is_rejected)
         };
         cx.common.published = cx.common.published.saturating_add(1);
-        if mandatory && !is_routed {
+        if self.mandatory && !is_routed {
             let method = BasicReturn {
                 reply_code: ReplyCode::NO_ROUTE,
                 reply_text: ShortStr::new("NO_ROUTE").unwrap_or_default(),

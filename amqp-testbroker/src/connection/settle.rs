@@ -37,7 +37,7 @@ impl Channel {
             return Err(Refusal::connection(ReplyCode::NOT_IMPLEMENTED, "requeue=false"));
         }
         let deliveries = std::mem::take(&mut self.unsettled);
-        self.apply(cx, Outcome::Requeued, deliveries);
+        self.apply(cx, Outcome::Requeued, deliveries.into_values());
         Ok(())
     }
 
@@ -50,8 +50,13 @@ impl Channel {
     ) -> Result<(), Refusal> {
         let deliveries = self.take_unsettled(tag, multiple)?;
         match &mut self.transaction {
-            Some(transaction) => transaction.settlements.push((outcome, deliveries)),
-            None => self.apply(cx, outcome, deliveries),
+            Some(transaction) => {
+                let settlements = deliveries
+                    .into_iter()
+                    .map(|(tag, delivery)| (outcome, tag, delivery));
+                transaction.settlements.extend(settlements);
+            }
+            None => self.apply(cx, outcome, deliveries.into_values()),
         }
         Ok(())
     }
@@ -75,10 +80,15 @@ impl Channel {
     }
 
     /// Does what was decided, and makes room for more.
-    pub(super) fn apply(&mut self, cx: &mut Context<'_>, outcome: Outcome, deliveries: Deliveries) {
+    pub(super) fn apply(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Outcome,
+        deliveries: impl IntoIterator<Item = Unsettled>,
+    ) {
         let now = cx.now;
         let mut requeued = Vec::new();
-        for Unsettled { entry, consumer } in deliveries.into_values() {
+        for Unsettled { entry, consumer } in deliveries {
             if let Some(tag) = consumer {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 if let Some(consumer) = self.consumers.get_mut(&tag) {

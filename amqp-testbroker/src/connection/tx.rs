@@ -1,29 +1,45 @@
 //! The class tx: publishes and acknowledgements that are done together.
 
-use amqp_proto::Message;
 use amqp_proto::wire::*;
 
-use super::channel::Channel;
+use super::channel::{Channel, Unsettled};
 use super::context::Context;
+use super::publish::Outgoing;
 use super::settle::{Deliveries, Outcome};
 use crate::refusal::Refusal;
 
 /// What is to be done at `tx.commit`.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    /// With whether they are mandatory.
-    publishes: Vec<(Message, bool)>,
-    pub(super) settlements: Vec<(Outcome, Deliveries)>,
+    publishes: Vec<Outgoing>,
+    /// With the delivery's tag.
+    pub(super) settlements: Vec<(Outcome, u64, Unsettled)>,
 }
 
 impl Transaction {
+    /// Keeps a publish for the commit.
+    pub(super) fn keep(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Refusal> {
+        outgoing.check_memory(cx)?;
+        cx.common.held = cx.common.held.saturating_add(outgoing.size());
+        self.publishes.push(outgoing);
+        Ok(())
+    }
+
     /// Forgets the publishes, and gives back the deliveries.
-    pub(super) fn discard(self, cx: &mut Context<'_>) -> Deliveries {
-        cx.common.held = cx.common.held.saturating_sub(octets_of(&self.publishes));
+    pub(super) fn discard(mut self, cx: &mut Context<'_>) -> Deliveries {
+        self.take_publishes(cx);
         self.settlements
             .into_iter()
-            .flat_map(|(_, deliveries)| deliveries)
+            .map(|(_, tag, delivery)| (tag, delivery))
             .collect()
+    }
+
+    /// They do not count as held any more.
+    fn take_publishes(&mut self, cx: &mut Context<'_>) -> Vec<Outgoing> {
+        let publishes = std::mem::take(&mut self.publishes);
+        let octets = publishes.iter().map(Outgoing::size).sum();
+        cx.common.held = cx.common.held.saturating_sub(octets);
+        publishes
     }
 }
 
@@ -38,36 +54,14 @@ impl Channel {
         Ok(())
     }
 
-    /// Keeps a publish for the commit. Whether its exchange is there is looked at now.
-    pub(super) fn publish_later(
-        &mut self,
-        cx: &mut Context<'_>,
-        message: Message,
-        mandatory: bool,
-    ) -> Result<(), Refusal> {
-        cx.find_exchange(message.exchange())?;
-        let octets = message.body_len() as u64;
-        if !cx.common.has_memory_for(octets) {
-            return Err(cx.common.out_of_memory());
-        }
-        if let Some(transaction) = &mut self.transaction {
-            cx.common.held = cx.common.held.saturating_add(octets);
-            transaction.publishes.push((message, mandatory));
-        }
-        Ok(())
-    }
-
     pub(super) fn tx_commit(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
-        let publishes = std::mem::take(&mut transaction.publishes);
-        // All at once: if one of them is refused, the rest is not done.
-        cx.common.held = cx.common.held.saturating_sub(octets_of(&publishes));
-        for (message, mandatory) in publishes {
-            self.route(cx, &message, mandatory)?;
+        for outgoing in transaction.take_publishes(cx) {
+            outgoing.send(cx)?;
         }
         let transaction = self.transaction.get_or_insert_default();
-        for (outcome, deliveries) in std::mem::take(&mut transaction.settlements) {
-            self.apply(cx, outcome, deliveries);
+        for (outcome, _, delivery) in std::mem::take(&mut transaction.settlements) {
+            self.apply(cx, outcome, [delivery]);
         }
         cx.answer(&TxCommitOk {});
         Ok(())
@@ -80,13 +74,6 @@ impl Channel {
         cx.answer(&TxRollbackOk {});
         Ok(())
     }
-}
-
-fn octets_of(publishes: &[(Message, bool)]) -> u64 {
-    publishes
-        .iter()
-        .map(|(message, _)| message.body_len() as u64)
-        .sum()
 }
 
 fn not_transactional() -> Refusal {

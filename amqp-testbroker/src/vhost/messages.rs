@@ -8,7 +8,7 @@ use super::death::{Reason, is_cycle, sooner};
 use super::declare::count;
 use super::exchange::Destination;
 use super::letter::Letter;
-use super::{ConsumerKey, Entry, Name, Published, Sink, VirtualHost};
+use super::{Addressed, ConsumerKey, Entry, Name, Published, Sink, VirtualHost};
 use crate::broker::ConnectionKey;
 use crate::refusal::Refusal;
 
@@ -17,9 +17,9 @@ use crate::refusal::Refusal;
 const MAX_DEATHS: usize = 100;
 
 impl VirtualHost {
-    /// Routes a message and puts it into the queues (CC, BCC, alternate exchanges, dead-lettering by length included). `Err` for an
-    /// exchange that is not there or is internal, and for CC or BCC that is no array.
-    pub(crate) fn publish(&mut self, message: &Message, now: Instant) -> Result<Published, Refusal> {
+    /// Finds the queues for a message (CC, BCC and alternate exchanges included). `Err` for an exchange that is not there or is
+    /// internal, and for CC or BCC that is no array.
+    pub(crate) fn address(&self, message: &Message) -> Result<Addressed, Refusal> {
         let name = message.exchange().as_bytes();
         if self.exchange(name)?.internal {
             let exchange = self.exchange_resource(name);
@@ -29,15 +29,23 @@ impl VirtualHost {
         }
         let letter = Letter::published(message)?;
         let queues = self.route(&letter);
-        let mut is_rejected = false;
-        for queue in &queues {
-            is_rejected |= !self.put(queue, &letter, now);
+        Ok(Addressed { letter, queues })
+    }
+
+    /// Puts a message into its queues (dead-lettering by length included).
+    pub(crate) fn publish(&mut self, addressed: &Addressed, now: Instant) -> Published {
+        let mut published = Published {
+            queues: 0,
+            is_rejected: false,
+        };
+        for queue in &addressed.queues {
+            if self.queues.contains_key(queue) {
+                published.queues = published.queues.saturating_add(1);
+                published.is_rejected |= !self.put(queue, &addressed.letter, now);
+            }
         }
         self.bury(now);
-        Ok(Published {
-            queues: queues.len(),
-            is_rejected,
-        })
+        published
     }
 
     /// The queues that a message is for, each once.

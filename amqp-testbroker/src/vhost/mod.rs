@@ -74,10 +74,29 @@ impl Entry {
     }
 }
 
+/// A message that was published, and the queues that it is for.
+#[derive(Debug)]
+pub(crate) struct Addressed {
+    letter: Letter,
+    queues: Vec<Name>,
+}
+
+impl Addressed {
+    /// As it was published, but for the header `BCC`.
+    pub(crate) const fn message(&self) -> &Message {
+        &self.letter.message
+    }
+
+    /// What it counts for in each queue, in octets.
+    pub(crate) const fn size(&self) -> u64 {
+        self.letter.envelope.size
+    }
+}
+
 /// What came of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Published {
-    /// How many queues it was meant for.
+    /// How many queues it was meant for, those that are gone aside.
     pub(crate) queues: usize,
     /// A queue that is full did not take it (`reject-publish`).
     pub(crate) is_rejected: bool,

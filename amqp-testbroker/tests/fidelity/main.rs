@@ -274,6 +274,11 @@ scenarios! {
         closing_the_channel_rolls_back
         a_mandatory_message_comes_back_before_commit_ok
         a_publish_to_no_exchange_fails_at_once
+        a_publish_that_is_refused_fails_at_once
+        a_publish_is_routed_at_once
+        an_exchange_may_be_gone_at_the_commit
+        a_queue_that_is_gone_at_the_commit_is_none
+        what_comes_back_has_no_bcc
         without_a_transaction
         selecting_twice
         transactions_and_confirms_do_not_mix;

@@ -2,7 +2,7 @@
 
 use amqp_proto::wire::*;
 
-use crate::session::{Session, publish};
+use crate::session::{Session, args, exclusive, publish, short};
 use crate::world::World;
 
 /// A session whose channel 1 is transactional and whose channel 2 is not, and a queue.
@@ -132,6 +132,97 @@ pub(crate) fn a_publish_to_no_exchange_fails_at_once(world: &World) {
     let text = format!("NOT_FOUND - no exchange '{missing}' in vhost '/'");
     session.expect_close(404, &text, BasicPublish::SPEC);
     assert_eq!(session.take(&queue), None);
+    session.close();
+}
+
+pub(crate) fn a_publish_that_is_refused_fails_at_once(world: &World) {
+    let (mut session, _) = transactional(world);
+    let headers = args([("CC", "no list".into())]);
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Default::default()
+    };
+    session.publish_with(&publish("", "nowhere"), &properties, "m");
+    let text = r#"PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}"#;
+    session.expect_close(406, text, BasicPublish::SPEC);
+    session.close();
+}
+
+pub(crate) fn a_publish_is_routed_at_once(world: &World) {
+    let (mut session, queue) = transactional(world);
+    let exchange = world.name("x");
+    session.exchange(&exchange, "fanout");
+    session.publish(&exchange, "", "before");
+    session.bind(&queue, &exchange, "");
+    session.publish(&exchange, "", "after");
+    session.call(&TxCommit {});
+    assert_eq!(session.drain(&queue), ["after"]);
+    session.close();
+}
+
+pub(crate) fn an_exchange_may_be_gone_at_the_commit(world: &World) {
+    let (mut session, queue) = transactional(world);
+    let exchange = world.name("x");
+    session.exchange(&exchange, "fanout");
+    session.bind(&queue, &exchange, "");
+    session.publish(&exchange, "", "m");
+    session.call(&ExchangeDelete {
+        exchange: short(&exchange),
+        ..Default::default()
+    });
+    session.call(&TxCommit {});
+    assert_eq!(session.drain(&queue), ["m"]);
+    session.close();
+}
+
+pub(crate) fn a_queue_that_is_gone_at_the_commit_is_none(world: &World) {
+    let (mut session, queue) = transactional(world);
+    let mandatory = BasicPublish {
+        mandatory: true,
+        ..publish("", &queue)
+    };
+    session.publish_with(&mandatory, &Properties::default(), "m");
+    session.call(&QueueDelete {
+        queue: short(&queue),
+        ..Default::default()
+    });
+    session.send(&TxCommit {});
+    session.expect(&format!(
+        r#"ch 1 basic.return reply_code=312 NO_ROUTE reply_text="NO_ROUTE" exchange="" routing_key="{queue}" "m""#
+    ));
+    session.expect("ch 1 tx.commit-ok");
+    // One of that name that is made before the commit gets it.
+    session.call(&exclusive(&queue));
+    session.put(&queue, "n");
+    session.call(&QueueDelete {
+        queue: short(&queue),
+        ..Default::default()
+    });
+    session.call(&exclusive(&queue));
+    session.call(&TxCommit {});
+    assert_eq!(session.drain(&queue), ["n"]);
+    session.close();
+}
+
+pub(crate) fn what_comes_back_has_no_bcc(world: &World) {
+    let mut session = world.connect();
+    let (mut copies, mut blind) = (FieldArray::new(), FieldArray::new());
+    copies.push("nor here").unwrap();
+    blind.push("nor there").unwrap();
+    let headers = args([("CC", (&copies).into()), ("BCC", (&blind).into())]);
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Default::default()
+    };
+    let mandatory = BasicPublish {
+        mandatory: true,
+        ..publish("", "nowhere")
+    };
+    session.publish_with(&mandatory, &properties, "m");
+    let returned = session.next();
+    assert!(returned.is::<BasicReturn<'_>>());
+    assert!(returned.header("CC").is_some());
+    assert_eq!(returned.header("BCC"), None);
     session.close();
 }
 

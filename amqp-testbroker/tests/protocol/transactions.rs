@@ -1,6 +1,7 @@
 //! Transactions.
 
 use amqp_proto::wire::*;
+use amqp_testbroker::BrokerConfig;
 
 use crate::stage::{Stage, Who, close, name};
 
@@ -154,4 +155,65 @@ fn the_modes_exclude_each_other_and_need_a_select() {
         let text = format!("PRECONDITION_FAILED - {text}");
         assert_eq!(stage.received(who), [close(1, 406, &text, class, number)]);
     }
+}
+
+#[test]
+fn what_waits_for_its_commit_counts_in_memory() {
+    let mut config = BrokerConfig::default();
+    config.max_memory = 10_000;
+    let mut stage = Stage::with(config);
+    let who = transactional(&mut stage);
+    // Even without a body it is something.
+    (0..100).for_each(|_| stage.publish(who, 1, "q", b""));
+    let text = "RESOURCE_ERROR - memory limit of 10000 octets is reached";
+    assert_eq!(stage.received(who), [close(0, 506, text, 60, 40)]);
+    // And nothing when nobody can commit it.
+    let who = stage.open_channel();
+    stage.publish(who, 1, "q", &[0; 9000]);
+    assert!(stage.received(who).is_empty());
+    assert_eq!(stage.broker.queue_len("/", "q"), Some(3));
+}
+
+#[test]
+fn nor_does_what_was_rolled_back_or_failed_in_the_commit() {
+    let mut config = BrokerConfig::default();
+    config.max_memory = 20_000;
+    let mut stage = Stage::with(config);
+    let who = stage.open_channel();
+    for queue in ["a", "b", "c"] {
+        let (queue, exchange) = (name(queue), name("amq.fanout"));
+        let declare = QueueDeclare {
+            queue,
+            ..Default::default()
+        };
+        stage.send(who, 1, declare);
+        let bind = QueueBind {
+            queue,
+            exchange,
+            ..Default::default()
+        };
+        stage.send(who, 1, bind);
+    }
+    stage.received(who);
+    stage.call(who, 1, TxSelect {}, "tx.select-ok");
+    let to_all = BasicPublish {
+        exchange: name("amq.fanout"),
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        for _ in 0..3 {
+            stage.publish_with(who, 1, to_all, Properties::default(), &[0; 5000]);
+        }
+        stage.call(who, 1, TxRollback {}, "tx.rollback-ok");
+    }
+    for _ in 0..3 {
+        stage.publish_with(who, 1, to_all, Properties::default(), &[0; 5000]);
+    }
+    stage.send(who, 1, TxCommit {});
+    let text = "RESOURCE_ERROR - memory limit of 20000 octets is reached";
+    assert_eq!(stage.received(who), [close(0, 506, text, 90, 20)]);
+    let who = stage.open_channel();
+    stage.publish(who, 1, "a", &[0; 4000]);
+    assert!(stage.received(who).is_empty());
+    assert_eq!(stage.broker.queue_len("/", "a"), Some(2));
 }

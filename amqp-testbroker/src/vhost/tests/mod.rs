@@ -249,7 +249,8 @@ impl Scene {
         properties: &Properties<'_>,
     ) -> Result<Published, Refusal> {
         let message = Message::new(short(exchange), short(key), properties, body.as_bytes()).unwrap();
-        self.host.publish(&message, self.now)
+        let addressed = self.host.address(&message)?;
+        Ok(self.host.publish(&addressed, self.now))
     }
 
     fn consume(&mut self, queue: &str, tag: &str) {
