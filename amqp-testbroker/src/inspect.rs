@@ -68,7 +68,7 @@ impl Broker {
         self.common.hosts.get(virtual_host)?.messages(queue.as_bytes())
     }
 
-    /// The names of a virtual host's queues, in order; those that are not UTF-8 with replacements. None without that host.
+    /// The names of a virtual host's queues, in order; those that are not UTF-8 with replacements. Empty without that host.
     #[must_use]
     pub fn queues(&self, virtual_host: &str) -> Vec<String> {
         let host = self.common.hosts.get(virtual_host);

@@ -1,5 +1,7 @@
 //! Names that the broker makes: of queues, consumers and direct replies.
 
+use crate::random::Random;
+
 /// As many characters as RabbitMQ's names have behind their prefix.
 const LENGTH: usize = 22;
 
@@ -8,22 +10,12 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// The name with that prefix and number: the same in every run, and like no other.
 pub(crate) fn generated(prefix: &str, number: u64) -> String {
     let mut name = String::from(prefix);
-    let (high, low) = (mixed(number), mixed(!number));
-    let mut bits = (u128::from(high) << 64) | u128::from(low);
+    let mut random = Random::new(number);
     for _ in 0..LENGTH {
-        let place = usize::try_from(bits & 63).unwrap_or_default();
+        let place = usize::try_from(random.up_to(63)).unwrap_or_default();
         name.extend(ALPHABET.get(place).map(|octet| char::from(*octet)));
-        bits >>= 6;
     }
     name
-}
-
-/// Spreads near numbers far apart, each to another one (the finaliser of splitmix64).
-const fn mixed(number: u64) -> u64 {
-    let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

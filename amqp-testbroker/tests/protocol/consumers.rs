@@ -1,5 +1,7 @@
 //! Consumers, prefetch, get.
 
+use std::time::Duration;
+
 use amqp_proto::wire::*;
 use amqp_testbroker::{BrokerConfig, Release};
 
@@ -314,4 +316,32 @@ fn who_reads_nothing_gets_at_most_a_mebibyte_and_a_message_and_is_not_read_eithe
     assert_eq!(deliveries, 30);
     assert!(received.contains(&"ch 1 basic.qos-ok".to_owned()));
     assert_eq!(stage.broker.queue_len("/", "q"), Some(0));
+}
+
+#[test]
+fn what_time_brings_about_reaches_consumers_at_once() {
+    let mut stage = Stage::new();
+    let (consumer, who) = (queue(&mut stage, 0), stage.open_channel());
+    stage.call(consumer, 1, consume("c"), r#"basic.consume-ok consumer_tag="c""#);
+    let arguments = FieldTable::new()
+        .with("x-message-ttl", 1000)
+        .and_then(|table| table.with("x-dead-letter-exchange", ""))
+        .and_then(|table| table.with("x-dead-letter-routing-key", "q"))
+        .unwrap();
+    let method = QueueDeclare {
+        queue: name("expiring"),
+        arguments: arguments.as_ref(),
+        ..Default::default()
+    };
+    stage.send(who, 1, method);
+    stage.publish(who, 1, "expiring", b"1");
+    stage.received(who);
+    stage.advance(Duration::from_millis(999));
+    assert!(stage.received(consumer).is_empty());
+    stage.advance(Duration::from_millis(1));
+    let received = stage.received(consumer);
+    assert!(
+        received[0].starts_with("ch 1 basic.deliver consumer_tag=\"c\""),
+        "{received:?}"
+    );
 }

@@ -8,6 +8,7 @@ mod consumers;
 mod content;
 mod handshake;
 mod heartbeats;
+mod inspect;
 mod methods;
 mod permissions;
 mod reply_to;
