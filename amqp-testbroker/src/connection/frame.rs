@@ -133,11 +133,28 @@ fn binary(octets: &[u8]) -> String {
     text + ">>"
 }
 
-/// Octets as Erlang prints them: `<<"text">>` if they can be read.
+/// Octets as Erlang prints them: `<<"text">>` if all of them are printable in Latin-1. Where that is no UTF-8, as numbers here.
 fn binary_or_text(octets: &[u8]) -> String {
-    let is_text = !octets.is_empty() && octets.iter().all(|octet| matches!(octet, b' '..=b'~'));
+    let is_printable = |octet: &u8| matches!(octet, 8..=13 | 27 | b' '..=b'~' | 0xA0..);
     match std::str::from_utf8(octets) {
-        Ok(text) if is_text => format!("<<{text:?}>>"),
+        Ok(text) if !octets.is_empty() && octets.iter().all(is_printable) => {
+            format!("<<\"{}\">>", text.chars().map(escaped).collect::<String>())
+        }
         _ => binary(octets),
     }
+}
+
+fn escaped(letter: char) -> String {
+    let escape = match letter {
+        '\u{8}' => 'b',
+        '\t' => 't',
+        '\n' => 'n',
+        '\u{b}' => 'v',
+        '\u{c}' => 'f',
+        '\r' => 'r',
+        '\u{1b}' => 'e',
+        '"' | '\\' => letter,
+        _ => return letter.to_string(),
+    };
+    format!("\\{escape}")
 }

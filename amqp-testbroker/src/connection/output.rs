@@ -80,3 +80,18 @@ impl Output {
         self.told = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mebibyte_is_not_too_much() {
+        let unwritten = |unwritten| Output {
+            unwritten,
+            ..Output::default()
+        };
+        assert!(!unwritten(1_048_576).is_congested());
+        assert!(unwritten(1_048_577).is_congested());
+    }
+}

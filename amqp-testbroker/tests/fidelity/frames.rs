@@ -43,6 +43,40 @@ pub(crate) fn an_unknown_frame_type(world: &World) {
     session.expect_connection_close(501, r#"FRAME_ERROR - type 9, all octets = <<"what">>: unknown_frame"#, NONE);
 }
 
+pub(crate) fn how_much_of_a_frame_is_quoted(world: &World) {
+    for (payload, quoted) in [
+        (&b"sixteen letters."[..], r#"all octets = <<"sixteen letters.">>"#),
+        (b"seventeen letters", r#"first 16 octets = <<"seventeen letter">>"#),
+        (b"", "all octets = <<>>"),
+        (b"a\t\n\r\"\\'", r#"all octets = <<"a\t\n\r\"\\'">>"#),
+        (b"\x08\x0b\x0c\x1b", r#"all octets = <<"\b\v\f\e">>"#),
+        ("caf\u{e9}".as_bytes(), "all octets = <<\"caf\u{e9}\">>"),
+        ("\u{20ac}".as_bytes(), "all octets = <<226,130,172>>"),
+        (b"\x7f", "all octets = <<127>>"),
+        (b"a\x07", "all octets = <<97,7>>"),
+        (b"a\x0e", "all octets = <<97,14>>"),
+    ] {
+        let mut session = world.connect();
+        session.send_octets(&frame(9, 1, payload));
+        session.expect_connection_close(501, &format!("FRAME_ERROR - type 9, {quoted}: unknown_frame"), NONE);
+    }
+}
+
+pub(crate) fn a_content_header_that_is_too_short(world: &World) {
+    // Class, weight and size are looked at first, the properties when all is there.
+    for (length, code, text) in [
+        (11, 501, "FRAME_ERROR - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0>>: unknown_frame"),
+        (12, 541, "INTERNAL_ERROR"),
+    ] {
+        let (mut session, publish) = publishing(world);
+        session.send(&publish);
+        let mut payload = vec![0; length];
+        payload[1] = 60;
+        session.send_octets(&frame(2, 1, &payload));
+        session.expect_connection_close(code, text, NONE);
+    }
+}
+
 pub(crate) fn arguments_that_are_too_short(world: &World) {
     let mut session = world.connect();
     session.send_octets(&frame(1, 1, &[0, 50, 0, 10, 0]));
@@ -147,6 +181,11 @@ pub(crate) fn a_body_that_is_longer_than_said(world: &World) {
     session.send(&publish);
     session.send_octets(&header(4));
     session.send_octets(&frame(3, 1, b"more than four"));
+    if world.by_release(true, false) {
+        session.send_octets(&frame(3, 1, b"and yet more"));
+        session.open(2);
+        session.call_on(2, &exclusive(""));
+    }
     session.send(&exclusive(""));
     let (code, text) = world.by_release(
         (

@@ -338,6 +338,8 @@ scenarios! {
     frames:
         a_wrong_end_octet
         an_unknown_frame_type
+        how_much_of_a_frame_is_quoted
+        a_content_header_that_is_too_short
         arguments_that_are_too_short
         a_name_that_is_no_text
         a_frame_that_is_too_large

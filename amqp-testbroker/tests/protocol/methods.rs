@@ -326,8 +326,15 @@ fn a_restart_breaks_every_stream_off() {
         },
     );
     stage.received(who);
+    // The first answer is on its way, the second is not.
+    stage.stall(who, true);
+    for _ in 0..2 {
+        stage.send(who, 1, BasicQos::default());
+        stage.run();
+    }
     stage.broker.restart(stage.now);
     assert!(stage.is_over(who));
-    assert!(stage.received(who).is_empty());
+    stage.stall(who, false);
+    assert_eq!(stage.received(who), ["ch 1 basic.qos-ok"]);
     assert_eq!(stage.broker.queue_len("/", "q"), None);
 }
