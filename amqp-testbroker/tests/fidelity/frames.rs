@@ -81,6 +81,10 @@ pub(crate) fn arguments_that_are_too_short(world: &World) {
     let mut session = world.connect();
     session.send_octets(&frame(1, 1, &[0, 50, 0, 10, 0]));
     session.expect_connection_close(501, "FRAME_ERROR - cannot decode <<0>>", QueueDeclare::SPEC.id);
+
+    let mut session = world.connect();
+    session.send_octets(&frame(1, 1, b"\0\x32\0\x0aabc"));
+    session.expect_connection_close(501, "FRAME_ERROR - cannot decode <<97,98,99>>", QueueDeclare::SPEC.id);
 }
 
 pub(crate) fn a_name_that_is_no_text(world: &World) {

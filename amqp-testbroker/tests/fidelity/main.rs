@@ -285,6 +285,7 @@ scenarios! {
     permissions:
         declaring_and_deleting_queues
         declaring_and_deleting_exchanges
+        what_nobody_may_do_is_said_first
         asking_passively_needs_no_permission
         a_queue_named_by_the_broker
         reading_and_writing_are_other_permissions

@@ -41,6 +41,24 @@ pub(crate) fn declaring_and_deleting_exchanges(world: &World) {
     session.close();
 }
 
+pub(crate) fn what_nobody_may_do_is_said_first(world: &World) {
+    let mut session = world.connect_as("limited");
+    let text = "ACCESS_REFUSED - operation not permitted on the default exchange";
+    session.refused(&ExchangeDeclare::default(), 403, text);
+    session.refused(&ExchangeDelete::default(), 403, text);
+    let text = "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed";
+    let exchange = short("amq.direct");
+    session.refused(
+        &ExchangeDelete {
+            exchange,
+            ..Default::default()
+        },
+        403,
+        text,
+    );
+    session.close();
+}
+
 pub(crate) fn asking_passively_needs_no_permission(world: &World) {
     let mut session = world.connect_as("limited");
     session.call(&ExchangeDeclare {

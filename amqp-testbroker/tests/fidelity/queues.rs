@@ -125,8 +125,9 @@ pub(crate) fn an_empty_name_is_the_queue_declared_last(world: &World) {
     session.queue(&first);
     session.queue(&last);
     session.put(&last, "m");
-    session.bind("", "amq.direct", &last);
-    session.publish("amq.direct", &last, "n");
+    let key = world.name("k");
+    session.bind("", "amq.direct", &key);
+    session.publish("amq.direct", &key, "n");
     assert_eq!(session.take("").unwrap().body(), "m");
     // A passive declare counts too, but takes no empty name itself.
     session.call(&passive(&first));
@@ -144,8 +145,10 @@ pub(crate) fn an_empty_name_is_the_queue_declared_last(world: &World) {
         consumer_tag: short("t"),
         no_wait: false,
     });
+    session.put(&last, "m");
     let deleted = session.call(&QueueDelete::default());
-    assert_eq!(deleted.to_string(), "ch 1 queue.delete-ok message_count=0");
+    assert_eq!(deleted.to_string(), "ch 1 queue.delete-ok message_count=1");
+    assert_missing(&mut session, &last);
     session.refused(&passive(""), 404, "NOT_FOUND - no queue '' in vhost '/'");
     session.close();
 }
@@ -157,6 +160,13 @@ pub(crate) fn a_bind_without_queue_and_key_takes_the_queues_name_as_the_key(worl
     session.bind("", "amq.direct", "");
     session.publish("amq.direct", &queue, "by name");
     assert_eq!(session.drain(&queue), ["by name"]);
+    // One that is named has the key that it says, even if that is empty.
+    let exchange = world.name("x");
+    session.exchange(&exchange, "direct");
+    session.bind(&queue, &exchange, "");
+    session.publish(&exchange, &queue, "by name");
+    session.publish(&exchange, "", "by nothing");
+    assert_eq!(session.drain(&queue), ["by nothing"]);
     session.close();
 }
 

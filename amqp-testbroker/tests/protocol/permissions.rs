@@ -168,6 +168,63 @@ fn arguments_that_name_an_exchange_need_permission_too() {
 }
 
 #[test]
+fn but_not_if_they_are_declared_already() {
+    for release in [Release::V4, Release::V3_10] {
+        let mut stage = stage(release);
+        let (owner, who) = (stage.open_channel(), stage.open_as("u", "p"));
+        stage.channel(who, 1);
+        let alternate = FieldTable::new().with("alternate-exchange", "x").unwrap();
+        let exchange = ExchangeDeclare {
+            exchange: name("my-x"),
+            arguments: alternate.as_ref(),
+            ..Default::default()
+        };
+        let dead_letters = FieldTable::new().with("x-dead-letter-exchange", "x").unwrap();
+        let queue = QueueDeclare {
+            queue: name("my-q"),
+            arguments: dead_letters.as_ref(),
+            ..Default::default()
+        };
+        let declared = r#"queue.declare-ok queue="my-q" message_count=0 consumer_count=0"#;
+        for who in [owner, who] {
+            stage.call(who, 1, exchange, "exchange.declare-ok");
+            stage.call(who, 1, queue, declared);
+        }
+        let locked = QueueDeclare {
+            queue: name("my-own"),
+            exclusive: true,
+            ..queue
+        };
+        stage.send(owner, 1, locked);
+        stage.received(owner);
+        stage.send(who, 1, locked);
+        let received = stage.received(who);
+        assert!(
+            received[0].starts_with("ch 1 channel.close reply_code=405"),
+            "{received:?}"
+        );
+    }
+}
+
+#[test]
+fn at_the_default_exchange_nobody_needs_permission_to_be_refused() {
+    let text = "ACCESS_REFUSED - operation not permitted on the default exchange";
+    let (mine, none) = (name("amq.direct"), name(""));
+    for (destination, source) in [(mine, none), (none, mine)] {
+        let mut stage = stage(Release::V4);
+        let who = stage.open_as("none", "p");
+        stage.channel(who, 1);
+        let bind = ExchangeBind {
+            destination,
+            source,
+            ..Default::default()
+        };
+        stage.send(who, 1, bind);
+        assert_eq!(stage.received(who), [close(1, 403, text, 40, 30)]);
+    }
+}
+
+#[test]
 fn what_is_permitted_works_and_passive_declares_always_do() {
     let mut stage = stage(Release::V4);
     let owner = stage.open_as("u", "p");
