@@ -174,13 +174,11 @@ impl Exchange {
         let Some(bindings) = self.bindings.get_mut(key) else {
             return false;
         };
-        let before = bindings.len();
         bindings.retain(|other| *other != binding);
-        let is_gone = bindings.len() < before;
         if bindings.is_empty() {
             self.bindings.remove(key);
         }
-        is_gone && self.is_unused()
+        self.is_unused()
     }
 
     /// Keeps the bindings that lead to one of these, and says whether it lost the last one.

@@ -303,21 +303,33 @@ pub(crate) fn an_auto_delete_exchange_goes_with_its_last_binding(world: &World) 
 
 pub(crate) fn an_auto_delete_exchange_goes_with_the_queue_bound_to_it(world: &World) {
     let mut session = world.connect();
-    let (exchange, queue) = (world.lasting("x"), world.name("q"));
+    let (exchange, unused) = (world.lasting("x"), world.lasting("x"));
     let declare = auto_delete(&exchange, "direct");
     session.call(&declare);
-    session.queue(&queue);
-    session.bind(&queue, &exchange, "a");
-    session.call(&QueueDelete {
-        queue: short(&queue),
-        ..Default::default()
-    });
+    session.call(&auto_delete(&unused, "direct"));
+    let queues = [world.name("q"), world.name("q")];
+    for queue in &queues {
+        session.queue(queue);
+        session.bind(queue, &exchange, "a");
+    }
     let passive = ExchangeDeclare {
         passive: true,
         ..declare
     };
+    for queue in &queues {
+        session.call(&passive);
+        session.call(&QueueDelete {
+            queue: short(queue),
+            ..Default::default()
+        });
+    }
     let text = format!("NOT_FOUND - no exchange '{exchange}' in vhost '/'");
     session.refused(&passive, 404, &text);
+    // What was never used does not go.
+    session.call(&ExchangeDeclare {
+        exchange: short(&unused),
+        ..passive
+    });
     session.close();
 }
 
