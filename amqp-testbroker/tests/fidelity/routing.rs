@@ -519,6 +519,13 @@ pub(crate) fn cc_and_bcc_are_further_keys(world: &World) {
         assert_eq!(got.header("h"), Some(1.into()));
         assert_eq!(session.take(queue), None);
     }
+    // Either does without the other.
+    for (header, copy) in [("CC", cc), ("BCC", bcc)] {
+        publish_with_copies(&mut session, to, &args([(header, (&keys(&[copy])).into())]));
+        for queue in [to, copy] {
+            assert!(session.take(queue).is_some(), "{header}");
+        }
+    }
     session.close();
 }
 
