@@ -82,17 +82,37 @@ pub(crate) fn declaring_an_exchange_of_another_alternate(world: &World) {
 pub(crate) fn an_alternate_exchange_must_be_text(world: &World) {
     let mut session = world.connect();
     let exchange = world.name("x");
-    let arguments = args([("alternate-exchange", 1.into())]);
-    session.refused(
-        &ExchangeDeclare {
-            arguments: arguments.as_ref(),
-            ..direct(&exchange)
-        },
-        406,
-        &format!(
-            "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange '{exchange}' in vhost '/'"
-        ),
-    );
+    let (array, table) = (FieldArray::new(), FieldTable::new());
+    for (value, of) in [
+        (FieldValue::Bool(true), "bool"),
+        (FieldValue::I8(1), "byte"),
+        (FieldValue::U8(1), "unsignedbyte"),
+        (FieldValue::I16(1), "short"),
+        (FieldValue::U16(1), "unsignedshort"),
+        (FieldValue::I32(1), "signedint"),
+        (FieldValue::U32(1), "unsignedint"),
+        (FieldValue::I64(1), "long"),
+        (FieldValue::F32(1.0), "float"),
+        (FieldValue::F64(1.0), "double"),
+        (FieldValue::Decimal(Decimal { scale: 1, raw: 1 }), "decimal"),
+        (FieldValue::ByteArray(b"x"), "binary"),
+        (FieldValue::Timestamp(1), "timestamp"),
+        ((&array).into(), "array"),
+        ((&table).into(), "table"),
+        (FieldValue::Void, "void"),
+    ] {
+        let arguments = args([("alternate-exchange", value)]);
+        session.refused(
+            &ExchangeDeclare {
+                arguments: arguments.as_ref(),
+                ..direct(&exchange)
+            },
+            406,
+            &format!(
+                "PRECONDITION_FAILED - invalid type '{of}' for arg 'alternate-exchange' in exchange '{exchange}' in vhost '/'"
+            ),
+        );
+    }
     session.close();
 }
 
