@@ -19,7 +19,7 @@ impl Channel {
             self.on_declared(cx, method.no_wait, name, 0, 1);
             return Ok(());
         }
-        if method.passive && name.is_empty() || is_reply_address(&name) {
+        if is_reply_address(&name) {
             let (name, host) = (method.queue, &cx.session.host);
             let text = format_args!("no queue '{name}' in vhost '{host}'");
             return Err(Refusal::channel(ReplyCode::NOT_FOUND, text));

@@ -125,6 +125,7 @@ pub(crate) fn asking_whether_somebody_waits_for_a_reply(world: &World) {
     });
     let text = format!("NOT_FOUND - no queue '{address}' in vhost '/'");
     other.refused(&passive(&address), 404, &text);
+    other.refused(&exclusive(&address), 404, &text);
     other.close();
     session.close();
 }
