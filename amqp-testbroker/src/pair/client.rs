@@ -277,3 +277,31 @@ impl<S: Server> DerefMut for Client<S> {
         &mut self.connection
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(count: usize) -> Done {
+        Done {
+            events: count,
+            client_wrote: count + 1,
+            client_read: count + 2,
+            server_took: count + 3,
+            server_wrote: count + 4,
+            server_read: count + 5,
+            timeouts: count + 6,
+            ends: count + 7,
+        }
+    }
+
+    #[test]
+    fn all_that_is_done_adds_up() {
+        let mut sum = done(10);
+        sum += Done::default();
+        assert_eq!(sum, done(10));
+        sum = Done::default();
+        sum += done(10);
+        assert_eq!(sum, done(10));
+    }
+}

@@ -113,6 +113,21 @@ fn waiting_for_what_never_comes_is_told() {
 }
 
 #[test]
+fn how_much_is_where_is_told() {
+    let script = Script::new().send(CraftedFrame::raw(&[1, 0, 0, 0]));
+    let mut pair = pair(script, LinkConfig::perfect().latency(MS).window(5));
+    pair.client
+        .link
+        .stall(Side::Client, Instant::EPOCH, Duration::MAX);
+    // Written, arrived, read.
+    let text = pair.drive_bounded(3).unwrap_err().to_string();
+    assert!(
+        text.contains("3 unwritten, 4 untaken; under way 5 to the server, 0 to the client"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_bounded_drive_is_not_cut_short_by_its_bound() {
     let script = || Script::new().handshake().hang_up();
     let mut counted = pair(script(), LinkConfig::perfect().segment(1));
