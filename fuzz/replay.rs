@@ -1,7 +1,6 @@
 //! For the tests `fuzz_replay` of the crates that have fuzz targets: runs what fuzzing has found, and some thousand changes to it,
 //! through the targets again. No libFuzzer needed.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -11,18 +10,6 @@ type Target = fn(&[u8]);
 
 /// How many changed inputs each target gets.
 const CHANGED: usize = 2000;
-
-/// `targets` are those of all crates.
-pub(crate) fn every_target_has_a_corpus_and_every_folder_a_target<'a>(
-    targets: impl Iterator<Item = &'a str>,
-) {
-    let targets: BTreeSet<String> = targets.map(Into::into).collect();
-    let sources = names(&folder("fuzz_targets"));
-    let sources: BTreeSet<String> = sources.iter().map(|name| name.replace(".rs", "")).collect();
-    assert_eq!(sources, targets);
-    assert_eq!(names(&folder("corpus")), targets);
-    assert!(names(&folder("regressions")).is_subset(&targets));
-}
 
 pub(crate) fn corpora_and_regressions_pass(targets: &[(&str, Target)]) {
     for (name, target) in targets {
@@ -55,15 +42,8 @@ fn run(target: Target, octets: &[u8], input: impl Fn() -> String) {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(name)
-}
-
-/// What stands in a folder, files such as a README left out.
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| !name.ends_with(".md")).collect()
 }
 
 /// The files of a folder; none if it does not exist. Folders in it are a fuzzer's own, and not committed.
