@@ -196,7 +196,6 @@ fn greeting() -> Vec<u8> {
     };
     let open = ConnectionOpen {
         virtual_host: ShortStr::from_bytes(b"/").expect("it is short"),
-        ..Default::default()
     };
     let mut octets = PROTOCOL_HEADER.to_vec();
     send(&mut octets, 0, start_ok);
