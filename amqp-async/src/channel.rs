@@ -32,6 +32,7 @@ struct Inner {
     connection: Connection,
     /// Its place among the channels.
     place: usize,
+    blocked: BlockedPolicy,
 }
 
 /// How a channel is to be.
@@ -45,6 +46,22 @@ pub struct ChannelOptions {
     /// How much may be published before the broker has confirmed what went before; who publishes more waits. Default: no limit
     /// but [`Config::outbound_high_water`](amqp_proto::Config::outbound_high_water).
     pub limits: ConfirmLimits,
+    /// What a publish does while the broker takes none. Default: it waits.
+    pub blocked: BlockedPolicy,
+}
+
+/// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"). All else goes on: acknowledgements
+/// and heartbeats are written, and requests wait for their answer as long as they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum BlockedPolicy {
+    /// It waits until the broker takes publishes again.
+    #[default]
+    Wait,
+    /// It fails at once, with [`Error::Blocked`].
+    Fail,
+    /// It waits for so long, then it fails with [`Error::Blocked`].
+    Timeout(Duration),
 }
 
 impl Default for ChannelOptions {
@@ -53,6 +70,7 @@ impl Default for ChannelOptions {
             number: None,
             confirms: true,
             limits: ConfirmLimits::default(),
+            blocked: BlockedPolicy::default(),
         }
     }
 }
@@ -76,6 +94,13 @@ impl ChannelOptions {
     #[must_use]
     pub const fn limits(mut self, limits: ConfirmLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets [`blocked`](Self#structfield.blocked).
+    #[must_use]
+    pub const fn blocked(mut self, policy: BlockedPolicy) -> Self {
+        self.blocked = policy;
         self
     }
 }
@@ -124,7 +149,11 @@ impl Channel {
             Ok(state.channels.insert(id))
         };
         let place = retry(&shared, &deadline, open, refusal(usize::MAX)).await?;
-        let inner = Arc::new(Inner { connection, place });
+        let inner = Arc::new(Inner {
+            connection,
+            place,
+            blocked: options.blocked,
+        });
         let channel = Self { inner, timeout: None };
         if options.confirms {
             // Its answer comes behind that to the opening.
@@ -149,6 +178,10 @@ impl Channel {
 
     pub(crate) fn place(&self) -> usize {
         self.inner.place
+    }
+
+    pub(crate) fn blocked_policy(&self) -> BlockedPolicy {
+        self.inner.blocked
     }
 
     pub(crate) fn deadline(&self) -> Deadline<'_> {

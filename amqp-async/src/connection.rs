@@ -9,6 +9,7 @@ use crate::call::{Call, Deadline, Place, retry};
 use crate::channel::{Channel, ChannelOptions};
 use crate::driver::Driver;
 use crate::error::Error;
+use crate::events::Events;
 use crate::shared::{Shared, State};
 use crate::transport::{Spawner, Timer, Transport};
 
@@ -113,6 +114,12 @@ impl Connection {
     pub async fn closed(&self) -> CloseReason {
         let mut place = Place::changed(self.shared());
         place.until(|state| state.closed.clone()).await
+    }
+
+    /// What happens to it from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(self.shared())
     }
 
     /// Whether it has ended.

@@ -3,6 +3,7 @@
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{Delivery, Event, RequestId};
 
+use crate::events::ConnectionEvent;
 use crate::inbox::{ConsumerEnd, HARD_LIMIT, SOFT_LIMIT};
 use crate::shared::{Answer, CallState, State};
 
@@ -36,6 +37,9 @@ impl State {
     /// What changes how a connection or a channel is.
     fn on_change(&mut self, event: Event) {
         let wakes = &mut self.wakes;
+        if let Some(event) = ConnectionEvent::of(&event) {
+            self.watchers.tell(&event, wakes);
+        }
         match event {
             Event::Connected => {
                 self.is_connected = true;

@@ -19,6 +19,7 @@
 //! Every future here can be dropped at any time. An answer that nobody waits for is discarded, and what it would leave behind is undone.
 
 mod alarms;
+mod batch;
 mod call;
 mod channel;
 mod channels;
@@ -29,6 +30,7 @@ mod delivery;
 mod dispatch;
 mod driver;
 mod error;
+mod events;
 mod exchange;
 mod handling;
 mod inbox;
@@ -45,12 +47,14 @@ use std::pin::Pin;
 
 pub use amqp_proto as proto;
 pub use amqp_proto::wire::{FieldTable, FieldValue};
-pub use channel::{Channel, ChannelOptions, Qos};
+pub use batch::{Batch, BatchReport};
+pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::{CloseReport, Connection};
 pub use consumer::Consumer;
 pub use delivery::{Delivery, ProcessOptions};
 pub use driver::Driver;
 pub use error::{Error, PublishError};
+pub use events::{ConnectionEvent, Events};
 pub use exchange::{DeclareExchange, Exchange, ExchangeKind};
 pub use handling::{HandlerError, Handling};
 pub use inbox::ConsumerEnd;

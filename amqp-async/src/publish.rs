@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use amqp_proto::wire::{BasicPublish, ShortStr};
 use amqp_proto::{ConfirmOutcome, ConfirmTag, SendError};
 
-use crate::channel::Channel;
+use crate::call::Deadline;
+use crate::channel::{BlockedPolicy, Channel};
 use crate::confirms::Settled;
 use crate::error::{Error, PublishError};
 use crate::message::Message;
@@ -71,6 +73,14 @@ fn outcome((outcome, returned): Settled) -> Result<(), PublishError> {
     }
 }
 
+/// What came of trying to write a publish. The task is woken when it is worth another try.
+enum Attempt {
+    Done(Result<Option<ConfirmTag>, Error>),
+    NoRoom,
+    /// The broker takes none, and why.
+    Blocked(Arc<str>),
+}
+
 /// What is to be published, and where to.
 pub(crate) struct Publish<'p> {
     pub(crate) channel: &'p Channel,
@@ -88,9 +98,18 @@ impl Publish<'_> {
             channel: self.channel,
             key: WakerKey::new(),
         };
-        let tag = std::future::poll_fn(|cx| match self.poll_send(cx, &mut waiting.key, is_awaited) {
-            Poll::Pending => deadline.poll(cx).map(|()| Err(Error::Timeout)),
-            ready => ready,
+        let mut patience = None;
+        let tag = std::future::poll_fn(|cx| {
+            match self.try_send(cx, &mut waiting.key, is_awaited) {
+                Attempt::Done(result) => return Poll::Ready(result),
+                Attempt::NoRoom => {}
+                Attempt::Blocked(reason) => {
+                    if self.is_blocked_for_too_long(cx, &mut patience) {
+                        return Poll::Ready(Err(Error::Blocked { reason }));
+                    }
+                }
+            }
+            deadline.poll(cx).map(|()| Err(Error::Timeout))
         })
         .await?;
         Ok(Confirm {
@@ -99,17 +118,23 @@ impl Publish<'_> {
         })
     }
 
-    fn poll_send(
-        &self,
-        cx: &Context<'_>,
-        key: &mut WakerKey,
-        is_awaited: bool,
-    ) -> Poll<Result<Option<ConfirmTag>, Error>> {
+    fn is_blocked_for_too_long<'s>(&'s self, cx: &Context<'_>, patience: &mut Option<Deadline<'s>>) -> bool {
+        match self.channel.blocked_policy() {
+            BlockedPolicy::Wait => false,
+            BlockedPolicy::Fail => true,
+            BlockedPolicy::Timeout(duration) => {
+                let begin = || Deadline::after(self.channel.shared(), Some(duration));
+                patience.get_or_insert_with(begin).poll(cx).is_ready()
+            }
+        }
+    }
+
+    fn try_send(&self, cx: &Context<'_>, key: &mut WakerKey, is_awaited: bool) -> Attempt {
         let place = self.channel.place();
         self.channel.shared().command(|state| {
-            if state.connection.blocked().is_some() {
+            if let Some(reason) = state.connection.blocked().map(Arc::from) {
                 state.changed.register(key, cx);
-                return Poll::Pending;
+                return Attempt::Blocked(reason);
             }
             match self.write(state, place) {
                 Ok(tag) => {
@@ -118,19 +143,19 @@ impl Publish<'_> {
                     {
                         entry.confirms.push(tag.value(), is_awaited);
                     }
-                    Poll::Ready(Ok(tag))
+                    Attempt::Done(Ok(tag))
                 }
                 Err(SendError::Full { .. } | SendError::Committing) => {
                     state.writable.register(key, cx);
-                    Poll::Pending
+                    Attempt::NoRoom
                 }
                 Err(SendError::InFlight | SendError::FlowStopped) => {
                     if let Some(entry) = state.channels.get_mut(place) {
                         entry.room.register(key, cx);
                     }
-                    Poll::Pending
+                    Attempt::NoRoom
                 }
-                Err(error) => Poll::Ready(Err(state.refusal(place, error))),
+                Err(error) => Attempt::Done(Err(state.refusal(place, error))),
             }
         })
     }

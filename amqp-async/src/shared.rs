@@ -9,6 +9,7 @@ use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, R
 use crate::alarms::Alarms;
 use crate::channels::{Channels, Entry};
 use crate::error::Error;
+use crate::events::Watchers;
 use crate::transport::{Spawner, Task};
 use crate::wakers::WakerSet;
 
@@ -33,6 +34,7 @@ pub(crate) struct State {
     pub(crate) changed: WakerSet,
     /// Who waits for publishes to be settled, on any channel.
     pub(crate) settled: WakerSet,
+    pub(crate) watchers: Watchers,
     pub(crate) is_connected: bool,
     pub(crate) closed: Option<CloseReason>,
     /// Whom to wake when the lock is released.
@@ -70,6 +72,7 @@ impl Shared {
             writable: WakerSet::default(),
             changed: WakerSet::default(),
             settled: WakerSet::default(),
+            watchers: Watchers::default(),
             is_connected: false,
             closed: None,
             wakes: Vec::new(),

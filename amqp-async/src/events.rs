@@ -1,0 +1,147 @@
+//! What happens to a connection, for whoever wants to watch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use amqp_proto::{CloseReason, Event};
+use futures_core::Stream;
+
+use crate::shared::Shared;
+
+/// How many events wait for a watcher; it misses older ones.
+const MOST_WAITING: usize = 256;
+
+/// What happened to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionEvent {
+    /// The broker takes no publishes (RabbitMQ page "Blocked Connection Notifications").
+    Blocked {
+        /// The broker's words, such as `low on memory`.
+        reason: Arc<str>,
+    },
+    /// It takes them again.
+    Unblocked,
+    /// More waits to be written than [`Config::backpressure_multiplier`](amqp_proto::Config::backpressure_multiplier) times the mean
+    /// frame: the broker or the network is slower than the program.
+    BackpressureOn {
+        /// What waits, in octets.
+        queued: usize,
+        /// The limit, in octets.
+        limit: usize,
+    },
+    /// Less than half of that waits.
+    BackpressureOff {
+        /// What waits, in octets.
+        queued: usize,
+    },
+    /// It ended. The last one.
+    Closed(CloseReason),
+}
+
+impl ConnectionEvent {
+    /// If the core's event is for watchers.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Blocked { reason } => Self::Blocked {
+                reason: Arc::clone(reason),
+            },
+            Event::Unblocked => Self::Unblocked,
+            Event::BackpressureOn { queued, limit } => Self::BackpressureOn {
+                queued: *queued,
+                limit: *limit,
+            },
+            Event::BackpressureOff { queued } => Self::BackpressureOff { queued: *queued },
+            Event::Closed(reason) => Self::Closed(reason.clone()),
+            _ => return None,
+        })
+    }
+}
+
+/// The events of a connection from the moment it was asked for; a stream that ends with the connection. Who is more than 256 events
+/// behind misses the oldest ones. It does not keep the connection from being closed.
+#[derive(Debug)]
+pub struct Events {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+/// Who watches.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers {
+    watchers: BTreeMap<u64, Watcher>,
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Watcher {
+    events: VecDeque<ConnectionEvent>,
+    waker: Option<Waker>,
+}
+
+impl Watchers {
+    pub(crate) fn tell(&mut self, event: &ConnectionEvent, wakes: &mut Vec<Waker>) {
+        for watcher in self.watchers.values_mut() {
+            if watcher.events.len() == MOST_WAITING {
+                watcher.events.pop_front();
+            }
+            watcher.events.push_back(event.clone());
+            wakes.extend(watcher.waker.take());
+        }
+    }
+}
+
+impl Events {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let mut state = shared.lock();
+        let closed = state.closed.clone();
+        let watchers = &mut state.watchers;
+        watchers.next += 1;
+        let number = watchers.next;
+        let mut watcher = Watcher::default();
+        watcher.events.extend(closed.map(ConnectionEvent::Closed));
+        watchers.watchers.insert(number, watcher);
+        drop(state);
+        Self {
+            shared: Arc::clone(shared),
+            number,
+        }
+    }
+
+    /// The next event; `None` behind [`ConnectionEvent::Closed`].
+    pub async fn next(&mut self) -> Option<ConnectionEvent> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
+        let mut state = self.shared.lock();
+        let is_closed = state.closed.is_some();
+        let Some(watcher) = state.watchers.watchers.get_mut(&self.number) else {
+            return Poll::Ready(None);
+        };
+        match watcher.events.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if is_closed => Poll::Ready(None),
+            None => {
+                watcher.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Stream for Events {
+    type Item = ConnectionEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_event(cx)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.shared.lock().watchers.watchers.remove(&self.number);
+    }
+}
