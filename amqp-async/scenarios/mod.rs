@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amqp_async::proto::CloseReason;
 use amqp_async::{Channel, Connection, Queue};
 
+pub(crate) mod connecting;
 pub(crate) mod consuming;
 pub(crate) mod failing;
 pub(crate) mod flow;
@@ -78,9 +79,19 @@ macro_rules! scenarios {
                 $(#[test]
                 #[ignore = "needs a broker: cargo xtask test"]
                 fn $name() {
-                    crate::runtime::on_rabbitmq(crate::scenarios::$module::$name);
+                    crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
                 })+
             })+
+
+            mod over_tls {
+                $(mod $module {
+                    $(#[test]
+                    #[ignore = "needs a broker: cargo xtask test"]
+                    fn $name() {
+                        crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
+                    })+
+                })+
+            }
         }
     };
 }
@@ -89,6 +100,11 @@ macro_rules! scenarios {
 macro_rules! all_scenarios {
     () => {
         scenarios! {
+            connecting:
+                a_wrong_password_is_refused_for_good
+                an_unknown_virtual_host_is_refused_for_good
+                a_port_where_nobody_listens_is_told
+                hosts_are_tried_in_their_order;
             publishing:
                 a_message_is_confirmed_delivered_and_acknowledged
                 a_mandatory_message_that_no_queue_gets_comes_back

@@ -127,12 +127,7 @@ pub use time::Instant;
 pub use topology::{ChannelKey, Plan, Topology};
 pub use uri::{AmqpUri, UriError, UriPart, UriProblem};
 
-/// The README's snippets are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
-/// And so are those of the guide for embedders.
+/// The snippets of the guide for embedders are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/embedding.md")]
 struct Embedding;

@@ -1,33 +1,42 @@
 //! The main job: declare a queue, publish a message and wait until the broker has it, consume it, acknowledge it.
+//!
+//! On the broker of `AMQP_URL`, or else on the embedded one, which lives in this process.
 
+use std::env;
 use std::error::Error;
-use std::sync::Arc;
 
 use amqp_testbroker::TestBroker;
 use amqp_tokio::Message;
-use amqp_tokio::proto::Config;
-use tokio::net::TcpStream;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let broker = TestBroker::start()?;
-    let uri: amqp_tokio::proto::AmqpUri = broker.uri().parse()?;
-    let parameters = amqp_tokio::proto::ConnectionParameters::from(uri);
-    let address = parameters.addresses().next().ok_or("no address")?;
-    let stream = TcpStream::connect(address).await?;
-    let connection = amqp_tokio::connect_over(stream, Arc::new(Config::default())).await?;
+    let url = env::var("AMQP_URL").ok();
+    let embedded = match url {
+        Some(_) => None,
+        None => Some(TestBroker::start()?),
+    };
+    let (url, whose) = match (url, &embedded) {
+        (None, Some(broker)) => (broker.uri(), "the embedded broker"),
+        (url, _) => (url.unwrap_or_default(), "the broker of AMQP_URL"),
+    };
+    let connection = amqp_tokio::connect(&url).await?;
+    println!("connected to {whose}");
+
     let channel = connection.channel().await?;
-    let queue = channel.declare_queue("hello").durable(true).await?;
-    channel
-        .default_exchange()
-        .publish(Message::new("Hello, world!").persistent(), "hello")
-        .await?;
-    println!("published and confirmed");
+    let queue = channel.declare_queue("").exclusive(true).await?;
+    println!("declared the queue {}", queue.name());
+
+    let message = Message::new("Hello, world!").content_type("text/plain");
+    channel.default_exchange().publish(message, queue.name()).await?;
+    println!("published, and the broker has confirmed it");
+
     let mut consumer = queue.consume().await?;
     let delivery = consumer.next().await.ok_or("the consumer ended")??;
     println!("received: {}", String::from_utf8_lossy(&delivery.body()));
     delivery.ack().await?;
-    drop(consumer);
-    println!("{:?}", connection.close().await);
+    consumer.cancel().await?;
+    println!("acknowledged");
+
+    println!("{}", connection.close().await.reason);
     Ok(())
 }

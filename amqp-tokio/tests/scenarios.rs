@@ -8,13 +8,11 @@ all_scenarios!();
 
 mod runtime {
     use std::future::Future;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use amqp_testbroker::TestBroker;
-    use amqp_tokio::proto::{AmqpUri, ConnectionParameters};
-    use amqp_tokio::{Connection, Error};
-    use tokio::net::TcpStream;
+    use amqp_tokio::Connection;
+    pub(crate) use amqp_tokio::{AttemptError, ConnectError};
     use tokio::runtime::Runtime;
 
     use crate::scenarios::World;
@@ -22,12 +20,8 @@ mod runtime {
     /// Longer than any of them takes.
     const DEADLINE: Duration = Duration::from_secs(120);
 
-    pub(crate) async fn connect(url: &str) -> Result<Connection, Error> {
-        let uri: AmqpUri = url.parse().unwrap();
-        let parameters = ConnectionParameters::from(uri);
-        let address = parameters.addresses().next().unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
-        amqp_tokio::connect_over(stream, Arc::new(parameters.config)).await
+    pub(crate) async fn connect(url: &str) -> Result<Connection, ConnectError> {
+        amqp_tokio::connect(url).await
     }
 
     /// Runs it at the same time, perhaps on another thread.
@@ -43,8 +37,10 @@ mod runtime {
         run(scenario(World::new(broker.uri())));
     }
 
-    pub(crate) fn on_rabbitmq<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
-        let url = std::env::var("AMQP_TEST_URL").expect("AMQP_TEST_URL is not set: run `cargo xtask test`");
+    /// On the broker that this variable names.
+    pub(crate) fn on_rabbitmq<F: Future<Output = ()>>(variable: &str, scenario: impl FnOnce(World) -> F) {
+        let url = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
         run(scenario(World::new(url)));
     }
 
