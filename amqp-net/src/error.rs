@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::slice;
 use std::time::Duration;
 
-use amqp_proto::{CloseReason, ConfigError, Host};
+use amqp_proto::{CloseReason, ConfigError, Host, UriError};
 
 use crate::TlsError;
 
@@ -17,6 +17,9 @@ use crate::TlsError;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The URI cannot be read; nothing was tried.
+    #[error("{0}")]
+    Uri(#[from] UriError),
     /// The parameters cannot work; nothing was tried.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),

@@ -21,7 +21,7 @@
 //! # }
 //! ```
 //!
-//! The handles are those of `amqp-async`, all of which is here too; this crate brings connecting ([`connect`], [`Connector`],
+//! The handles are those of `amqp-async`, all of which is here too; this crate brings connecting ([`connect()`], [`Connector`],
 //! [`connect_over`]) and runs each connection as one task.
 
 mod connect;
