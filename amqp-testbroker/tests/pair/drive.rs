@@ -128,6 +128,33 @@ fn how_much_is_where_is_told() {
 }
 
 #[test]
+fn what_was_done_lately_is_told() {
+    let hang_up = [
+        "Instant(0ns): 8 octets written by clients",
+        "Instant(1ms): 8 read by the server, 8 taken by the server, 1 ends",
+        "Instant(2ms): 1 deadlines, 1 ends",
+        "Instant(2ms): 1 events, 1 ends",
+        "Instant(3ms): 1 ends",
+    ];
+    let silence = [
+        "Instant(0ns): 8 octets written by clients",
+        "Instant(1ms): 8 read by the server, 8 taken by the server",
+        "Instant(10s): 1 deadlines",
+        "Instant(10s): 1 events, 1 ends",
+        "Instant(10.001s): 1 ends",
+        "Instant(10.002s): 1 ends",
+    ];
+    let header = Script::new().expect("protocol header");
+    for (script, told) in [(header.hang_up(), &hang_up[..]), (Script::new(), &silence)] {
+        let mut pair = pair(script, LinkConfig::perfect().latency(MS));
+        let text = pair.drive(|_| false).unwrap_err().to_string();
+        let lines = text.lines().map(str::trim);
+        let recent: Vec<&str> = lines.filter(|line| line.starts_with("Instant(")).collect();
+        assert_eq!(recent, told);
+    }
+}
+
+#[test]
 fn a_bounded_drive_is_not_cut_short_by_its_bound() {
     let script = || Script::new().handshake().hang_up();
     let mut counted = pair(script(), LinkConfig::perfect().segment(1));
