@@ -201,6 +201,36 @@ fn a_body_may_come_in_any_number_of_frames_and_not_in_more_than_it_has() {
 }
 
 #[test]
+fn heartbeats_are_read_while_it_waits() {
+    let mut peer = ScriptedPeer::new(Script::new().wait(Duration::from_secs(1)));
+    let key = peer.accept(Instant::EPOCH);
+    let mut input = RecvBuf::new();
+    input.extend(&HEARTBEAT);
+    peer.handle_input(key, Instant::EPOCH, &mut input);
+    assert_eq!(input.unread(), b"");
+    input.extend(&CraftedFrame::body(1, b"x").octets());
+    peer.handle_input(key, Instant::EPOCH, &mut input);
+    assert_eq!(input.unread().len(), 9);
+}
+
+#[test]
+fn a_frame_may_have_a_mebibyte() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    for (size, found) in [
+        (MEBIBYTE - 8, "nothing came"),
+        (MEBIBYTE, "got something unreadable"),
+    ] {
+        let mut peer = ScriptedPeer::new(Script::new().expect("body").expect("heartbeat"));
+        let key = peer.accept(Instant::EPOCH);
+        let mut input = RecvBuf::with_limit(2 * MEBIBYTE);
+        input.extend(&CraftedFrame::body(1, &vec![0; size]).octets());
+        peer.handle_input(key, Instant::EPOCH, &mut input);
+        let failure = peer.finish().unwrap_err();
+        assert!(failure.found.starts_with(found), "{failure}");
+    }
+}
+
+#[test]
 fn skipping_takes_everything_up_to_a_frame() {
     let script = Script::new()
         .skip_to("connection.open")

@@ -28,8 +28,8 @@ fn connected(script: Script, link: LinkConfig) -> Pair<ScriptedPeer> {
 /// A server that shakes no hands and does what its mood is.
 #[derive(Debug)]
 enum Mood {
-    /// It always has a deadline that has passed.
-    Restless,
+    /// It always has a deadline that has passed, and counts how often it was told.
+    Restless(usize),
     /// It always has something to say.
     Talkative,
 }
@@ -57,16 +57,20 @@ impl Server for Mood {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        matches!(self, Self::Restless).then_some(Instant::EPOCH)
+        matches!(self, Self::Restless(_)).then_some(Instant::EPOCH)
     }
 
-    fn handle_timeout(&mut self, _now: Instant) {}
+    fn handle_timeout(&mut self, _now: Instant) {
+        if let Self::Restless(count) = self {
+            *count += 1;
+        }
+    }
 }
 
 #[test]
 fn a_server_that_never_rests_is_found_out() {
     for (mood, sign) in [
-        (Mood::Restless, ": 1 deadlines"),
+        (Mood::Restless(0), ": 1 deadlines"),
         (Mood::Talkative, "written by the server"),
     ] {
         let mut pair = Pair::new(Config::default(), mood, LinkConfig::perfect());
@@ -79,7 +83,7 @@ fn a_server_that_never_rests_is_found_out() {
         );
         let text = stuck.to_string();
         assert!(text.starts_with("it comes to no end, at Instant(0ns) after 500 steps\n  client 0: waiting for connection.start"), "{text}");
-        assert!(text.contains(sign), "{text}");
+        assert_eq!(text.matches(sign).count(), 8, "{text}");
         assert_eq!(pair.drive_for(MS).unwrap_err().reason, StuckReason::Livelock);
 
         let mut simulation = Simulation::new(pair.server);
@@ -93,6 +97,16 @@ fn a_server_that_never_rests_is_found_out() {
             StuckReason::Livelock
         );
     }
+}
+
+#[test]
+fn a_moment_has_a_hundred_thousand_steps_at_most() {
+    // And a server that goes on is no end, even if it has no client.
+    let mut simulation = Simulation::new(Mood::Restless(0));
+    assert!(simulation.drive_bounded(10).is_err());
+    assert!(matches!(simulation.server, Mood::Restless(10)));
+    assert!(simulation.drive_for(MS).is_err());
+    assert!(matches!(simulation.server, Mood::Restless(100_010)));
 }
 
 #[test]
