@@ -201,6 +201,27 @@ fn a_body_may_come_in_any_number_of_frames_and_not_in_more_than_it_has() {
 }
 
 #[test]
+fn a_script_may_begin_without_the_client() {
+    let mut peer = ScriptedPeer::new(Script::new().send(CraftedFrame::heartbeat()));
+    let key = peer.accept(Instant::EPOCH);
+    let mut output = bytes::BytesMut::new();
+    peer.poll_transmit(key, Instant::EPOCH, &mut output);
+    assert_eq!(output, &HEARTBEAT[..]);
+}
+
+#[test]
+fn what_comes_behind_a_failure_is_dropped() {
+    let mut peer = ScriptedPeer::new(Script::new().expect("basic.ack"));
+    let key = peer.accept(Instant::EPOCH);
+    let mut input = RecvBuf::new();
+    let body = CraftedFrame::body(1, b"x");
+    input.extend(&octets(&[body.clone(), body]));
+    peer.handle_input(key, Instant::EPOCH, &mut input);
+    assert_eq!(peer.finish().unwrap_err().before, [""; 0]);
+    assert_eq!(input.unread(), b"");
+}
+
+#[test]
 fn heartbeats_are_read_while_it_waits() {
     let mut peer = ScriptedPeer::new(Script::new().wait(Duration::from_secs(1)));
     let key = peer.accept(Instant::EPOCH);

@@ -295,7 +295,7 @@ impl Server for ScriptedPeer {
         }
         input.raise_limit(LARGEST_FRAME as usize);
         self.proceed(now);
-        while self.failure.is_none() && !input.unread().is_empty() {
+        while !input.unread().is_empty() {
             let count = self.take(input.unread());
             if count == 0 {
                 return;
