@@ -168,3 +168,18 @@ impl Access {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_those_of_the_release() {
+        let limits = |release| {
+            let config = BrokerConfig::of(release);
+            (config.frame_max, config.max_message_size, config.max_memory)
+        };
+        assert_eq!(limits(Release::V3_10), (131_072, 134_217_728, 268_435_456));
+        assert_eq!(limits(Release::V4), (131_072, 16_777_216, 268_435_456));
+    }
+}

@@ -40,16 +40,12 @@ pub(crate) fn on_rabbitmq(scenario: fn(&World)) {
     World::new(Stage::Rabbitmq(host.to_owned(), port), None).play(scenario);
 }
 
-/// The users and virtual hosts of the RabbitMQ that the tests start, and its limit on messages.
+/// The users and virtual hosts of the RabbitMQ that the tests start.
 fn config(release: Release) -> BrokerConfig {
     let all = Permissions::new(Access::All, Access::All, Access::All);
     let limited = Permissions::new(Access::Nothing, Access::All, Access::All);
     let guest = User::new("guest").with_permissions("/", all.clone());
-    let mut config = BrokerConfig::default();
-    config.release = release;
-    if release == Release::V3_10 {
-        config.max_message_size = 128 * 1024 * 1024;
-    }
+    let mut config = BrokerConfig::of(release);
     config.virtual_hosts = vec!["/".into(), "a|b".into()];
     config.users = [
         ("guest", guest.with_permissions("a|b", all)),
