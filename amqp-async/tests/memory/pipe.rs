@@ -1,0 +1,329 @@
+//! Streams in memory, and the clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use amqp_async::{Timer, Transport};
+use amqp_proto::{Instant, RecvBuf};
+use amqp_testbroker::{Server, StreamEnd};
+use bytes::Buf;
+
+/// How many octets the server's end takes at once.
+const PIECE: usize = 32 * 1024;
+
+/// One direction of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    octets: VecDeque<u8>,
+    window: usize,
+    /// The writer has ended it.
+    is_ended: bool,
+    is_reset: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Pipe {
+    fn new(window: usize) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.window.saturating_sub(self.octets.len())
+    }
+
+    fn wake_reader(&mut self) {
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn wake_writer(&mut self) {
+        self.writer.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn reset(&mut self) {
+        self.is_reset = true;
+        self.octets.clear();
+        self.wake_reader();
+        self.wake_writer();
+    }
+}
+
+/// A stream and what the server's end of it holds.
+#[derive(Debug)]
+pub(crate) struct Stream<S: Server> {
+    pub(crate) key: S::Key,
+    from_client: Pipe,
+    from_server: Pipe,
+    input: RecvBuf,
+    output: S::Output,
+    /// The server was told that it ended.
+    is_told: bool,
+    is_hung_up: bool,
+}
+
+/// What all share: the time, the server, the streams.
+#[derive(Debug)]
+pub(crate) struct Common<S: Server> {
+    pub(crate) now: Instant,
+    pub(crate) server: S,
+    pub(crate) streams: Vec<Stream<S>>,
+    alarms: BTreeMap<usize, (Instant, Waker)>,
+    next_alarm: usize,
+}
+
+impl<S: Server> Common<S> {
+    pub(crate) fn new(server: S) -> Self {
+        Self {
+            now: Instant::EPOCH,
+            server,
+            streams: Vec::new(),
+            alarms: BTreeMap::new(),
+            next_alarm: 0,
+        }
+    }
+
+    /// Opens a stream that holds so many octets in each direction.
+    pub(crate) fn open(&mut self, window: usize) -> usize {
+        let key = self.server.accept(self.now);
+        self.streams.push(Stream {
+            key,
+            from_client: Pipe::new(window),
+            from_server: Pipe::new(window),
+            input: RecvBuf::new(),
+            output: S::Output::default(),
+            is_told: false,
+            is_hung_up: false,
+        });
+        self.streams.len() - 1
+    }
+
+    pub(crate) fn new_alarm(&mut self) -> usize {
+        self.next_alarm += 1;
+        self.next_alarm
+    }
+
+    /// What the server can do now. Says whether it did anything.
+    pub(crate) fn turn(&mut self) -> bool {
+        let (now, server) = (self.now, &mut self.server);
+        let mut has_worked = false;
+        for stream in &mut self.streams {
+            has_worked |= stream.turn(server, now);
+        }
+        if server.poll_timeout().is_some_and(|at| at <= now) {
+            server.handle_timeout(now);
+            has_worked = true;
+        }
+        has_worked
+    }
+
+    /// When something is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let alarms = self.alarms.values().map(|(at, _)| *at);
+        alarms.chain(self.server.poll_timeout()).min()
+    }
+
+    /// The clock goes on to that moment.
+    pub(crate) fn advance(&mut self, to: Instant) {
+        self.now = self.now.max(to);
+        let due: Vec<_> = self.alarms.iter().filter(|(_, (at, _))| *at <= to).collect();
+        let due: Vec<_> = due.into_iter().map(|(number, _)| *number).collect();
+        for number in due {
+            self.alarms.remove(&number).into_iter().for_each(|(_, waker)| waker.wake());
+        }
+    }
+
+    /// Whether that stream's client has left it.
+    pub(crate) fn is_left(&self, stream: usize) -> bool {
+        self.streams[stream].from_client.is_reset
+    }
+}
+
+impl<S: Server> Stream<S> {
+    fn turn(&mut self, server: &mut S, now: Instant) -> bool {
+        if self.is_told {
+            return false;
+        }
+        let mut has_worked = self.take(server, now);
+        let is_ended = self.from_client.is_ended && self.from_client.octets.is_empty();
+        if self.from_client.is_reset || is_ended && self.input.unread().is_empty() {
+            self.is_told = true;
+            server.handle_disconnect(self.key, now);
+            self.from_server.is_ended = true;
+            self.from_server.wake_reader();
+            return true;
+        }
+        loop {
+            server.poll_transmit(self.key, now, &mut self.output);
+            let count = self.output.chunk().len().min(self.from_server.room());
+            if count == 0 {
+                break;
+            }
+            self.from_server.octets.extend(&self.output.chunk()[..count]);
+            self.output.advance(count);
+            self.from_server.wake_reader();
+            has_worked = true;
+        }
+        if !self.output.has_remaining()
+            && !self.is_hung_up
+            && let Some(end) = server.stream_end(self.key)
+        {
+            self.is_hung_up = end != StreamEnd::HalfClose;
+            has_worked |= !self.from_server.is_ended;
+            self.from_server.is_ended = true;
+            self.from_server.wake_reader();
+            if end == StreamEnd::Reset {
+                self.from_client.reset();
+                self.from_server.reset();
+            }
+        }
+        has_worked
+    }
+
+    /// The server reads a piece, if it reads.
+    fn take(&mut self, server: &mut S, now: Instant) -> bool {
+        let pipe = &mut self.from_client;
+        let mut piece = vec![0; PIECE.min(pipe.octets.len())];
+        for (place, octet) in piece.iter_mut().zip(&pipe.octets) {
+            *place = *octet;
+        }
+        let count = if self.is_hung_up { piece.len() } else { self.input.extend(&piece) };
+        pipe.octets.drain(..count);
+        let before = self.input.unread().len();
+        if self.is_hung_up {
+            self.input.consume(before);
+        } else if before > 0 {
+            server.handle_input(self.key, now, &mut self.input);
+        }
+        if count > 0 {
+            self.from_client.wake_writer();
+        }
+        count > 0 || self.input.unread().len() != before
+    }
+}
+
+/// The client's end of a stream.
+#[derive(Debug)]
+pub(crate) struct End<S: Server> {
+    pub(crate) common: Arc<Mutex<Common<S>>>,
+    pub(crate) stream: usize,
+}
+
+impl<S: Server> End<S> {
+    fn with<R>(&self, look: impl FnOnce(&mut Stream<S>) -> R) -> R {
+        look(&mut lock(&self.common).streams[self.stream])
+    }
+}
+
+impl<S: Server> Transport for End<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        assert!(!buffer.is_empty(), "a read into nothing");
+        self.with(|stream| {
+            let pipe = &mut stream.from_server;
+            if pipe.is_reset {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            let count = pipe.octets.len().min(buffer.len());
+            if count == 0 && !pipe.is_ended {
+                pipe.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            for (place, octet) in buffer.iter_mut().zip(pipe.octets.drain(..count)) {
+                *place = octet;
+            }
+            Poll::Ready(Ok(count))
+        })
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.with(|stream| {
+            let pipe = &mut stream.from_client;
+            if pipe.is_reset {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let mut count = 0;
+            for buffer in buffers {
+                let taken = buffer.len().min(pipe.room());
+                pipe.octets.extend(&buffer[..taken]);
+                count += taken;
+            }
+            if count == 0 {
+                pipe.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(count))
+        })
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.from_client.is_ended = true);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Server> Drop for End<S> {
+    fn drop(&mut self) {
+        // What was written still arrives if the stream was ended in order.
+        self.with(|stream| {
+            if !stream.from_client.is_ended {
+                stream.from_client.reset();
+            }
+            stream.from_server.reset();
+        });
+    }
+}
+
+/// The clock, and one alarm.
+#[derive(Debug)]
+pub(crate) struct Clock<S: Server> {
+    pub(crate) common: Arc<Mutex<Common<S>>>,
+    pub(crate) alarm: usize,
+}
+
+impl<S: Server> Timer for Clock<S> {
+    fn now(&self) -> Instant {
+        lock(&self.common).now
+    }
+
+    fn poll_until(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let mut common = lock(&self.common);
+        if at <= common.now {
+            common.alarms.remove(&self.alarm);
+            return Poll::Ready(());
+        }
+        common.alarms.insert(self.alarm, (at, cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl<S: Server> Drop for Clock<S> {
+    fn drop(&mut self) {
+        lock(&self.common).alarms.remove(&self.alarm);
+    }
+}
+
+/// A test that failed elsewhere is no reason to hide why.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl<S: Server> Stream<S> {
+    /// Where the octets are.
+    pub(crate) fn account(&self) -> String {
+        format!(
+            "{} octets from the client, {} unread, {} to be written, {} to the client",
+            self.from_client.octets.len(),
+            self.input.unread().len(),
+            self.output.remaining(),
+            self.from_server.octets.len(),
+        )
+    }
+}
