@@ -48,6 +48,10 @@ impl Alarms {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.alarms.len()
+    }
+
     pub(crate) fn remove(&mut self, number: u64) {
         self.alarms.remove(&number);
     }

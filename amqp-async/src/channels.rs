@@ -13,7 +13,7 @@ use crate::wakers::WakerSet;
 pub(crate) struct Channels {
     entries: Vec<Option<Box<Entry>>>,
     free: Vec<usize>,
-    /// The place by channel number, plus one; 0 is none.
+    /// The place of the last channel of a number, plus one; 0 is none.
     by_number: Vec<usize>,
 }
 
@@ -80,11 +80,21 @@ impl Channels {
         self.entries.get_mut(place)?.as_deref_mut()
     }
 
-    /// By its id; none for one that nobody has a handle of, or had before its number was used again.
+    /// By its id; none for one that nobody has a handle of.
     #[inline]
     pub(crate) fn find_mut(&mut self, id: ChannelId) -> Option<&mut Entry> {
-        let place = self.by_number.get(usize::from(id.number()))?.checked_sub(1)?;
-        self.get_mut(place).filter(|entry| entry.id == id)
+        let place = self.place_of(id)?;
+        self.get_mut(place)
+    }
+
+    #[inline]
+    fn place_of(&self, id: ChannelId) -> Option<usize> {
+        let has_id = |place: &usize| self.get(*place).is_some_and(|entry| entry.id == id);
+        let latest = self.by_number.get(usize::from(id.number()))?.checked_sub(1);
+        // One that ended may be asked for while its number is used again already.
+        latest
+            .filter(has_id)
+            .or_else(|| (0..self.entries.len()).find(has_id))
     }
 
     /// Forgets it: no handle is left, and nothing more comes of it.
@@ -100,14 +110,12 @@ impl Channels {
         self.free.push(place);
     }
 
-    /// Forgets that one if it ended.
+    /// Forgets that one if it ended and no handle is left.
     pub(crate) fn remove_if_over(&mut self, id: ChannelId) {
-        let place = self.by_number.get(usize::from(id.number()));
-        let Some(place) = place.and_then(|place| place.checked_sub(1)) else {
-            return;
-        };
-        let is_over = |entry: &Entry| entry.id == id && entry.is_orphaned && entry.closed.is_some();
-        if self.get(place).is_some_and(is_over) {
+        let is_over = |entry: &Entry| entry.is_orphaned && entry.closed.is_some();
+        if let Some(place) = self.place_of(id)
+            && self.get(place).is_some_and(is_over)
+        {
             self.remove(place);
         }
     }

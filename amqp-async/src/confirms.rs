@@ -51,6 +51,11 @@ impl Confirms {
         }
     }
 
+    /// How many publishes are kept, those included that nobody cares for any more.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) const fn is_awaited(&self) -> bool {
         self.awaited > 0
     }

@@ -49,7 +49,8 @@ impl Future for Confirm {
         drop(state);
         settled.map(|settled| {
             self.tag = None;
-            settled.map_or(Ok(()), outcome)
+            // That nothing is known of it cannot be; it must not look like a confirm.
+            settled.map_or(Err(PublishError::Lost(Error::Timeout)), outcome)
         })
     }
 }

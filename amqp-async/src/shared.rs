@@ -113,9 +113,27 @@ impl Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.state.try_lock() {
-            Ok(state) => state.connection.fmt(f),
+            Ok(state) => state.fmt(f),
             Err(_) => f.write_str("Connection { locked }"),
         }
+    }
+}
+
+/// What the core says, and how much is kept beside it.
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let entries = || self.channels.iter();
+        let waiting = entries().map(|entry| entry.changed.len() + entry.room.len());
+        let waiting = waiting.sum::<usize>() + self.writable.len() + self.changed.len() + self.settled.len();
+        f.debug_struct("State")
+            .field("core", &self.connection)
+            .field("entries", &entries().count())
+            .field("consumers", &entries().map(|entry| entry.consumers.len()).sum::<usize>())
+            .field("publishes", &entries().map(|entry| entry.confirms.len()).sum::<usize>())
+            .field("calls", &self.calls.len())
+            .field("alarms", &self.alarms.len())
+            .field("waiting", &waiting)
+            .finish_non_exhaustive()
     }
 }
 

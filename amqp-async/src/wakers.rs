@@ -37,6 +37,10 @@ impl WakerSet {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.wakers.len()
+    }
+
     /// Whoever waited does no more.
     pub(crate) fn remove(&mut self, key: &WakerKey) {
         if let Some(key) = key.0 {

@@ -33,6 +33,8 @@ pub(crate) struct World<S: Server = Broker> {
     idle: Mutex<Vec<Waker>>,
     random: Mutex<Option<Random>>,
     window: usize,
+    /// Handles that outlive the test, to look whether anything was left behind.
+    kept: Mutex<Vec<Connection>>,
 }
 
 #[derive(Default)]
@@ -137,6 +139,7 @@ where
             idle: Mutex::default(),
             random: Mutex::new((seed != 0).then(|| Random::new(seed))),
             window: 64 * 1024,
+            kept: Mutex::default(),
         }
     }
 
@@ -150,8 +153,15 @@ where
         self.window = octets;
     }
 
-    /// A connection, driven by a task; its handshake has not begun.
+    /// A connection, driven by a task; its handshake has not begun. It stays open until the test is over.
     pub(crate) fn start(&self, config: Config) -> Connection {
+        let connection = self.start_unkept(config);
+        lock(&self.kept).push(connection.clone());
+        connection
+    }
+
+    /// The same, which closes when the test drops its last handle.
+    pub(crate) fn start_unkept(&self, config: Config) -> Connection {
         let stream = lock(&self.common).open(self.window);
         let end = End {
             common: Arc::clone(&self.common),
@@ -306,8 +316,32 @@ where
         None
     }
 
-    /// Goes on until every task has ended, and says how many connections the server was not told of the end of.
+    /// Whether nothing is kept of what the test did: channels, requests, alarms, tasks to wake.
+    fn check_nothing_is_kept(&self) {
+        for connection in &*lock(&self.kept) {
+            let state = format!("{connection:?}");
+            let nothing = "entries: 0, consumers: 0, publishes: 0, calls: 0, alarms: 0, waiting: 0";
+            assert!(state.contains(nothing), "something is left: {state}");
+        }
+    }
+
+    /// Closes what is open, and goes on until every task has ended.
     pub(crate) fn wind_up(&self) {
+        self.run(self.idle());
+        let is_strict = self.elapsed().is_zero();
+        if is_strict {
+            self.check_nothing_is_kept();
+        }
+        let kept = lock(&self.kept).clone();
+        for connection in kept {
+            self.run(connection.close());
+        }
+        self.check_nothing_is_kept();
+        lock(&self.kept).clear();
+        self.wait_for_tasks();
+    }
+
+    fn wait_for_tasks(&self) {
         self.run(async {
             while lock(&self.executor).tasks.iter().any(Option::is_some) {
                 self.idle().await;
