@@ -1,10 +1,18 @@
-//! The codec of amqp-proto beside amq-protocol's (lapin) and amqp_serde's (amqprs), on the same octets.
+//! The codec of amqp-proto beside amq-protocol's (lapin) and amqp_serde's (amqprs), on the same octets; and whole clients,
+//! against a broker that does next to nothing.
 //!
-//! [`cases`] says what is measured; `benches/codec.rs` takes the time of it, `src/bin/instructions.rs` counts the
-//! instructions and compares them with the budgets.
+//! [`cases`] says what is measured of the codecs; `benches/codec.rs` takes the time of it, `src/bin/instructions.rs` counts
+//! the instructions and compares them with the budgets.
+//!
+//! [`clients`] says what is measured of the clients, each in a process of its own, `src/bin/client.rs`;
+//! `src/bin/null_broker` is the other end, `src/bin/compare` runs all of it and prints the table.
 
 pub mod cases;
+pub mod clients;
 mod machine;
 mod peers;
+mod queue_name;
 mod round_trip;
 mod samples;
+
+pub use queue_name::QueueName;

@@ -1,0 +1,90 @@
+//! Where deliveries come from: a block of them, encoded once and written over and over with new delivery tags.
+
+use std::io::{self, Write};
+
+use amqp_bench::QueueName;
+use amqp_proto::SendBuf;
+use amqp_proto::wire::{BasicConsume, BasicDeliver, HEADER_SIZE, Properties};
+use anyhow::Result;
+use bytes::Buf;
+
+/// How much is written at a time, in octets, if a single delivery is not larger.
+const BLOCK: usize = 256 * 1024;
+
+/// The messages that one consumer is still to get.
+pub(crate) struct Source {
+    /// Deliveries of the same length, one after the other.
+    block: Vec<u8>,
+    delivery: usize,
+    /// Where in a delivery its tag is.
+    tag_at: usize,
+    /// The tag of the last one that was written.
+    sent: u64,
+    last: u64,
+    settled: u64,
+    /// How many may be unsettled; `u64::MAX` without a limit.
+    prefetch: u64,
+}
+
+impl Source {
+    pub(crate) fn new(
+        channel: u16,
+        consume: &BasicConsume<'_>,
+        prefetch: u16,
+        frame_max: u32,
+    ) -> Result<Self> {
+        let queue: QueueName = consume.queue.to_str()?.parse()?;
+        let deliver = BasicDeliver {
+            consumer_tag: consume.consumer_tag,
+            routing_key: consume.queue,
+            ..BasicDeliver::default()
+        };
+        let properties = Properties {
+            content_type: Some("text/plain".try_into()?),
+            delivery_mode: Some(Properties::PERSISTENT),
+            ..Properties::default()
+        };
+        let mut output = SendBuf::new();
+        output.content(channel, &deliver, &properties, vec![b'x'; queue.size], frame_max)?;
+        let delivery = output.copy_to_bytes(output.remaining());
+        let method_id = 4;
+        Ok(Self {
+            block: delivery.repeat((BLOCK / delivery.len()).max(1)),
+            delivery: delivery.len(),
+            tag_at: HEADER_SIZE + method_id + 1 + consume.consumer_tag.as_bytes().len(),
+            sent: 0,
+            last: queue.messages,
+            settled: 0,
+            prefetch: match prefetch {
+                _ if consume.no_ack => u64::MAX,
+                0 => u64::MAX,
+                prefetch => prefetch.into(),
+            },
+        })
+    }
+
+    pub(crate) fn settle(&mut self, delivery_tag: u64, multiple: bool) {
+        self.settled = if multiple { delivery_tag } else { self.settled + 1 };
+    }
+
+    /// Writes what the consumer may have. It waits until half of the prefetch is settled: a busy broker does not answer each
+    /// ack with one message either, and how much comes at a time does not depend on who is scheduled when.
+    pub(crate) fn write(&mut self, output: &mut impl Write) -> io::Result<()> {
+        let unsettled = self.sent.saturating_sub(self.settled);
+        if unsettled > self.prefetch / 2 {
+            return Ok(());
+        }
+        let until = self.last.min(self.settled.saturating_add(self.prefetch));
+        while self.sent < until {
+            let fitting = self.block.len() / self.delivery;
+            let count = usize::try_from(until - self.sent).map_or(fitting, |left| left.min(fitting));
+            let block = &mut self.block[..count * self.delivery];
+            for delivery in block.chunks_exact_mut(self.delivery) {
+                self.sent += 1;
+                delivery[self.tag_at..self.tag_at + 8].copy_from_slice(&self.sent.to_be_bytes());
+            }
+            output.write_all(block)?;
+        }
+        Ok(())
+    }
+}

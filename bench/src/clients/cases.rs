@@ -1,0 +1,84 @@
+//! What every client does: the rows of the table.
+
+/// What is done over and over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Publishing bodies of so many octets, without confirms, until the broker has them all.
+    Publish {
+        /// The octets of a body.
+        size: usize,
+    },
+    /// Publishing 16 octets each until all are confirmed, so many unconfirmed at most.
+    Confirm {
+        /// How many may be unconfirmed.
+        outstanding: usize,
+    },
+    /// Consuming 16 octets each.
+    Consume {
+        /// How they are acknowledged.
+        ack: Ack,
+    },
+}
+
+/// How a consumer acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// Not at all: `no-ack`.
+    None,
+    /// So many at once, with `multiple` if that is more than one; the prefetch is [`PREFETCH`].
+    Every(u64),
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done.
+    pub work: Work,
+    /// How often, unless the user says otherwise.
+    pub messages: u64,
+}
+
+/// How many unacknowledged messages a consumer may have.
+pub const PREFETCH: u16 = 1000;
+
+/// The octets of a small body.
+const SMALL: usize = 16;
+
+/// The rows of the table.
+pub const CASES: [Case; 9] = [
+    publish("publish_16", SMALL, 50_000),
+    publish("publish_1k", 1024, 50_000),
+    publish("publish_64k", 64 * 1024, 4000),
+    publish("publish_1m", 1024 * 1024, 300),
+    confirm("confirm_1000", 1000, 50_000),
+    confirm("confirm_alone", 1, 10_000),
+    consume("consume_no_ack", Ack::None),
+    consume("consume_ack_each", Ack::Every(1)),
+    consume("consume_ack_100", Ack::Every(100)),
+];
+
+const fn publish(name: &'static str, size: usize, messages: u64) -> Case {
+    Case {
+        name,
+        work: Work::Publish { size },
+        messages,
+    }
+}
+
+const fn confirm(name: &'static str, outstanding: usize, messages: u64) -> Case {
+    Case {
+        name,
+        work: Work::Confirm { outstanding },
+        messages,
+    }
+}
+
+const fn consume(name: &'static str, ack: Ack) -> Case {
+    Case {
+        name,
+        work: Work::Consume { ack },
+        messages: 100_000,
+    }
+}
