@@ -5,6 +5,7 @@
 //!
 //! It listens on a free port of 127.0.0.1, which is all it prints, and ends with its standard input.
 
+mod input;
 mod session;
 mod source;
 

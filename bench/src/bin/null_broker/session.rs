@@ -1,18 +1,19 @@
 //! One connection: a thread, a blocking socket, and of each frame only as much looked at as is needed.
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use amqp_proto::SendBuf;
 use amqp_proto::wire::{
     Arguments, BasicAck, BasicCancelOk, BasicConsumeOk, BasicQosOk, ChannelCloseOk, ChannelOpenOk,
     ConfirmSelectOk, ConnectionCloseOk, ConnectionOpenOk, ConnectionStart, ConnectionTune, ExchangeDeclareOk,
     FrameLimits, FrameType, LongStr, Method, PROTOCOL_HEADER, QueueBindOk, QueueDeclareOk, RawFrame,
 };
-use amqp_proto::{RecvBuf, SendBuf};
 use anyhow::{Context, Result, bail};
 use bytes::Buf;
 
+use crate::input::Input;
 use crate::source::Source;
 
 const FRAME_MAX: u32 = 128 * 1024;
@@ -27,7 +28,6 @@ const BASIC_ACK: [u8; 4] = [0, 60, 0, 80];
 /// A connection and all that is known of it.
 pub(crate) struct Session {
     stream: TcpStream,
-    input: RecvBuf,
     output: SendBuf,
     channels: HashMap<u16, Channel>,
     source: Option<Source>,
@@ -55,7 +55,6 @@ impl Session {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            input: RecvBuf::new(),
             output: SendBuf::new(),
             channels: HashMap::new(),
             source: None,
@@ -65,8 +64,9 @@ impl Session {
     /// Serves the client until it goes.
     pub(crate) fn run(mut self) -> Result<()> {
         self.start()?;
-        while self.read()? > 0 {
-            let next = self.handle_frames()?;
+        let mut input = Input::new(self.stream.try_clone()?);
+        while input.read()? {
+            let next = self.handle_frames(&mut input)?;
             self.confirm()?;
             self.flush()?;
             if next == Next::End {
@@ -96,19 +96,6 @@ impl Session {
         self.flush()
     }
 
-    /// How many octets arrived; 0 when the client has gone.
-    fn read(&mut self) -> Result<usize> {
-        match self.stream.read(self.input.spare_mut()) {
-            Ok(count) => {
-                self.input.advance(count);
-                Ok(count)
-            }
-            // A client that ends without a word.
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(0),
-            Err(error) => Err(error).context("reading"),
-        }
-    }
-
     fn flush(&mut self) -> Result<()> {
         while self.output.has_remaining() {
             let count = self.stream.write(self.output.chunk()).context("writing")?;
@@ -127,20 +114,20 @@ impl Session {
             .with_context(|| format!("channel {number} is not open"))
     }
 
-    fn handle_frames(&mut self) -> Result<Next> {
-        // Out of `self`, so that frames can lie in it while they are handled.
-        let mut input = std::mem::take(&mut self.input);
-        let mut next = Next::Continue;
-        while let Some(frame) = RawFrame::parse(input.unread(), &FrameLimits::default())? {
-            let size = frame.size();
-            next = self.handle_frame(&frame)?;
-            input.consume(size);
-            if next == Next::End {
-                break;
+    fn handle_frames(&mut self, input: &mut Input) -> Result<Next> {
+        loop {
+            while let Some(frame) = RawFrame::parse(input.unread(), &FrameLimits::default())? {
+                let size = frame.size();
+                if self.handle_frame(&frame)? == Next::End {
+                    return Ok(Next::End);
+                }
+                input.consume(size);
+            }
+            match input.discard_body()? {
+                Some(body) => self.channel(body.channel)?.take_body(body.octets)?,
+                None => return Ok(Next::Continue),
             }
         }
-        self.input = input;
-        Ok(next)
     }
 
     fn handle_frame(&mut self, frame: &RawFrame<'_>) -> Result<Next> {
