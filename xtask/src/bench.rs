@@ -13,12 +13,20 @@ pub(crate) struct BenchOptions {
     /// Count instructions with valgrind instead: the same on every run, so a change can be held against it
     #[arg(long)]
     check: bool,
+    /// Compare whole clients instead, ours and others, against a broker that does next to nothing
+    #[arg(long, conflicts_with = "check")]
+    peers: bool,
+    /// What to tell the comparison, such as --rounds 5; -- --help for all of it
+    #[arg(last = true, requires = "peers")]
+    arguments: Vec<String>,
 }
 
-/// Measures time with criterion, or counts instructions.
+/// Measures time with criterion, or counts instructions, or compares clients.
 pub(crate) fn main(options: &BenchOptions) -> Result<()> {
     if options.check {
         instructions()
+    } else if options.peers {
+        peers(&options.arguments)
     } else {
         run(cargo(["bench"]).current_dir(root().join("bench")))
     }
@@ -37,4 +45,10 @@ pub(crate) fn instructions() -> Result<()> {
         "--bin",
         "instructions",
     ]))
+}
+
+/// Compares whole clients.
+fn peers(arguments: &[String]) -> Result<()> {
+    let mut compare = cargo(["run", "--release", "--manifest-path", "bench/Cargo.toml"]);
+    run(compare.args(["--bin", "compare", "--"]).args(arguments))
 }

@@ -35,12 +35,8 @@ impl Client for Amqprs {
         for _ in 0..count {
             publish(&channel, body).await?;
         }
-        let declared = channel.queue_declare(QueueDeclareArguments::new("")).await?;
-        let (_, swallowed, _) = declared.context("no answer to queue.declare")?;
-        ensure!(
-            u64::from(swallowed) == count,
-            "the broker has {swallowed} of {count}"
-        );
+        let swallowed = swallowed(&channel).await?;
+        ensure!(swallowed == count, "the broker has {swallowed} of {count}");
         Ok(())
     }
 
@@ -79,6 +75,7 @@ impl Client for Amqprs {
                 channel.basic_ack(ack).await?;
             }
         }
+        swallowed(&channel).await?;
         Ok(())
     }
 }
@@ -90,6 +87,13 @@ async fn publish(channel: &Channel, body: &[u8]) -> Result<()> {
         .basic_publish(BasicProperties::default(), body.to_vec(), arguments)
         .await?;
     Ok(())
+}
+
+/// How many messages of this channel the null broker has; asked behind all that was sent before.
+async fn swallowed(channel: &Channel) -> Result<u64> {
+    let declared = channel.queue_declare(QueueDeclareArguments::new("")).await?;
+    let (_, count, _) = declared.context("no answer to queue.declare")?;
+    Ok(count.into())
 }
 
 /// How far a channel is confirmed. The null broker confirms in order, so one number says it.

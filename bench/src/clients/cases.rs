@@ -43,17 +43,17 @@ pub struct Case {
 /// How many unacknowledged messages a consumer may have.
 pub const PREFETCH: u16 = 1000;
 
-/// The octets of a small body.
-const SMALL: usize = 16;
+/// The octets of a body where the case does not say.
+pub(crate) const SMALL: usize = 16;
 
 /// The rows of the table.
 pub const CASES: [Case; 9] = [
-    publish("publish_16", SMALL, 50_000),
-    publish("publish_1k", 1024, 50_000),
-    publish("publish_64k", 64 * 1024, 4000),
-    publish("publish_1m", 1024 * 1024, 300),
-    confirm("confirm_1000", 1000, 50_000),
-    confirm("confirm_alone", 1, 10_000),
+    publish("publish_16", SMALL, 100_000),
+    publish("publish_1k", 1024, 100_000),
+    publish("publish_64k", 64 * 1024, 8000),
+    publish("publish_1m", 1024 * 1024, 500),
+    confirm("confirm_1000", 1000, 100_000),
+    confirm("confirm_alone", 1, 20_000),
     consume("consume_no_ack", Ack::None),
     consume("consume_ack_each", Ack::Every(1)),
     consume("consume_ack_100", Ack::Every(100)),
@@ -79,6 +79,6 @@ const fn consume(name: &'static str, ack: Ack) -> Case {
     Case {
         name,
         work: Work::Consume { ack },
-        messages: 100_000,
+        messages: 200_000,
     }
 }

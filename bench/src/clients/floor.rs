@@ -50,26 +50,8 @@ impl Client for Floor {
         self.open_channel()?;
         let messages = self.encode(body)?;
         messages.write(&mut self.stream, count)?;
-        let declare = QueueDeclare::default();
-        self.output.method(self.channel, &declare, samples::FRAME_MAX)?;
-        self.flush()?;
-        let mut swallowed = None;
-        while swallowed.is_none() {
-            self.read(|frame| {
-                if let Frame::Method {
-                    method: Method::QueueDeclareOk(ok),
-                    ..
-                } = frame.decode()?
-                {
-                    swallowed = Some(ok.message_count);
-                }
-                Ok(())
-            })?;
-        }
-        ensure!(
-            swallowed.map(u64::from) == Some(count),
-            "the broker has {swallowed:?} of {count}"
-        );
+        let swallowed = self.swallowed()?;
+        ensure!(swallowed == count, "the broker has {swallowed} of {count}");
         Ok(())
     }
 
@@ -137,7 +119,8 @@ impl Client for Floor {
             })?;
             std::mem::swap(&mut acks, &mut self.output);
         }
-        self.flush()
+        self.swallowed()?;
+        Ok(())
     }
 }
 
@@ -186,6 +169,29 @@ impl Floor {
             block: message.repeat((BLOCK / message.len()).max(1)),
             message: message.len(),
         })
+    }
+
+    /// How many messages of this channel the null broker has; asked behind all that was sent before.
+    fn swallowed(&mut self) -> Result<u64> {
+        let declare = QueueDeclare::default();
+        self.output.method(self.channel, &declare, samples::FRAME_MAX)?;
+        let mut answer = None;
+        loop {
+            self.flush()?;
+            self.read(|frame| {
+                if let Frame::Method {
+                    method: Method::QueueDeclareOk(ok),
+                    ..
+                } = frame.decode()?
+                {
+                    answer = Some(ok.message_count);
+                }
+                Ok(())
+            })?;
+            if let Some(count) = answer {
+                return Ok(count.into());
+            }
+        }
     }
 
     fn flush(&mut self) -> Result<()> {

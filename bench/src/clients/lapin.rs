@@ -86,6 +86,7 @@ impl<const AT_ONCE: usize> Client for Lapin<AT_ONCE> {
                 delivery.ack(BasicAckOptions { multiple }).await?;
             }
         }
+        swallowed(&channel).await?;
         Ok(())
     }
 }

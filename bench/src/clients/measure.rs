@@ -10,6 +10,7 @@ use anyhow::{Context, Error, Result, bail};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::cases::SMALL;
 use super::{CASES, Client, Work, measure_peer};
 use crate::QueueName;
 
@@ -18,9 +19,6 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The threads of the runtime: the same on every machine.
 const WORKERS: usize = 2;
-
-/// The octets of a body where the case does not say.
-const SMALL: usize = 16;
 
 /// What one process is to do.
 #[derive(Debug, Clone, Copy)]

@@ -36,7 +36,7 @@ pub(crate) trait Client: Sized + Send + 'static {
         count: u64,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Consumes all the messages of the queue.
+    /// Consumes all the messages of the queue, and sees to it that the acks are written.
     fn consume(&mut self, queue: QueueName, ack: Ack) -> impl Future<Output = Result<()>> + Send;
 }
 

@@ -1,6 +1,6 @@
 //! What arrives: read in large pieces, but for large bodies, which the kernel throws away unseen.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::net::TcpStream;
 
 use amqp_proto::wire::{FRAME_OVERHEAD, FrameType};
@@ -48,12 +48,10 @@ impl Input {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         let until = self.buffer.len().min(self.end + self.piece);
-        let count = match self.stream.read(&mut self.buffer[self.end..until]) {
-            Ok(count) => count,
-            // A client that ends without a word.
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
-            Err(error) => return Err(error).context("reading"),
-        };
+        let count = self
+            .stream
+            .read(&mut self.buffer[self.end..until])
+            .context("reading")?;
         self.end += count;
         self.piece = BUFFER;
         Ok(count > 0)

@@ -9,12 +9,12 @@ mod input;
 mod session;
 mod source;
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
 use crate::session::Session;
 
@@ -34,11 +34,23 @@ fn main() -> Result<()> {
 fn accept(listener: &TcpListener) {
     for stream in listener.incoming() {
         thread::spawn(move || {
-            if let Err(error) = stream.map_err(Into::into).and_then(serve) {
+            if let Err(error) = stream.map_err(Into::into).and_then(serve)
+                && !has_gone(&error)
+            {
                 eprintln!("null_broker: {error:#}");
             }
         });
     }
+}
+
+/// Whether it says that the client ended without a word.
+fn has_gone(error: &Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref()
+        .is_some_and(|error: &io::Error| {
+            matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        })
 }
 
 fn serve(stream: TcpStream) -> Result<()> {

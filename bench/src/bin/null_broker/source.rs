@@ -88,3 +88,59 @@ impl Source {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use amqp_proto::wire::{Frame, FrameLimits, Method, RawFrame};
+
+    use super::*;
+
+    /// The delivery tags of what it writes.
+    fn written(source: &mut Source) -> Vec<u64> {
+        let mut octets = Vec::new();
+        source.write(&mut octets).expect("a Vec takes all");
+        let mut rest = &octets[..];
+        let mut tags = Vec::new();
+        while let Some(raw) = RawFrame::parse(rest, &FrameLimits::default()).expect("valid") {
+            rest = &rest[raw.size()..];
+            let frame = raw.decode().expect("valid");
+            if let Frame::Method {
+                method: Method::BasicDeliver(deliver),
+                ..
+            } = frame
+            {
+                assert_eq!(deliver.consumer_tag.as_bytes(), b"consumer");
+                tags.push(deliver.delivery_tag);
+            }
+        }
+        assert!(rest.is_empty());
+        tags
+    }
+
+    fn source(no_ack: bool) -> Source {
+        let consume = BasicConsume {
+            queue: "10000 x 16".try_into().expect("short"),
+            consumer_tag: "consumer".try_into().expect("short"),
+            no_ack,
+            ..BasicConsume::default()
+        };
+        Source::new(1, &consume, 100, 4096).expect("the queue's name is right")
+    }
+
+    #[test]
+    fn without_acks_all_come_at_once() {
+        let all: Vec<u64> = (1..=10_000).collect();
+        assert_eq!(written(&mut source(true)), all);
+    }
+
+    #[test]
+    fn the_prefetch_is_filled_again_when_half_of_it_is_settled() {
+        let mut source = source(false);
+        assert_eq!(written(&mut source), (1..=100).collect::<Vec<_>>());
+        assert_eq!(written(&mut source), []);
+        source.settle(49, true);
+        assert_eq!(written(&mut source), []);
+        source.settle(50, false);
+        assert_eq!(written(&mut source), (101..=150).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,98 @@
+//! Whole clients beside one another: runs each in each case against the null broker and prints the table.
+//!
+//! Every measurement is a process of its own, and they take turns: whatever else the machine does meets all of them.
+
+mod processes;
+mod system_calls;
+mod table;
+
+use amqp_bench::clients::{CASES, Case, PEERS};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use crate::processes::{Broker, Client};
+use crate::system_calls::Counter;
+use crate::table::{Row, Sample};
+
+/// Measures whole clients against a broker that does next to nothing.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How often everything is measured; the table shows medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only this case; may be repeated
+    #[arg(long = "case", value_name = "NAME", value_parser = CASES.map(|case| case.name))]
+    cases: Vec<String>,
+    /// Only this client; may be repeated
+    #[arg(long = "peer", value_name = "NAME", value_parser = PEERS)]
+    peers: Vec<String>,
+    /// How many messages, in every case
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    processes::build()?;
+    let broker = Broker::start()?;
+    let counter = Counter::find();
+    let mut rows = options.rows();
+    for round in 1..=options.rounds {
+        for row in &mut rows {
+            eprintln!(
+                "round {round} of {}: {} {}",
+                options.rounds, row.case.name, row.peer
+            );
+            let messages = options.messages.unwrap_or(row.case.messages);
+            let sample = measure(row, messages, &broker, counter);
+            let context = || format!("{} {}", row.case.name, row.peer);
+            let sample = sample.with_context(context)?;
+            row.samples.push(sample);
+        }
+    }
+    table::print(&rows);
+    println!("\n{}", counter.map_or(system_calls::NO_COUNTER, Counter::note));
+    Ok(())
+}
+
+impl Options {
+    fn rows(&self) -> Vec<Row> {
+        let cases = CASES.iter().filter(|case| wants(&self.cases, case.name));
+        let row = |case: &'static Case, peer| Row {
+            case,
+            peer,
+            samples: Vec::new(),
+        };
+        let row = |case| {
+            let peers = PEERS.iter().filter(|peer| wants(&self.peers, peer));
+            peers.map(move |peer| row(case, *peer))
+        };
+        cases.flat_map(row).collect()
+    }
+}
+
+/// Whether the user named it, or named nothing.
+fn wants(named: &[String], name: &str) -> bool {
+    named.is_empty() || named.iter().any(|wanted| wanted == name)
+}
+
+/// Three processes, since counting takes time: one for the time, one for the allocations, one for the system calls.
+fn measure(row: &Row, messages: u64, broker: &Broker, counter: Option<Counter>) -> Result<Sample> {
+    let client = Client {
+        peer: row.peer,
+        case: row.case.name,
+        port: broker.port,
+        messages,
+    };
+    let time = client.run("client")?;
+    let allocations = client.run("client_counting")?.allocations;
+    ensure!(!time.elapsed.is_zero(), "it took no time at all");
+    let per_message = |number: f64| number / messages as f64;
+    Ok(Sample {
+        cpu: per_message(time.cpu.as_nanos() as f64),
+        allocations: per_message(allocations as f64),
+        system_calls: counter.map(|counter| counter.per_message(&client)).transpose()?,
+        peak_rss: time.peak_rss as f64 / 1024.0,
+        rate: messages as f64 / time.elapsed.as_secs_f64(),
+    })
+}
