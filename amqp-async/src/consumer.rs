@@ -20,7 +20,7 @@ use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
 /// Dropped, it is cancelled, and what was not taken goes back to the queue.
 ///
 /// It holds as much as the prefetch limit of its channel allows ([`Channel::set_qos`]). Without such a limit, or without
-/// acknowledgements, the connection is read no further while 8 MiB wait to be taken, unless somebody waits for an answer.
+/// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer.
 #[derive(Debug)]
 pub struct Consumer {
     channel: Channel,

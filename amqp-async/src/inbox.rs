@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery};
 
 /// Above that many octets a consumer without acknowledgements, or without a prefetch limit, has the socket read no more.
-pub(crate) const SOFT_LIMIT: usize = 8 << 20;
+/// So little that what waits stays in the processor's cache, and the memory it was received in is used again.
+pub(crate) const SOFT_LIMIT: usize = 512 << 10;
 
 /// Above that many octets a consumer is not waited for.
 pub(crate) const HARD_LIMIT: usize = 64 << 20;

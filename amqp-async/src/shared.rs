@@ -128,8 +128,14 @@ impl std::fmt::Debug for State {
         f.debug_struct("State")
             .field("core", &self.connection)
             .field("entries", &entries().count())
-            .field("consumers", &entries().map(|entry| entry.consumers.len()).sum::<usize>())
-            .field("publishes", &entries().map(|entry| entry.confirms.len()).sum::<usize>())
+            .field(
+                "consumers",
+                &entries().map(|entry| entry.consumers.len()).sum::<usize>(),
+            )
+            .field(
+                "publishes",
+                &entries().map(|entry| entry.confirms.len()).sum::<usize>(),
+            )
             .field("calls", &self.calls.len())
             .field("alarms", &self.alarms.len())
             .field("waiting", &waiting)

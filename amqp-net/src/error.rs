@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::slice;
 use std::time::Duration;
 
-use amqp_proto::{CloseReason, ConfigError, Host, UriError};
+use amqp_proto::{CloseReason, ConfigError, ConnectionState, Host, TransportError, UriError};
 
 use crate::TlsError;
 
@@ -256,6 +256,20 @@ impl From<rustls::Error> for AttemptError {
     }
 }
 
+/// What a [`Reconnect`](amqp_proto::Reconnect) is told: the protocol's reason as it is, all else as a transport that failed
+/// before the broker said anything, which is worth another try.
+impl From<AttemptError> for CloseReason {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::Closed(reason) => reason,
+            other => Self::Transport {
+                state: ConnectionState::WaitingForStart,
+                error: TransportError::new(other),
+            },
+        }
+    }
+}
+
 fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     let inner: &(dyn Error + Send + Sync + 'static) = error.get_ref()?;
     match inner.downcast_ref::<io::Error>() {
@@ -409,6 +423,18 @@ mod tests {
     #[test]
     fn the_protocols_reasons_are_kept() {
         let closed = CloseReason::Config(ConfigError::NoAttempts);
-        assert_eq!(AttemptError::from(closed.clone()).to_string(), closed.to_string());
+        let error = AttemptError::from(closed.clone());
+        assert_eq!(error.to_string(), closed.to_string());
+        assert_eq!(CloseReason::from(error), closed);
+    }
+
+    #[test]
+    fn to_a_reconnection_all_else_is_a_transport_that_failed() {
+        let reason = CloseReason::from(AttemptError::NoAddress);
+        assert!(!reason.is_permanent());
+        assert_eq!(
+            reason.to_string(),
+            "connection lost while waiting for connection.start: the name has no address"
+        );
     }
 }

@@ -137,12 +137,22 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_refused_in_the_systems_words() {
-        let (listener, address) = listener();
-        drop(listener);
+        // Bound and not listening, so that nobody else gets the port.
+        let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        closed
+            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+            .unwrap();
+        let address = closed.local_addr().unwrap().as_socket().unwrap();
         let error = connect_start(address, &TcpOptions::default())
             .and_then(|socket| wait(&socket))
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn what_is_known_to_be_unreachable_fails_at_once() {
+        let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, 5672));
+        assert!(connect_start(everybody, &TcpOptions::default()).is_err());
     }
 
     #[test]

@@ -133,7 +133,10 @@ impl<S: Server> Common<S> {
         let due: Vec<_> = self.alarms.iter().filter(|(_, (at, _))| *at <= to).collect();
         let due: Vec<_> = due.into_iter().map(|(number, _)| *number).collect();
         for number in due {
-            self.alarms.remove(&number).into_iter().for_each(|(_, waker)| waker.wake());
+            self.alarms
+                .remove(&number)
+                .into_iter()
+                .for_each(|(_, waker)| waker.wake());
         }
     }
 
@@ -191,7 +194,11 @@ impl<S: Server> Stream<S> {
         for (place, octet) in piece.iter_mut().zip(&pipe.octets) {
             *place = *octet;
         }
-        let count = if self.is_hung_up { piece.len() } else { self.input.extend(&piece) };
+        let count = if self.is_hung_up {
+            piece.len()
+        } else {
+            self.input.extend(&piece)
+        };
         pipe.octets.drain(..count);
         let before = self.input.unread().len();
         if self.is_hung_up {

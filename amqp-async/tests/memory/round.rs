@@ -12,7 +12,10 @@ use crate::world::{config, everywhere};
 fn a_message_goes_out_and_comes_back() {
     everywhere(async |world| {
         let (connection, channel) = world.channel().await;
-        let exchange = channel.declare_exchange("orders", ExchangeKind::Topic).await.unwrap();
+        let exchange = channel
+            .declare_exchange("orders", ExchangeKind::Topic)
+            .await
+            .unwrap();
         let queue = channel.declare_queue("new").await.unwrap();
         queue.bind(&exchange, "order.*").await.unwrap();
         let message = Message::new("one").content_type("text/plain").priority(3);
@@ -24,7 +27,10 @@ fn a_message_goes_out_and_comes_back() {
         let delivery = consumer.next().await.unwrap().unwrap();
         assert_eq!(*delivery.body(), *b"one");
         let properties = delivery.properties();
-        assert_eq!(properties.content_type.map(|text| text.to_string()).as_deref(), Some("text/plain"));
+        assert_eq!(
+            properties.content_type.map(|text| text.to_string()).as_deref(),
+            Some("text/plain")
+        );
         assert_eq!(properties.priority, Some(3));
         assert!(!delivery.is_redelivered());
         delivery.ack().await.unwrap();
@@ -45,9 +51,16 @@ fn a_queue_without_a_name_gets_the_brokers() {
         let queue = channel.declare_queue("").exclusive(true).await.unwrap();
         assert!(queue.name().starts_with("amq.gen-"), "{queue:?}");
         assert_eq!(world.broker(|broker, _| broker.queues("/")), [queue.name()]);
-        channel.default_exchange().publish("x", queue.name()).await.unwrap();
+        channel
+            .default_exchange()
+            .publish("x", queue.name())
+            .await
+            .unwrap();
         let again = channel.declare_queue(queue.name()).passive(true).await.unwrap();
-        assert_eq!((again.message_count(), again.consumer_count()), (Some(1), Some(0)));
+        assert_eq!(
+            (again.message_count(), again.consumer_count()),
+            (Some(1), Some(0))
+        );
     });
 }
 
@@ -83,7 +96,10 @@ fn a_mandatory_message_that_no_queue_gets_comes_back() {
         let PublishError::Returned(returned) = error else {
             panic!("{error:?}");
         };
-        assert_eq!((returned.code, &*returned.text), (ReplyCode::NO_ROUTE, "NO_ROUTE"));
+        assert_eq!(
+            (returned.code, &*returned.text),
+            (ReplyCode::NO_ROUTE, "NO_ROUTE")
+        );
         assert_eq!(*returned.message.body(), *b"lost");
         exchange.publish_optional("lost", "nowhere").await.unwrap();
         assert_eq!(channel.unconfirmed(), 0);
@@ -110,12 +126,18 @@ fn a_publish_to_no_exchange_is_lost_and_other_channels_live_on() {
         let other = connection.channel().await.unwrap();
         let error = channel.exchange("nope").publish("x", "k").await.unwrap_err();
         let peer = error.peer().expect("the broker said why").clone();
-        assert!(matches!(&error, PublishError::Lost(Error::ChannelClosed(ChannelCloseReason::Peer(_)))));
+        assert!(matches!(
+            &error,
+            PublishError::Lost(Error::ChannelClosed(ChannelCloseReason::Peer(_)))
+        ));
         assert_eq!(peer.code, ReplyCode::NOT_FOUND);
         assert_eq!(&*peer.text, "NOT_FOUND - no exchange 'nope' in vhost '/'");
         assert!(!channel.is_open());
         let refused = channel.exchange("nope").publish("x", "k").await.unwrap_err();
-        assert!(matches!(&refused, PublishError::NotSent(Error::ChannelClosed(_))), "{refused:?}");
+        assert!(
+            matches!(&refused, PublishError::NotSent(Error::ChannelClosed(_))),
+            "{refused:?}"
+        );
         assert_eq!(refused.peer(), Some(&peer));
         other.declare_queue("q").await.unwrap();
         other.default_exchange().publish("x", "q").await.unwrap();
@@ -129,10 +151,18 @@ fn a_refused_request_tells_the_brokers_words() {
     everywhere(async |world| {
         let (_connection, channel) = world.channel().await;
         channel.declare_queue("q").durable(true).await.unwrap();
-        let error = channel.declare_queue("q").durable(true).auto_delete(true).await.unwrap_err();
+        let error = channel
+            .declare_queue("q")
+            .durable(true)
+            .auto_delete(true)
+            .await
+            .unwrap_err();
         let peer = error.peer().expect("the broker said why");
         assert_eq!(peer.code, ReplyCode::PRECONDITION_FAILED);
-        assert!(peer.text.starts_with("PRECONDITION_FAILED - inequivalent arg"), "{peer}");
+        assert!(
+            peer.text.starts_with("PRECONDITION_FAILED - inequivalent arg"),
+            "{peer}"
+        );
         assert_eq!(peer.method.map(|id| (id.class, id.method)), Some((50, 10)));
         assert!(matches!(error, Error::ChannelClosed(ChannelCloseReason::Peer(_))));
     });
@@ -162,7 +192,10 @@ fn an_unknown_virtual_host_is_told_as_such() {
         let peer = reason.peer().unwrap();
         assert_eq!(peer.code, ReplyCode::NOT_ALLOWED);
         assert!(peer.text.contains("vhost mars not found"), "{peer}");
-        assert_eq!(connection.channel().await.unwrap_err(), Error::ConnectionClosed(reason));
+        assert_eq!(
+            connection.channel().await.unwrap_err(),
+            Error::ConnectionClosed(reason)
+        );
     });
 }
 
@@ -170,12 +203,21 @@ fn an_unknown_virtual_host_is_told_as_such() {
 fn a_channel_number_can_be_chosen_if_it_is_free() {
     everywhere(async |world| {
         let (connection, channel) = world.channel().await;
-        let seven = connection.channel_with(ChannelOptions::default().number(7)).await.unwrap();
+        let seven = connection
+            .channel_with(ChannelOptions::default().number(7))
+            .await
+            .unwrap();
         assert_eq!((channel.number(), seven.number()), (1, 7));
-        let again = connection.channel_with(ChannelOptions::default().number(7)).await.unwrap_err();
+        let again = connection
+            .channel_with(ChannelOptions::default().number(7))
+            .await
+            .unwrap_err();
         assert_eq!(again, Error::Refused(SendError::ChannelInUse(7)));
         seven.close().await.unwrap();
-        connection.channel_with(ChannelOptions::default().number(7)).await.unwrap();
+        connection
+            .channel_with(ChannelOptions::default().number(7))
+            .await
+            .unwrap();
     });
 }
 
@@ -183,7 +225,10 @@ fn a_channel_number_can_be_chosen_if_it_is_free() {
 fn a_channel_without_confirms_publishes_at_once_and_can_have_transactions() {
     everywhere(async |world| {
         let (connection, confirming) = world.channel().await;
-        let channel = connection.channel_with(ChannelOptions::default().without_confirms()).await.unwrap();
+        let channel = connection
+            .channel_with(ChannelOptions::default().without_confirms())
+            .await
+            .unwrap();
         confirming.declare_queue("q").await.unwrap();
         channel.tx_select().await.unwrap();
         channel.default_exchange().publish("a", "q").await.unwrap();
@@ -194,7 +239,10 @@ fn a_channel_without_confirms_publishes_at_once_and_can_have_transactions() {
         assert_eq!(world.queue_len("q"), 1);
         // A channel cannot have both.
         let error = confirming.tx_select().await.unwrap_err();
-        assert_eq!(error.peer().map(|peer| peer.code), Some(ReplyCode::PRECONDITION_FAILED));
+        assert_eq!(
+            error.peer().map(|peer| peer.code),
+            Some(ReplyCode::PRECONDITION_FAILED)
+        );
     });
 }
 
@@ -210,7 +258,10 @@ fn a_deleted_queue_ends_its_consumer_behind_what_it_got() {
         world.idle().await;
         let delivery = consumer.next().await.unwrap().unwrap();
         assert_eq!(*delivery.body(), *b"a");
-        assert_eq!(consumer.next().await.unwrap().unwrap_err(), amqp_async::ConsumerEnd::CancelledByBroker);
+        assert_eq!(
+            consumer.next().await.unwrap().unwrap_err(),
+            amqp_async::ConsumerEnd::CancelledByBroker
+        );
         assert!(consumer.next().await.is_none());
     });
 }
@@ -234,7 +285,10 @@ fn a_lost_publish_is_not_taken_for_confirmed_when_the_channels_number_is_used_ag
         let (connection, channel) = world.channel().await;
         let confirm = channel.exchange("nope").publish_deferred("x", "k").await.unwrap();
         channel.closed().await;
-        let again = connection.channel_with(ChannelOptions::default().number(channel.number())).await.unwrap();
+        let again = connection
+            .channel_with(ChannelOptions::default().number(channel.number()))
+            .await
+            .unwrap();
         again.default_exchange().publish_optional("y", "k").await.unwrap();
         let error = confirm.await.unwrap_err();
         assert_eq!(error.peer().map(|peer| peer.code), Some(ReplyCode::NOT_FOUND));

@@ -104,7 +104,8 @@ impl World {
     }
 
     pub(crate) fn queue_len(&self, queue: &str) -> usize {
-        self.broker(|broker, _| broker.queue_len("/", queue)).expect("there is that queue")
+        self.broker(|broker, _| broker.queue_len("/", queue))
+            .expect("there is that queue")
     }
 
     pub(crate) fn consumer_count(&self, queue: &str) -> usize {
@@ -311,7 +312,11 @@ where
                     steps_of_this_moment = 0;
                 }
             }
-            assert!(steps_of_this_moment < MOST_STEPS, "no end of it: {}", self.account());
+            assert!(
+                steps_of_this_moment < MOST_STEPS,
+                "no end of it: {}",
+                self.account()
+            );
         }
         None
     }
@@ -436,7 +441,12 @@ where
     fn account(&self) -> String {
         let mut text = String::new();
         let common = lock(&self.common);
-        let _ = write!(text, "it is {:?}, the next deadline is {:?}; ", common.now, common.next_deadline());
+        let _ = write!(
+            text,
+            "it is {:?}, the next deadline is {:?}; ",
+            common.now,
+            common.next_deadline()
+        );
         for stream in &common.streams {
             let _ = write!(text, "{:?} {}; ", stream.key, stream.account());
         }

@@ -21,7 +21,8 @@ use verifier::{AnyServer, LimitedDepth};
 
 /// How to speak TLS with a broker: whom to trust, who we are, which versions and suites.
 ///
-/// The default trusts the system's roots, checks the server's certificate for the host's name, sends that name (server name
+/// The default trusts the system's roots (or those in the file or folder that the environment variables `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` name), checks the server's certificate for the host's name, sends that name (server name
 /// indication), offers TLS 1.2 and 1.3 with every suite that rustls has for them, and has no client certificate. There is no
 /// ALPN, since AMQP has no name for it; sessions are resumed as rustls does it. Older versions of TLS do not exist in rustls.
 ///
@@ -271,10 +272,7 @@ impl TlsConfig {
     fn first_option_set(&self) -> Option<&'static str> {
         let options = [
             ("trusted roots", self.no_system_roots || !self.roots.is_empty()),
-            (
-                "client_certificate",
-                self.certificate.is_some() || self.private_key.is_some(),
-            ),
+            ("client_certificate", self.certificate.is_some()),
             ("min_version", self.min_version.is_some()),
             ("max_version", self.max_version.is_some()),
             ("cipher_suites", self.cipher_suites.is_some()),

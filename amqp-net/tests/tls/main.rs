@@ -5,3 +5,4 @@ mod certificates;
 mod handshake;
 mod materials;
 mod suites;
+mod system;

@@ -164,7 +164,7 @@ fn parameters_name_files() {
         assert_eq!(session.client_certificates, 1);
     }
 
-    // The system's roots do not count besides, and depth arrives.
+    // Depth arrives.
     let chained = authority.intermediate("between");
     let chained = Server::new(&chained.identity(&[HOST]).with(&chained));
     assert!(

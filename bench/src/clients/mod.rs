@@ -5,6 +5,7 @@ mod cases;
 mod floor;
 mod lapin;
 mod measure;
+mod ours;
 
 use std::future::Future;
 
@@ -19,6 +20,7 @@ use crate::clients::amqprs::Amqprs;
 use crate::clients::floor::Floor;
 use crate::clients::lapin::Lapin;
 use crate::clients::measure::{Job, measure};
+use crate::clients::ours::Ours;
 
 /// What a client must be able to do. Each call has a channel of its own.
 pub(crate) trait Client: Sized + Send + 'static {
@@ -41,11 +43,11 @@ pub(crate) trait Client: Sized + Send + 'static {
 }
 
 /// The clients' names, in the order of the table.
-// Ours goes first: a module `ours` that implements `Client` on amqp-tokio, its name here, its line in `measure_peer`.
-pub const PEERS: [&str; 4] = ["lapin", "lapin_joined", "amqprs", "floor"];
+pub const PEERS: [&str; 5] = ["ours", "lapin", "lapin_joined", "amqprs", "floor"];
 
 async fn measure_peer(peer: &str, job: Job) -> Result<Report> {
     match peer {
+        "ours" => measure::<Ours>(job).await,
         "lapin" => measure::<Lapin<1>>(job).await,
         "lapin_joined" => measure::<Lapin<100>>(job).await,
         "amqprs" => measure::<Amqprs>(job).await,
