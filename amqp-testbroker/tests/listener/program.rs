@@ -41,6 +41,26 @@ fn it_prints_where_it_listens_and_ends_with_its_input() {
 }
 
 #[test]
+fn or_it_goes_on_until_it_is_killed() {
+    let mut process = program(&["--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut uri = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap())
+        .read_line(&mut uri)
+        .unwrap();
+    let uri = uri.trim_end();
+    for _ in 0..2 {
+        Client::connect(uri).open_channel();
+    }
+    assert!(process.try_wait().unwrap().is_none());
+    process.kill().unwrap();
+    assert!(!process.wait().unwrap().success());
+}
+
+#[test]
 fn it_has_the_users_and_virtual_hosts_it_is_told() {
     let (process, uri) = start(&[
         "--user",

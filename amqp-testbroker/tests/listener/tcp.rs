@@ -66,6 +66,19 @@ fn a_message_goes_in_and_comes_out_and_is_seen_in_between() {
 
 /// More than all buffers on the way hold, in both directions.
 #[test]
+fn what_was_published_is_counted_and_the_clock_goes_on() {
+    let broker = TestBroker::start().unwrap();
+    let mut client = Client::connect(&broker.uri());
+    let channel = client.open_channel();
+    client.select_confirms(channel);
+    client.publish(channel, "nowhere", b"1");
+    client.publish(channel, "nowhere", b"2");
+    client.await_acks(2);
+    assert_eq!(broker.published(), 2);
+    assert!(broker.now() > amqp_proto::Instant::EPOCH);
+}
+
+#[test]
 fn large_messages_go_through() {
     let broker = TestBroker::start().unwrap();
     let mut client = Client::connect(&broker.uri());
