@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use amqp_proto::wire::*;
 use amqp_proto::{CloseReason, Config, Event, Instant, RecvBuf};
-use amqp_testbroker::{LinkConfig, Pair, ReadOutcome, Script, ScriptedPeer, Side, Step};
+use amqp_testbroker::{
+    Broker, BrokerConfig, LinkConfig, Pair, ReadOutcome, Script, ScriptedPeer, Side, Step,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -127,4 +129,21 @@ fn a_client_that_is_closed_waits_two_seconds_for_the_end_of_the_stream() {
     assert_eq!(pair.now(), closed + SECOND * 10);
     assert!(pair.client.is_over());
     pair.server.finish().unwrap();
+}
+
+#[test]
+fn a_broker_does_not_wait_for_ever_for_its_client() {
+    let mut config = BrokerConfig::default();
+    config.handshake_timeout = SECOND;
+    let broker = Broker::new(config);
+    let mut pair = Pair::new(Config::default(), broker, LinkConfig::perfect());
+    pair.client
+        .link
+        .stall(Side::Client, Instant::EPOCH, Duration::MAX);
+    let events = pair.drive(|event| matches!(event, Event::Closed(_))).unwrap();
+    assert!(
+        matches!(events[..], [Event::Closed(CloseReason::Transport { .. })]),
+        "{events:?}"
+    );
+    assert_eq!(pair.elapsed(), SECOND);
 }
