@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use amqp_proto::{RequestId, SendError};
 
+use crate::channels::Unsaid;
 use crate::error::Error;
 use crate::shared::{Answer, CallState, Shared, State};
 use crate::wakers::{WakerKey, WakerSet};
@@ -78,10 +79,9 @@ impl Drop for Call<'_> {
         self.shared.command(|state| {
             state.connection.abandon(self.request);
             // A message that came for nobody goes back.
-            if let Some(CallState::Done(Ok(Answer::Got(got)))) = state.calls.remove(&self.request)
-                && let Ok(mut channel) = state.connection.channel(got.tag.channel())
-            {
-                let _ = channel.nack(got.tag, true);
+            if let Some(CallState::Done(Ok(Answer::Got(got)))) = state.calls.remove(&self.request) {
+                let (tag, requeue) = (got.tag, true);
+                state.say(tag.channel(), Unsaid::Nack { tag, requeue });
             }
         });
     }
@@ -200,8 +200,12 @@ pub(crate) async fn retry<R>(
         let key = &mut place.key;
         let result = shared.command(|state| match command(state) {
             Ok(value) => Poll::Ready(Ok(value)),
-            Err(SendError::Full { .. } | SendError::TooManyRequests | SendError::Committing) => {
+            Err(SendError::Full { .. }) => {
                 state.writable.register(key, cx);
+                Poll::Pending
+            }
+            Err(SendError::TooManyRequests | SendError::Committing) => {
+                state.answered.register(key, cx);
                 Poll::Pending
             }
             Err(error) => Poll::Ready(Err(refusal(state, error))),

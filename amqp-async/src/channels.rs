@@ -1,8 +1,9 @@
 //! What is known of each channel beside what the core knows.
 
+use std::collections::VecDeque;
 use std::task::Waker;
 
-use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId};
+use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, DeliveryTag};
 
 use crate::confirms::Confirms;
 use crate::inbox::Inbox;
@@ -32,8 +33,18 @@ pub(crate) struct Entry {
     pub(crate) changed: WakerSet,
     /// Who waits for confirms to make room, or for the flow to go on.
     pub(crate) room: WakerSet,
+    /// What could not be said yet, in order.
+    pub(crate) unsaid: VecDeque<Unsaid>,
     /// How many deliveries of a consumer may be unsettled, for consumers that start from now on; 0 is no limit.
     pub(crate) prefetch: u16,
+}
+
+/// What must be said although nobody waits until there is room for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unsaid {
+    Cancel(ConsumerId),
+    Nack { tag: DeliveryTag, requeue: bool },
+    Reject { tag: DeliveryTag, requeue: bool },
 }
 
 impl Channels {
@@ -48,6 +59,7 @@ impl Channels {
             consumers: Vec::new(),
             changed: WakerSet::default(),
             room: WakerSet::default(),
+            unsaid: VecDeque::new(),
             prefetch: 0,
         });
         let place = match self.free.pop() {
@@ -147,6 +159,7 @@ impl Entry {
     /// It ended: everything that waits for it learns why.
     pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.closed = Some(reason.clone());
+        self.unsaid.clear();
         for inbox in &mut self.consumers {
             inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
         }

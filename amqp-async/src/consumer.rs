@@ -147,13 +147,8 @@ impl Consumer {
             if let Some(entry) = state.channels.get_mut(place) {
                 entry.consumers.retain(|inbox| inbox.id != id);
             }
-            if self.no_ack {
-                return;
-            }
-            if let Ok(mut core) = state.core(place) {
-                for delivery in &ready {
-                    let _ = core.nack(delivery.tag, true);
-                }
+            if !self.no_ack {
+                state.give_back(ready);
             }
         });
     }

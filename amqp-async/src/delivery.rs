@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Deref;
 
-use amqp_proto::{DeliveryTag, Message};
+use amqp_proto::{DeliveryTag, Message, SendError};
 
-use crate::channel::Channel;
+use crate::call::retry;
+use crate::channel::{Channel, refusal};
+use crate::channels::Unsaid;
 use crate::error::Error;
+use crate::shared::State;
 
 /// A message that came to a consumer, or that was asked for. It dereferences to the [`Message`].
 ///
@@ -109,7 +112,7 @@ impl Delivery {
     /// # Errors
     /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`]: it will be delivered again. Nothing is waited for but room.
     pub async fn ack(self) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.ack(tag))
+        self.settle(|channel, tag| channel.ack(tag)).await
     }
 
     /// This one and all before it on the channel were dealt with.
@@ -117,7 +120,7 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn ack_multiple(self) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.ack_multiple(tag))
+        self.settle(|channel, tag| channel.ack_multiple(tag)).await
     }
 
     /// It was not dealt with: it goes back to its queue, or is dropped or dead-lettered.
@@ -125,7 +128,7 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn nack(self, requeue: bool) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.nack(tag, requeue))
+        self.settle(|channel, tag| channel.nack(tag, requeue)).await
     }
 
     /// The same, by the method that brokers other than RabbitMQ know too.
@@ -133,7 +136,7 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn reject(self, requeue: bool) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.reject(tag, requeue))
+        self.settle(|channel, tag| channel.reject(tag, requeue)).await
     }
 
     /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or is dropped.
@@ -153,7 +156,7 @@ impl Delivery {
         };
         let result = handler(message).await;
         match result {
-            Ok(value) => guard.succeed().map(|()| value).map_err(E::from),
+            Ok(value) => guard.succeed().await.map(|()| value).map_err(E::from),
             Err(error) => Err(error), // And the guard rejects.
         }
     }
@@ -164,15 +167,29 @@ impl Delivery {
         (self.tag, self.message.clone())
     }
 
-    fn settle(
+    async fn settle(
         mut self,
-        settle: impl FnOnce(&mut amqp_proto::Channel<'_>, DeliveryTag) -> Result<(), amqp_proto::SendError>,
+        settle: impl Fn(&mut amqp_proto::Channel<'_>, DeliveryTag) -> Result<(), SendError>,
     ) -> Result<(), Error> {
-        if std::mem::replace(&mut self.is_settled, true) {
+        if self.is_settled {
             return Ok(());
         }
-        let tag = self.tag;
-        self.channel.settle(|channel| settle(channel, tag))
+        let (tag, place) = (self.tag, self.channel.place());
+        let deadline = self.channel.deadline();
+        let command = |state: &mut State| settle(&mut state.core(place)?, tag);
+        retry(self.channel.shared(), &deadline, command, refusal(place)).await?;
+        drop(deadline);
+        self.is_settled = true;
+        Ok(())
+    }
+
+    /// Says that, now or as soon as there is room for it.
+    fn give_up(&mut self, what: Unsaid) {
+        if !std::mem::replace(&mut self.is_settled, true) {
+            // A channel that ended has given it back already.
+            let shared = self.channel.shared();
+            shared.command(|state| state.say(self.tag.channel(), what));
+        }
     }
 }
 
@@ -186,11 +203,8 @@ impl Deref for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if !self.is_settled {
-            let tag = self.tag;
-            // A channel that ended has given it back already.
-            let _ = self.channel.settle(|channel| channel.nack(tag, true));
-        }
+        let (tag, requeue) = (self.tag, true);
+        self.give_up(Unsaid::Nack { tag, requeue });
     }
 }
 
@@ -201,9 +215,9 @@ struct Guard {
 }
 
 impl Guard {
-    fn succeed(mut self) -> Result<(), Error> {
+    async fn succeed(mut self) -> Result<(), Error> {
         match self.delivery.take() {
-            Some(delivery) => delivery.settle(|channel, tag| channel.ack(tag)),
+            Some(delivery) => delivery.ack().await,
             None => Ok(()),
         }
     }
@@ -211,9 +225,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(delivery) = self.delivery.take() {
-            let requeue = self.requeue;
-            let _ = delivery.settle(|channel, tag| channel.reject(tag, requeue));
+        if let Some(mut delivery) = self.delivery.take() {
+            let (tag, requeue) = (delivery.tag, self.requeue);
+            delivery.give_up(Unsaid::Reject { tag, requeue });
         }
     }
 }

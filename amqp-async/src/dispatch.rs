@@ -1,11 +1,15 @@
 //! What the core tells, brought to whoever waits for it.
 
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{Delivery, Event, RequestId};
+use amqp_proto::{ChannelId, Delivery, Event, RequestId, SendError};
 
+use crate::channels::{Entry, Unsaid};
 use crate::events::ConnectionEvent;
 use crate::inbox::{ConsumerEnd, HARD_LIMIT, SOFT_LIMIT};
 use crate::shared::{Answer, CallState, State};
+
+/// How much may wait to be said on a channel until nothing more is read.
+const MOST_UNSAID: usize = 1 << 16;
 
 impl State {
     pub(crate) fn on_event(&mut self, event: Event) {
@@ -69,6 +73,8 @@ impl State {
                 self.channels.remove_if_over(channel);
                 // A command that is refused from now on must be tried again to learn it.
                 self.writable.drain_into(wakes);
+                self.answered.drain_into(wakes);
+                self.changed.drain_into(wakes);
             }
             Event::Blocked { .. } | Event::Unblocked => self.changed.drain_into(wakes),
             Event::Writable => self.writable.drain_into(wakes),
@@ -76,6 +82,7 @@ impl State {
                 self.closed = Some(reason);
                 self.changed.drain_into(wakes);
                 self.writable.drain_into(wakes);
+                self.answered.drain_into(wakes);
                 self.settled.drain_into(wakes);
                 self.channels
                     .iter_mut()
@@ -95,9 +102,66 @@ impl State {
             return;
         }
         // Nobody takes it any more. Without an acknowledgement it is lost, as the broker thinks it is delivered.
-        let tag = delivery.tag;
-        if let Ok(mut channel) = self.connection.channel(tag.channel()) {
-            let _ = channel.nack(tag, true);
+        let (tag, requeue) = (delivery.tag, true);
+        self.say(tag.channel(), Unsaid::Nack { tag, requeue });
+    }
+
+    /// The peer said something: what could not be asked before may be asked now.
+    pub(crate) fn on_input(&mut self) {
+        self.answered.drain_into(&mut self.wakes);
+    }
+
+    /// Says that now, or as soon as there is room for it and the channel takes it. On a channel that ended it needs not be said.
+    pub(crate) fn say(&mut self, channel: ChannelId, what: Unsaid) {
+        let is_first = self
+            .entry_of(channel)
+            .is_some_and(|entry| entry.unsaid.is_empty());
+        if is_first && !self.try_to_say(channel, what) {
+            return;
+        }
+        if let Some(entry) = self.channels.find_mut(channel) {
+            entry.unsaid.push_back(what);
+            self.has_unsaid = true;
+        }
+    }
+
+    /// Tries again what could not be said.
+    pub(crate) fn say_unsaid(&mut self) {
+        if !std::mem::take(&mut self.has_unsaid) {
+            return;
+        }
+        let ids: Vec<ChannelId> = self.channels.iter().map(Entry::id).collect();
+        for id in ids {
+            while let Some(what) = self.entry_of(id).and_then(|entry| entry.unsaid.pop_front()) {
+                if self.try_to_say(id, what)
+                    && let Some(entry) = self.channels.find_mut(id)
+                {
+                    entry.unsaid.push_front(what);
+                    self.has_unsaid = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether it must be tried again.
+    fn try_to_say(&mut self, channel: ChannelId, what: Unsaid) -> bool {
+        let said = self.connection.channel(channel).and_then(|mut core| match what {
+            Unsaid::Cancel(consumer) => core.cancel(consumer).map(Some),
+            Unsaid::Nack { tag, requeue } => core.nack(tag, requeue).map(|()| None),
+            Unsaid::Reject { tag, requeue } => core.reject(tag, requeue).map(|()| None),
+        });
+        match said {
+            Ok(request) => {
+                if let Some(request) = request {
+                    self.connection.abandon(request);
+                }
+                false
+            }
+            Err(error) => matches!(
+                error,
+                SendError::Full { .. } | SendError::Committing | SendError::TooManyRequests
+            ),
         }
     }
 
@@ -127,6 +191,7 @@ impl State {
         for consumer in overflows {
             self.end_consumer(consumer, ConsumerEnd::Overflow);
         }
+        is_over_hard |= self.has_unsaid && self.channels.iter().any(|entry| entry.unsaid.len() > MOST_UNSAID);
         is_over_hard || is_over_soft && !self.is_awaiting()
     }
 
@@ -140,17 +205,17 @@ impl State {
         };
         inbox.end(end, &mut self.wakes);
         let (no_ack, waiting) = (inbox.no_ack, inbox.drain());
-        let Ok(mut channel) = self.connection.channel(consumer.channel()) else {
-            return;
-        };
-        let request = channel.cancel(consumer);
+        self.say(consumer.channel(), Unsaid::Cancel(consumer));
         if !no_ack {
-            for delivery in waiting {
-                let _ = channel.nack(delivery.tag, true);
-            }
+            self.give_back(waiting);
         }
-        if let Ok(request) = request {
-            self.connection.abandon(request);
+    }
+
+    /// Back to their queues.
+    pub(crate) fn give_back(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
+        for delivery in deliveries {
+            let (tag, requeue) = (delivery.tag, true);
+            self.say(tag.channel(), Unsaid::Nack { tag, requeue });
         }
     }
 

@@ -22,7 +22,7 @@ const MOST_TURNS: usize = 32;
 /// How many pieces of memory are written at once.
 const MOST_SLICES: usize = 16;
 
-/// How long it waits for the end of the stream, once the connection is closed and all is written.
+/// How long it takes at most to write what is left and to see the end of the stream, once the connection is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Moves octets and time for one connection. It must be polled, mostly by a task of its own, until it says why the connection
@@ -55,6 +55,17 @@ struct Stream {
     linger: Option<Instant>,
 }
 
+/// What became of an attempt to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// Something came of it.
+    Done,
+    /// The stream wakes the driver when there is more.
+    Waiting,
+    /// There was no reason or no room to read.
+    Skipped,
+}
+
 /// What is to be done next.
 #[derive(Debug, Default)]
 struct Turn {
@@ -80,31 +91,36 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         }
     }
 
-    /// Reads once. Says whether something came of it.
-    fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.stream.is_read || self.stream.is_paused || self.input.is_full() {
-            return false;
+    fn can_read(&self) -> bool {
+        !self.stream.is_read && !self.stream.is_paused && !self.input.is_full()
+    }
+
+    /// Reads once.
+    fn read(&mut self, cx: &mut Context<'_>) -> Read {
+        if !self.can_read() {
+            return Read::Skipped;
         }
         let error = match self.transport.poll_read(cx, self.input.spare_mut()) {
-            Poll::Pending => return false,
+            Poll::Pending => return Read::Waiting,
             Poll::Ready(Ok(0)) => None,
             Poll::Ready(Ok(count)) => {
                 self.input.advance(count);
-                return true;
+                return Read::Done;
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Read::Done,
             Poll::Ready(Err(error)) => Some(TransportError::from(error)),
         };
         self.stream.is_read = true;
         let now = self.timer.now();
         self.shared.lock().connection.handle_disconnect(now, error);
-        true
+        Read::Done
     }
 
     /// Tells what happened, and takes what is to be written. Holds the lock; wakes nobody before it is released.
     fn turn(&mut self, cx: &Context<'_>) -> Turn {
         let now = self.timer.now();
         let mut state = self.shared.lock();
+        let unread = self.input.unread().len();
         let mut events = 0;
         while events < MOST_EVENTS
             && let Some(event) = state.connection.poll_event(now, &mut self.input)
@@ -112,6 +128,10 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             state.on_event(event);
             events += 1;
         }
+        if self.input.unread().len() != unread {
+            state.on_input();
+        }
+        state.say_unsaid();
         let is_paused = state.holds_back();
         if is_paused != self.stream.is_paused {
             self.stream.is_paused = is_paused;
@@ -132,7 +152,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         drop(state);
         self.wakes = wakes;
         self.wakes.drain(..).for_each(Waker::wake);
-        if is_closed && !self.output.has_remaining() {
+        if is_closed {
             self.stream.linger.get_or_insert(now + LINGER);
         }
         let deadlines = [alarm, deadline, self.stream.linger];
@@ -205,13 +225,15 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let this = self.get_mut();
         for _ in 0..MOST_TURNS {
-            let has_read = this.read(cx);
+            let read = this.read(cx);
             let turn = this.turn(cx);
             let has_written = this.write(cx);
             if turn.is_closed && this.leave(cx).is_ready() {
                 return Poll::Ready(this.reason());
             }
-            if has_read || has_written || turn.has_more {
+            // What there was no room to read for may be read now, and nobody would wake the driver for it.
+            let can_read = read == Read::Done || read == Read::Skipped && this.can_read();
+            if can_read || has_written || turn.has_more {
                 continue;
             }
             let Some(deadline) = turn.deadline else {

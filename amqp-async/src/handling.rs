@@ -72,7 +72,9 @@ where
 {
     let work = Arc::new(Work::default());
     let shared = Arc::clone(consumer.channel().shared());
-    let task = take(consumer, Arc::clone(&work), limit.max(1), options, handler);
+    // Made here: the task may be dropped before it is polled.
+    let ending = Ending(Arc::clone(&work));
+    let task = take(consumer, ending, limit.max(1), options, handler);
     shared.spawn(Box::pin(task));
     Handling { work }
 }
@@ -80,7 +82,7 @@ where
 /// Takes deliveries while there is room for handlers.
 async fn take<F, Fut>(
     mut consumer: Consumer,
-    work: Arc<Work>,
+    ending: Ending,
     limit: usize,
     options: ProcessOptions,
     handler: F,
@@ -88,7 +90,7 @@ async fn take<F, Fut>(
     F: Fn(Message) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
-    let ending = Ending(Arc::clone(&work));
+    let work = Arc::clone(&ending.0);
     let handler = Arc::new(handler);
     let shared = Arc::clone(consumer.channel().shared());
     let mut key = WakerKey::new();

@@ -133,7 +133,9 @@ impl Publish<'_> {
     fn try_send(&self, cx: &Context<'_>, key: &mut WakerKey, is_awaited: bool) -> Attempt {
         let place = self.channel.place();
         self.channel.shared().command(|state| {
-            if let Some(reason) = state.connection.blocked().map(Arc::from) {
+            if let Some(reason) = state.connection.blocked().map(Arc::from)
+                && state.core(place).is_ok()
+            {
                 state.changed.register(key, cx);
                 return Attempt::Blocked(reason);
             }
@@ -146,8 +148,12 @@ impl Publish<'_> {
                     }
                     Attempt::Done(Ok(tag))
                 }
-                Err(SendError::Full { .. } | SendError::Committing) => {
+                Err(SendError::Full { .. }) => {
                     state.writable.register(key, cx);
+                    Attempt::NoRoom
+                }
+                Err(SendError::Committing) => {
+                    state.answered.register(key, cx);
                     Attempt::NoRoom
                 }
                 Err(SendError::InFlight | SendError::FlowStopped) => {
@@ -195,6 +201,7 @@ impl Drop for Waiting<'_> {
         }
         let mut state = self.channel.shared().lock();
         state.writable.remove(&self.key);
+        state.answered.remove(&self.key);
         state.changed.remove(&self.key);
         if let Some(entry) = state.channels.get_mut(self.channel.place()) {
             entry.room.remove(&self.key);

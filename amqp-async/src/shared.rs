@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) alarms: Alarms,
     /// Who found no room to write.
     pub(crate) writable: WakerSet,
+    /// Who may not ask now, or has asked too much, until something is answered.
+    pub(crate) answered: WakerSet,
     /// Who waits for the connection to be there, to be blocked no more, or to end.
     pub(crate) changed: WakerSet,
     /// Who waits for publishes to be settled, on any channel.
@@ -41,6 +43,8 @@ pub(crate) struct State {
     pub(crate) wakes: Vec<Waker>,
     /// The connection goes on without handles.
     pub(crate) is_detached: bool,
+    /// Some channel has something that could not be said yet.
+    pub(crate) has_unsaid: bool,
 }
 
 /// A request that somebody waits for.
@@ -70,6 +74,7 @@ impl Shared {
             calls: HashMap::new(),
             alarms: Alarms::default(),
             writable: WakerSet::default(),
+            answered: WakerSet::default(),
             changed: WakerSet::default(),
             settled: WakerSet::default(),
             watchers: Watchers::default(),
@@ -77,6 +82,7 @@ impl Shared {
             closed: None,
             wakes: Vec::new(),
             is_detached: false,
+            has_unsaid: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -124,7 +130,8 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let entries = || self.channels.iter();
         let waiting = entries().map(|entry| entry.changed.len() + entry.room.len());
-        let waiting = waiting.sum::<usize>() + self.writable.len() + self.changed.len() + self.settled.len();
+        let sets = [&self.writable, &self.answered, &self.changed, &self.settled];
+        let waiting = waiting.sum::<usize>() + sets.map(WakerSet::len).iter().sum::<usize>();
         f.debug_struct("State")
             .field("core", &self.connection)
             .field("entries", &entries().count())

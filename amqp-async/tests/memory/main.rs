@@ -5,3 +5,4 @@ mod pipe;
 mod world;
 
 mod round;
+mod stalls;

@@ -64,6 +64,8 @@ pub(crate) struct Stream<S: Server> {
     /// The server was told that it ended.
     is_told: bool,
     is_hung_up: bool,
+    /// The client has closed its end.
+    is_left: bool,
 }
 
 /// What all share: the time, the server, the streams.
@@ -98,6 +100,7 @@ impl<S: Server> Common<S> {
             output: S::Output::default(),
             is_told: false,
             is_hung_up: false,
+            is_left: false,
         });
         self.streams.len() - 1
     }
@@ -139,11 +142,6 @@ impl<S: Server> Common<S> {
                 .for_each(|(_, waker)| waker.wake());
         }
     }
-
-    /// Whether that stream's client has left it.
-    pub(crate) fn is_left(&self, stream: usize) -> bool {
-        self.streams[stream].from_client.is_reset
-    }
 }
 
 impl<S: Server> Stream<S> {
@@ -153,7 +151,8 @@ impl<S: Server> Stream<S> {
         }
         let mut has_worked = self.take(server, now);
         let is_ended = self.from_client.is_ended && self.from_client.octets.is_empty();
-        if self.from_client.is_reset || is_ended && self.input.unread().is_empty() {
+        let is_lost = self.from_client.is_reset || self.is_left && !has_worked;
+        if is_lost || is_ended && self.input.unread().is_empty() {
             self.is_told = true;
             server.handle_disconnect(self.key, now);
             self.from_server.is_ended = true;
@@ -284,6 +283,7 @@ impl<S: Server> Drop for End<S> {
                 stream.from_client.reset();
             }
             stream.from_server.reset();
+            stream.is_left = true;
         });
     }
 }

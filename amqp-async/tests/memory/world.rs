@@ -20,7 +20,7 @@ use crate::pipe::{Clock, Common, End, lock};
 const ROOT: usize = usize::MAX;
 
 /// How many steps there may be without a move of the clock.
-const MOST_STEPS: usize = 20_000_000;
+const MOST_STEPS: usize = 1_000_000;
 
 /// How far the clock may go.
 const MOST_TIME: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -96,6 +96,18 @@ impl World {
     /// The broker's end of the only connection, or of the last one.
     pub(crate) fn key(&self) -> ConnectionKey {
         lock(&self.common).streams.last().expect("there is one").key
+    }
+
+    /// Whether the broker says nothing on the last connection.
+    pub(crate) fn set_mute(&self, is_mute: bool) {
+        let key = self.key();
+        self.broker(|broker, now| broker.set_mute(key, now, is_mute));
+    }
+
+    /// Whether the broker reads nothing from the last connection.
+    pub(crate) fn set_deaf(&self, is_deaf: bool) {
+        let key = self.key();
+        self.broker(|broker, now| broker.set_deaf(key, now, is_deaf));
     }
 
     /// How many channels the broker knows of, on all connections.
@@ -221,6 +233,30 @@ where
     /// Runs a task beside the test; it may panic.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         lock(&self.executor).spawned.push(Box::pin(task));
+    }
+
+    /// Runs a task beside the test, and shows what it ended with.
+    pub(crate) fn spawn_with_result<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Arc<Mutex<Option<T>>> {
+        let result = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&result);
+        self.spawn(async move {
+            let value = task.await;
+            *lock(&place) = Some(value);
+        });
+        result
+    }
+
+    /// Polls a future once, and drops it.
+    pub(crate) async fn poll_once<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 
     fn add(&self, task: Task, name: &'static str) -> usize {
