@@ -86,14 +86,20 @@ impl Connection {
         Channel::open(self.clone(), options).await
     }
 
-    /// Waits for confirms, then closes channels and connection, all within [`Config::close_timeout`], and says what was left.
-    /// Whoever waits for something on the connection learns that it ended.
+    /// Waits for confirms, for half of [`Config::close_timeout`] at most, then closes channels and connection, all within that
+    /// time, and says what was left. Whoever waits for something on the connection learns that it ended.
     pub async fn close(&self) -> CloseReport {
         let shared = self.shared();
         let timeout = shared.lock().connection.config().close_timeout;
         let deadline = Deadline::after(shared, Some(timeout));
-        let unconfirmed = self.settle(&deadline).await;
+        let unconfirmed = self.settle(&Deadline::after(shared, Some(timeout / 2))).await;
         shared.command(State::close);
+        let mut place = Place::changed(shared);
+        let is_closed = |state: &mut State| state.closed.is_some().then_some(());
+        if place.until_deadline(&deadline, is_closed).await.is_none() {
+            // The core counts its time from the close.
+            shared.command(|state| state.is_given_up = true);
+        }
         CloseReport {
             reason: self.closed().await,
             unconfirmed,

@@ -120,6 +120,9 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     fn turn(&mut self, cx: &Context<'_>) -> Turn {
         let now = self.timer.now();
         let mut state = self.shared.lock();
+        if std::mem::take(&mut state.is_given_up) {
+            state.connection.handle_disconnect(now, None);
+        }
         let unread = self.input.unread().len();
         let mut events = 0;
         while events < MOST_EVENTS

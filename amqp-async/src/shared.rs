@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) wakes: Vec<Waker>,
     /// The connection goes on without handles.
     pub(crate) is_detached: bool,
+    /// The close has taken too long: the driver ends the connection.
+    pub(crate) is_given_up: bool,
     /// Some channel has something that could not be said yet.
     pub(crate) has_unsaid: bool,
 }
@@ -82,6 +84,7 @@ impl Shared {
             closed: None,
             wakes: Vec::new(),
             is_detached: false,
+            is_given_up: false,
             has_unsaid: false,
         };
         Arc::new(Self {

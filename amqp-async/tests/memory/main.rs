@@ -1,6 +1,8 @@
 //! The client against a broker in memory, on a virtual clock: no runtime, no socket, the same every time.
 #![allow(missing_docs, reason = "tests")]
 
+mod cleanup;
+mod deadlines;
 mod dropped;
 mod pipe;
 mod world;
