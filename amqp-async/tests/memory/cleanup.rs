@@ -81,7 +81,10 @@ fn the_last_handle_of_a_connection_closes_it_in_order() {
         assert_eq!(world.driver_end(0), None);
         drop(queue);
         world.idle().await;
-        assert_eq!(world.driver_end(0), Some(CloseReason::Requested { acknowledged: true }));
+        assert_eq!(
+            world.driver_end(0),
+            Some(CloseReason::Requested { acknowledged: true })
+        );
     });
 }
 
@@ -97,7 +100,10 @@ fn the_last_handle_of_a_connection_closes_it_in_time_if_nobody_answers() {
         world.idle().await;
         world.sleep(Duration::from_secs(2)).await;
         world.idle().await;
-        assert_eq!(world.driver_end(0), Some(CloseReason::Requested { acknowledged: false }));
+        assert_eq!(
+            world.driver_end(0),
+            Some(CloseReason::Requested { acknowledged: false })
+        );
     });
     assert_eq!(elapsed, config().close_timeout + Duration::from_secs(2));
 }
@@ -110,7 +116,13 @@ fn a_detached_connection_goes_on_without_handles() {
         connection.detach();
         drop(connection);
         world.idle().await;
-        assert_eq!((world.driver_end(0), world.broker(|broker, _| broker.connections().len())), (None, 1));
+        assert_eq!(
+            (
+                world.driver_end(0),
+                world.broker(|broker, _| broker.connections().len())
+            ),
+            (None, 1)
+        );
         let key = world.key();
         world.broker(|broker, now| broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, "bye"));
         world.idle().await;
@@ -128,7 +140,11 @@ fn all_who_wait_learn(end: impl Fn(&World), is_why: impl Fn(&CloseReason) -> boo
         let queue = channel.declare_queue("q").await.unwrap();
         let mut consumer = queue.consume().await.unwrap();
         world.set_deaf(true);
-        let confirm = channel.default_exchange().publish_deferred("x", "q").await.unwrap();
+        let confirm = channel
+            .default_exchange()
+            .publish_deferred("x", "q")
+            .await
+            .unwrap();
         let (ends, opens, asks) = (connection.clone(), connection.clone(), channel.clone());
         let (watches, gets) = (channel.clone(), queue.clone());
         let end_told = world.spawn_with_result(async move { ends.closed().await });
@@ -136,7 +152,8 @@ fn all_who_wait_learn(end: impl Fn(&World), is_why: impl Fn(&CloseReason) -> boo
         let opened = world.spawn_with_result(async move { opens.channel().await.map(drop) });
         let limited = channel.with_timeout(Duration::from_secs(60));
         let asked = world.spawn_with_result(async move { asks.declare_queue("r").await.map(drop) });
-        let asked_in_time = world.spawn_with_result(async move { limited.declare_queue("r").await.map(drop) });
+        let asked_in_time =
+            world.spawn_with_result(async move { limited.declare_queue("r").await.map(drop) });
         let got = world.spawn_with_result(async move { gets.get().await.map(drop) });
         let watched = world.spawn_with_result(async move { watches.closed().await });
         let confirmed = world.spawn_with_result(confirm);
@@ -150,7 +167,10 @@ fn all_who_wait_learn(end: impl Fn(&World), is_why: impl Fn(&CloseReason) -> boo
             assert_eq!(result, Err(Error::ConnectionClosed(reason.clone())));
         }
         let told = confirmed.lock().unwrap().take().expect("the publisher was told");
-        assert_eq!(told, Err(PublishError::Lost(Error::ConnectionClosed(reason.clone()))));
+        assert_eq!(
+            told,
+            Err(PublishError::Lost(Error::ConnectionClosed(reason.clone())))
+        );
         let why = ChannelCloseReason::Connection(reason.clone());
         assert_eq!(watched.lock().unwrap().take(), Some(why.clone()));
         let last = consumed.lock().unwrap().take().expect("the consumer was told");
@@ -181,7 +201,8 @@ fn all_who_wait_learn_why_the_broker_closed_the_connection() {
     all_who_wait_learn(
         |world| {
             let key = world.key();
-            world.broker(|broker, now| broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, "bye"));
+            world
+                .broker(|broker, now| broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, "bye"));
             // Its end is only there when the client's answer is read.
             world.set_deaf(false);
         },
@@ -196,12 +217,25 @@ fn a_connection_that_is_closed_tells_all_who_wait() {
         let queue = channel.declare_queue("q").await.unwrap();
         let mut consumer = queue.consume().await.unwrap();
         let consumed = world.spawn_with_result(async move { consumer.next().await });
-        let confirm = channel.default_exchange().publish_deferred("x", "nowhere").await.unwrap();
+        let confirm = channel
+            .default_exchange()
+            .publish_deferred("x", "nowhere")
+            .await
+            .unwrap();
         let report = connection.close().await;
-        assert_eq!((report.unconfirmed, report.reason.clone()), (0, CloseReason::Requested { acknowledged: true }));
+        assert_eq!(
+            (report.unconfirmed, report.reason.clone()),
+            (0, CloseReason::Requested { acknowledged: true })
+        );
         assert!(matches!(confirm.await, Err(PublishError::Returned(_))));
         world.idle().await;
-        let last = consumed.lock().unwrap().take().expect("the consumer was told").unwrap().unwrap_err();
+        let last = consumed
+            .lock()
+            .unwrap()
+            .take()
+            .expect("the consumer was told")
+            .unwrap()
+            .unwrap_err();
         assert!(matches!(last, ConsumerEnd::Channel(_)), "{last:?}");
         // Again is no harm.
         assert_eq!(connection.close().await.reason, report.reason);
@@ -215,7 +249,10 @@ fn a_connection_without_a_handshake_ends_when_it_is_dropped() {
         let connection = world.start_unkept(config());
         drop(connection);
         world.idle().await;
-        assert_eq!(world.driver_end(0), Some(CloseReason::Requested { acknowledged: false }));
+        assert_eq!(
+            world.driver_end(0),
+            Some(CloseReason::Requested { acknowledged: false })
+        );
     });
 }
 

@@ -59,7 +59,10 @@ fn a_publish_that_finds_no_room_ends_in_time() {
         let exchange = channel.with_timeout(SECOND).default_exchange();
         let confirm = exchange.publish_deferred(vec![0; 2 << 20], "q").await.unwrap();
         let error = exchange.publish("no room", "q").await.unwrap_err();
-        assert_eq!((error, world.elapsed()), (PublishError::NotSent(Error::Timeout), SECOND));
+        assert_eq!(
+            (error, world.elapsed()),
+            (PublishError::NotSent(Error::Timeout), SECOND)
+        );
         world.set_deaf(false);
         confirm.await.unwrap();
         assert_eq!(world.queue_len("q"), 1);
@@ -74,11 +77,18 @@ fn a_publish_to_a_blocked_broker_ends_in_time_if_it_has_a_timeout() {
     let elapsed = in_time(async |world| {
         let (_connection, channel) = world.channel().await;
         world.broker(|broker, _| broker.block("low on memory"));
-        channel.default_exchange().publish_unconfirmed("x", "q").await.unwrap();
+        channel
+            .default_exchange()
+            .publish_unconfirmed("x", "q")
+            .await
+            .unwrap();
         world.idle().await;
         let exchange = channel.with_timeout(2 * SECOND).default_exchange();
         let error = exchange.publish("x", "q").await.unwrap_err();
-        assert_eq!((error, world.elapsed()), (PublishError::NotSent(Error::Timeout), 2 * SECOND));
+        assert_eq!(
+            (error, world.elapsed()),
+            (PublishError::NotSent(Error::Timeout), 2 * SECOND)
+        );
         world.broker(|broker, now| broker.unblock(now));
         channel.declare_queue("q").await.unwrap();
     });
@@ -88,7 +98,9 @@ fn a_publish_to_a_blocked_broker_ends_in_time_if_it_has_a_timeout() {
 #[test]
 fn a_broker_that_falls_silent_is_missed() {
     let elapsed = in_time(async |world| {
-        let connection = world.connect_with(Config::default().heartbeat(Heartbeat::Seconds(10))).await;
+        let connection = world
+            .connect_with(Config::default().heartbeat(Heartbeat::Seconds(10)))
+            .await;
         world.set_mute(true);
         let reason = connection.closed().await;
         let CloseReason::HeartbeatMissed { interval, silence } = reason else {
@@ -132,7 +144,11 @@ fn a_close_waits_for_confirms_and_tells_how_many_did_not_come_in_time() {
         let (connection, channel) = world.channel().await;
         channel.declare_queue("q").await.unwrap();
         world.set_deaf(true);
-        let confirm = channel.default_exchange().publish_deferred("x", "q").await.unwrap();
+        let confirm = channel
+            .default_exchange()
+            .publish_deferred("x", "q")
+            .await
+            .unwrap();
         let report = connection.close().await;
         assert_eq!((report.unconfirmed, world.elapsed()), (1, config().close_timeout));
         assert!(matches!(confirm.await, Err(PublishError::Lost(_))));
@@ -141,7 +157,11 @@ fn a_close_waits_for_confirms_and_tells_how_many_did_not_come_in_time() {
         let (connection, channel) = world.channel().await;
         channel.declare_queue("q").await.unwrap();
         world.broker(|broker, _| broker.delay_confirms(3 * SECOND));
-        let confirm = channel.default_exchange().publish_deferred("x", "q").await.unwrap();
+        let confirm = channel
+            .default_exchange()
+            .publish_deferred("x", "q")
+            .await
+            .unwrap();
         let report = connection.close().await;
         assert_eq!((report.unconfirmed, world.elapsed()), (0, 3 * SECOND));
         assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
@@ -155,7 +175,13 @@ fn a_handshake_that_nobody_answers_ends_in_time() {
     let world = World::scripted(Script::new());
     let connection = world.start(config());
     let error = world.run(connection.ready()).unwrap_err();
-    assert!(matches!(error, Error::ConnectionClosed(CloseReason::HandshakeTimeout { .. })), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::ConnectionClosed(CloseReason::HandshakeTimeout { .. })
+        ),
+        "{error:?}"
+    );
     assert_eq!(world.elapsed(), config().handshake_timeout);
     world.wind_up();
 }

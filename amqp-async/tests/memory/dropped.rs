@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use amqp_async::{Channel, ChannelOptions, Connection, ConsumeOptions, Exchange, FieldTable, Message, Qos, Queue};
+use amqp_async::{
+    Channel, ChannelOptions, Connection, ConsumeOptions, Exchange, FieldTable, Message, Qos, Queue,
+};
 use amqp_proto::Secret;
 
 use crate::world::World;
@@ -95,8 +97,14 @@ fn declaring_and_deleting_exchanges() {
     dropped_everywhere(
         async |setting| {
             let exchange = setting.channel.declare_exchange("x", "fanout").await.unwrap();
-            exchange.bind(&setting.exchange, "k", &FieldTable::new()).await.unwrap();
-            exchange.unbind(&setting.exchange, "k", &FieldTable::new()).await.unwrap();
+            exchange
+                .bind(&setting.exchange, "k", &FieldTable::new())
+                .await
+                .unwrap();
+            exchange
+                .unbind(&setting.exchange, "k", &FieldTable::new())
+                .await
+                .unwrap();
             exchange.delete(false).await.unwrap();
         },
         nothing_is_taken,
@@ -110,7 +118,10 @@ fn declaring_and_deleting_queues() {
             let queue = setting.channel.declare_queue("mine").await.unwrap();
             assert_eq!(queue.name(), "mine");
             queue.bind(&setting.exchange, "k").await.unwrap();
-            queue.unbind(&setting.exchange, "k", &FieldTable::new()).await.unwrap();
+            queue
+                .unbind(&setting.exchange, "k", &FieldTable::new())
+                .await
+                .unwrap();
             assert_eq!(queue.purge().await.unwrap(), 0);
             assert_eq!(queue.delete().await.unwrap(), 0);
         },
@@ -219,7 +230,11 @@ fn renewing_a_secret() {
     dropped_everywhere(
         async |setting| {
             let secret = Secret::from("guest");
-            setting.connection.update_secret(&secret, "expired").await.unwrap();
+            setting
+                .connection
+                .update_secret(&secret, "expired")
+                .await
+                .unwrap();
         },
         nothing_is_taken,
     );
@@ -231,7 +246,12 @@ fn publishing() {
         async |setting| {
             setting.exchange.publish(vec![7; 9000], "q").await.unwrap();
             setting.exchange.publish("lost", "nowhere").await.unwrap_err();
-            setting.tx.default_exchange().publish(Message::new("not committed"), "q").await.unwrap();
+            setting
+                .tx
+                .default_exchange()
+                .publish(Message::new("not committed"), "q")
+                .await
+                .unwrap();
         },
         |world| assert!((2..=3).contains(&world.queue_len("q"))),
     );

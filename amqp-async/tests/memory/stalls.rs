@@ -27,7 +27,10 @@ fn reading_goes_on_when_a_full_inbox_is_emptied() {
         let (connection, channel) = world.channel().await;
         let queue = channel.declare_queue("q").await.unwrap();
         fill(&channel, "q", 14, 1 << 20).await;
-        let mut consumer = queue.consume_with(ConsumeOptions::default().no_ack(true)).await.unwrap();
+        let mut consumer = queue
+            .consume_with(ConsumeOptions::default().no_ack(true))
+            .await
+            .unwrap();
         world.idle().await;
         let paused_at = connection.counters().octets_received;
         assert!(paused_at < 10 << 20, "it has read on: {paused_at}");
@@ -49,7 +52,10 @@ fn small_messages_that_fill_the_buffer_are_all_read() {
         let (_connection, channel) = world.channel().await;
         let queue = channel.declare_queue("q").await.unwrap();
         fill(&channel, "q", 20_000, 10).await;
-        let mut consumer = queue.consume_with(ConsumeOptions::default().no_ack(true)).await.unwrap();
+        let mut consumer = queue
+            .consume_with(ConsumeOptions::default().no_ack(true))
+            .await
+            .unwrap();
         for _ in 0..20_000 {
             consumer.next().await.unwrap().unwrap();
         }
@@ -62,7 +68,10 @@ fn small_messages_that_fill_the_buffer_are_all_read() {
 fn what_comes_while_a_transaction_is_committed_waits_for_its_end() {
     everywhere(async |world| {
         let connection = world.connect().await;
-        let channel = connection.channel_with(ChannelOptions::default().without_confirms()).await.unwrap();
+        let channel = connection
+            .channel_with(ChannelOptions::default().without_confirms())
+            .await
+            .unwrap();
         channel.declare_queue("q").await.unwrap();
         channel.tx_select().await.unwrap();
         for round in 0..2 {
@@ -84,7 +93,10 @@ fn what_comes_while_a_transaction_is_committed_waits_for_its_end() {
 fn what_waits_for_a_commit_goes_on_when_nobody_waits_for_the_commit_any_more() {
     everywhere(async |world| {
         let connection = world.connect().await;
-        let channel = connection.channel_with(ChannelOptions::default().without_confirms()).await.unwrap();
+        let channel = connection
+            .channel_with(ChannelOptions::default().without_confirms())
+            .await
+            .unwrap();
         channel.tx_select().await.unwrap();
         world.set_deaf(true);
         assert_eq!(world.poll_once(channel.tx_commit()).await, None);
@@ -102,7 +114,10 @@ fn what_waits_for_a_commit_goes_on_when_nobody_waits_for_the_commit_any_more() {
 fn a_delivery_dropped_during_a_commit_goes_back_all_the_same() {
     everywhere(async |world| {
         let connection = world.connect().await;
-        let channel = connection.channel_with(ChannelOptions::default().without_confirms()).await.unwrap();
+        let channel = connection
+            .channel_with(ChannelOptions::default().without_confirms())
+            .await
+            .unwrap();
         let queue = channel.declare_queue("q").await.unwrap();
         channel.default_exchange().publish("a", "q").await.unwrap();
         channel.default_exchange().publish("b", "q").await.unwrap();
@@ -127,7 +142,10 @@ fn a_delivery_dropped_during_a_commit_goes_back_all_the_same() {
 fn an_acknowledgement_waits_for_the_end_of_a_commit() {
     everywhere(async |world| {
         let connection = world.connect().await;
-        let channel = connection.channel_with(ChannelOptions::default().without_confirms()).await.unwrap();
+        let channel = connection
+            .channel_with(ChannelOptions::default().without_confirms())
+            .await
+            .unwrap();
         let queue = channel.declare_queue("q").await.unwrap();
         channel.default_exchange().publish("a", "q").await.unwrap();
         channel.tx_select().await.unwrap();
@@ -195,7 +213,10 @@ fn publishers_keep_to_the_limit_of_unconfirmed_ones() {
     everywhere(async |world| {
         let connection = world.connect().await;
         let limits = ConfirmLimits::default().count(3);
-        let channel = connection.channel_with(ChannelOptions::default().limits(limits)).await.unwrap();
+        let channel = connection
+            .channel_with(ChannelOptions::default().limits(limits))
+            .await
+            .unwrap();
         channel.declare_queue("q").await.unwrap();
         world.set_mute(true);
         for _ in 0..20 {
@@ -206,7 +227,10 @@ fn publishers_keep_to_the_limit_of_unconfirmed_ones() {
         assert_eq!((channel.unconfirmed(), world.queue_len("q")), (3, 3));
         world.set_mute(false);
         world.idle().await;
-        assert_eq!((channel.unconfirmed(), world.queue_len("q"), world.panics()), (0, 20, 0));
+        assert_eq!(
+            (channel.unconfirmed(), world.queue_len("q"), world.panics()),
+            (0, 20, 0)
+        );
     });
 }
 
@@ -240,7 +264,11 @@ fn a_publish_that_waits_for_a_blocked_broker_learns_that_its_channel_ended() {
         let (_connection, channel) = world.channel().await;
         channel.declare_queue("q").await.unwrap();
         world.broker(|broker, _| broker.block("low on disk"));
-        let first = channel.default_exchange().publish_deferred("a", "q").await.unwrap();
+        let first = channel
+            .default_exchange()
+            .publish_deferred("a", "q")
+            .await
+            .unwrap();
         world.idle().await;
         let exchange = channel.default_exchange();
         let waiting = world.spawn_with_result(async move { exchange.publish("b", "q").await });
@@ -253,7 +281,10 @@ fn a_publish_that_waits_for_a_blocked_broker_learns_that_its_channel_ended() {
         world.idle().await;
         let error = waiting.lock().unwrap().take().expect("it was told").unwrap_err();
         assert_eq!(error.peer().map(|peer| &*peer.text), Some("enough"));
-        assert!(matches!(error, PublishError::NotSent(Error::ChannelClosed(ChannelCloseReason::Peer(_)))));
+        assert!(matches!(
+            error,
+            PublishError::NotSent(Error::ChannelClosed(ChannelCloseReason::Peer(_)))
+        ));
         first.await.unwrap_err();
         world.broker(|broker, now| broker.unblock(now));
     });
@@ -265,7 +296,11 @@ fn a_connection_to_a_blocked_broker_closes_in_time() {
         let (connection, channel) = world.channel().await;
         channel.declare_queue("q").await.unwrap();
         world.broker(|broker, _| broker.block("low on memory"));
-        let first = channel.default_exchange().publish_deferred("a", "q").await.unwrap();
+        let first = channel
+            .default_exchange()
+            .publish_deferred("a", "q")
+            .await
+            .unwrap();
         world.idle().await;
         let exchange = channel.default_exchange();
         let waiting = world.spawn_with_result(async move { exchange.publish("b", "q").await });
@@ -278,7 +313,10 @@ fn a_connection_to_a_blocked_broker_closes_in_time() {
         let told = waiting.lock().unwrap().take();
         assert!(matches!(told, Some(Err(PublishError::NotSent(_)))), "{told:?}");
     });
-    assert!(elapsed <= config().close_timeout + Duration::from_secs(2), "{elapsed:?}");
+    assert!(
+        elapsed <= config().close_timeout + Duration::from_secs(2),
+        "{elapsed:?}"
+    );
 }
 
 #[test]
@@ -289,7 +327,11 @@ fn the_driver_leaves_a_peer_that_reads_nothing() {
         let (connection, channel) = world.channel().await;
         world.set_deaf(true);
         let flood = vec![0; 1 << 20];
-        channel.default_exchange().publish_unconfirmed(flood, "q").await.unwrap();
+        channel
+            .default_exchange()
+            .publish_unconfirmed(flood, "q")
+            .await
+            .unwrap();
         world.idle().await;
         let report = connection.close().await;
         assert_eq!(report.reason, CloseReason::Requested { acknowledged: false });
