@@ -49,6 +49,12 @@ pub(crate) fn instructions() -> Result<()> {
 
 /// Compares whole clients.
 fn peers(arguments: &[String]) -> Result<()> {
+    // For where perf may not count; that is tried first.
+    if !succeeds(Command::new("strace").arg("-V"))
+        && let Err(error) = apt::install("strace")
+    {
+        eprintln!("the system calls may not be counted: {error:#}");
+    }
     let mut compare = cargo(["run", "--release", "--manifest-path", "bench/Cargo.toml"]);
     run(compare.args(["--bin", "compare", "--"]).args(arguments))
 }

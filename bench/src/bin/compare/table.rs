@@ -25,26 +25,36 @@ pub(crate) struct Sample {
 
 pub(crate) fn print(rows: &[Row]) {
     println!(
-        "case              client        CPU ns/msg  allocs/msg  syscalls/msg  peak RSS MiB  messages/s"
+        "case              client        CPU ns/msg    least–most  allocs/msg  syscalls/msg  peak RSS MiB  messages/s"
     );
     let mut last = None;
     for row in rows {
-        let name = row.case.name;
-        if last.is_some_and(|last| last != name) {
+        if last.is_some_and(|last| last != row.case.name) {
             println!();
         }
-        last = Some(name);
-        let median = |number: fn(&Sample) -> f64| median(row.samples.iter().map(number).collect());
-        let system_calls: Option<Vec<f64>> = row.samples.iter().map(|sample| sample.system_calls).collect();
-        let system_calls =
-            system_calls.map_or_else(|| "–".to_owned(), |counts| format!("{:.3}", self::median(counts)));
+        last = Some(row.case.name);
+        row.print();
+    }
+}
+
+impl Row {
+    fn print(&self) {
+        let all = |number: fn(&Sample) -> f64| self.samples.iter().map(number).collect::<Vec<_>>();
+        let cpu = all(|sample| sample.cpu);
+        let least = cpu.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = cpu.iter().copied().fold(0.0, f64::max);
+        let counts: Option<Vec<f64>> = self.samples.iter().map(|sample| sample.system_calls).collect();
+        let system_calls = counts.map_or_else(|| "–".to_owned(), |counts| format!("{:.3}", median(counts)));
         println!(
-            "{name:<17} {:<12} {:>11.0} {:>11.2} {system_calls:>13} {:>13.1} {:>11.0}",
-            row.peer,
-            median(|sample| sample.cpu),
-            median(|sample| sample.allocations),
-            median(|sample| sample.peak_rss),
-            median(|sample| sample.rate),
+            "{:<17} {:<12} {:>11.0} {:>13} {:>11.2} {:>13} {:>13.1} {:>11.0}",
+            self.case.name,
+            self.peer,
+            median(cpu),
+            format!("{least:.0}–{most:.0}"),
+            median(all(|sample| sample.allocations)),
+            system_calls,
+            median(all(|sample| sample.peak_rss)),
+            median(all(|sample| sample.rate)),
         );
     }
 }

@@ -137,9 +137,9 @@ mod tests {
     fn the_prefetch_is_filled_again_when_half_of_it_is_settled() {
         let mut source = source(false);
         assert_eq!(written(&mut source), (1..=100).collect::<Vec<_>>());
-        assert_eq!(written(&mut source), []);
+        assert!(written(&mut source).is_empty());
         source.settle(49, true);
-        assert_eq!(written(&mut source), []);
+        assert!(written(&mut source).is_empty());
         source.settle(50, false);
         assert_eq!(written(&mut source), (101..=150).collect::<Vec<_>>());
     }
