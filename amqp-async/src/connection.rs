@@ -60,11 +60,11 @@ impl Connection {
     /// Waits until the handshake is done.
     ///
     /// # Errors
-    /// [`Error::ConnectionClosed`] with why it failed.
-    pub async fn ready(&self) -> Result<(), Error> {
+    /// Why it failed.
+    pub async fn ready(&self) -> Result<(), CloseReason> {
         let mut place = Place::changed(self.shared());
         let look = |state: &mut State| match &state.closed {
-            Some(reason) => Some(Err(Error::ConnectionClosed(reason.clone()))),
+            Some(reason) => Some(Err(reason.clone())),
             None => state.is_connected.then_some(Ok(())),
         };
         place.until(look).await

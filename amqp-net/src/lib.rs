@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * [`TlsConfig`]: roots, client certificate, versions, cipher suites, names; makes a [`rustls::ClientConfig`].
-//! * [`Attempts`] and [`order`]: which host, which of its addresses, and when.
+//! * [`Search`]: which host, which of its addresses, and when, up to a connection or the end; made of [`Attempts`] and [`order`].
 //! * [`connect_start`], [`apply`] and [`finish`]: a TCP connection that does not block, with its options.
 //! * [`ConnectError`]: everything that was tried, and why none of it worked.
 //!
@@ -40,6 +40,7 @@
 
 mod address;
 mod error;
+mod search;
 mod socket;
 mod tls;
 
@@ -47,6 +48,7 @@ pub use address::{Attempt, Attempts, order};
 pub use error::{AttemptError, ConnectError, FailedAttempt, FailedAttempts, Stage};
 /// The TLS library whose types are part of this interface.
 pub use rustls;
+pub use search::{Search, Step};
 pub use socket::{apply, connect_start, finish};
 pub use tls::{MaterialProblem, TlsConfig, TlsError, TlsMaterial, TlsVersion};
 

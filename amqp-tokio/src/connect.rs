@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amqp_async::{Connection, Error};
-use amqp_net::{
-    Attempt, AttemptError, Attempts, ConnectError, FailedAttempts, Stage, TlsConfig, apply, order, rustls,
-};
-use amqp_proto::{CloseReason, Config, ConnectionParameters};
+use amqp_async::Connection;
+use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, apply};
+use amqp_proto::{Config, ConnectionParameters};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time;
 use tokio_rustls::TlsConnector;
 
-use crate::connect_over;
+use crate::runtime::open;
 
 /// Which broker to connect to, and how.
 ///
@@ -34,7 +32,6 @@ pub struct Connector {
 }
 
 /// What TLS takes.
-#[derive(Clone)]
 struct Tls {
     connector: TlsConnector,
     config: TlsConfig,
@@ -73,32 +70,25 @@ impl Connector {
     /// # Panics
     /// Outside of a tokio runtime with its time and I/O enabled.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let parameters = &self.parameters;
-        parameters.validate()?;
-        let tls = self.load_tls().await?;
-        let config = Arc::new(parameters.config.clone());
-        let mut failed = FailedAttempts::new();
-        for attempt in Attempts::new(parameters) {
-            match attempt {
-                Attempt::Host { name, port } => {
-                    let host = HostAttempt {
-                        parameters,
-                        config: &config,
-                        tls: tls.as_ref(),
-                        name: &name,
-                        port,
-                    };
-                    match host.connect(&mut failed).await {
-                        Found::Connection(connection) => return Ok(connection),
-                        Found::Refusal => break,
-                        Found::Nothing => {}
-                    }
-                }
-                Attempt::Wait(delay) => time::sleep(delay).await,
+        self.parameters.validate()?;
+        let way = Way {
+            parameters: &self.parameters,
+            config: Arc::new(self.parameters.config.clone()),
+            tls: self.load_tls().await?,
+        };
+        let mut search = Search::new(&self.parameters);
+        while let Some(step) = search.next_step() {
+            match step {
+                Step::Resolve { name, port } => search.resolved(way.resolve(&name, port).await),
+                Step::Connect { name, address } => match way.connect(&name, address).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => search.failed(error),
+                },
+                Step::Wait(delay) => time::sleep(delay).await,
                 _ => {}
             }
         }
-        Err(failed.into())
+        Err(search.into_error())
     }
 
     /// Reading certificates takes its time: not on a thread that others wait for.
@@ -114,88 +104,47 @@ impl Connector {
             let config = config.clone();
             tokio::task::spawn_blocking(move || config.build())
         };
-        let client: Arc<rustls::ClientConfig> = match building.await {
+        let client = match building.await {
             Ok(built) => built?,
-            // The runtime is going down.
-            Err(_) => return Ok(None),
+            // The runtime is going down. Whatever becomes of it, without TLS we do not go on.
+            Err(_) => config.build()?,
         };
         let connector = TlsConnector::from(client);
         Ok(Some(Tls { connector, config }))
     }
 }
 
-/// One host of the list.
-struct HostAttempt<'c> {
+/// What takes us from a name to a connection.
+struct Way<'c> {
     parameters: &'c ConnectionParameters,
-    config: &'c Arc<Config>,
-    tls: Option<&'c Tls>,
-    name: &'c str,
-    port: u16,
+    config: Arc<Config>,
+    tls: Option<Tls>,
 }
 
-/// What came of a host.
-enum Found {
-    Connection(Connection),
-    Nothing,
-    /// The next one would say the same.
-    Refusal,
-}
-
-impl HostAttempt<'_> {
-    async fn connect(&self, failed: &mut FailedAttempts) -> Found {
-        let addresses = match self.resolve().await {
-            Ok(addresses) if addresses.is_empty() => Err(AttemptError::NoAddress),
-            resolved => resolved,
-        };
-        let addresses = match addresses {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                failed.push(self.name, self.port, None, error);
-                return Found::Nothing;
-            }
-        };
-        for address in addresses {
-            match self.connect_to(address).await {
-                Ok(connection) => return Found::Connection(connection),
-                Err(error) => {
-                    let is_final = is_final(&error);
-                    failed.push(self.name, self.port, Some(address), error);
-                    if is_final {
-                        return Found::Refusal;
-                    }
-                }
-            }
-        }
-        Found::Nothing
-    }
-
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, AttemptError> {
-        let lookup = lookup_host((self.name, self.port));
+impl Way<'_> {
+    async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, AttemptError> {
+        let lookup = lookup_host((name, port));
         let resolved = within(Stage::Resolve, self.parameters.connection_timeout, lookup).await?;
-        Ok(order(resolved))
+        Ok(resolved.collect())
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> Result<Connection, AttemptError> {
+    async fn connect(&self, name: &str, address: SocketAddr) -> Result<Connection, AttemptError> {
         let limit = self.parameters.stack_timeout;
         let connecting = async {
             let tcp = TcpStream::connect(address);
             let stream = within(Stage::Tcp, self.parameters.connection_timeout, tcp).await?;
             apply(&self.parameters.tcp, &stream).map_err(|error| AttemptError::io(Stage::Tcp, &error))?;
-            let config = Arc::clone(self.config);
-            let Some(tls) = self.tls else {
-                return connect_over(stream, config).await.map_err(attempt_error);
+            let config = Arc::clone(&self.config);
+            let Some(tls) = &self.tls else {
+                return Ok(open(stream, config).await?);
             };
-            let name = tls.config.server_name_for(self.name)?;
-            let handshake = tls.connector.connect(name, stream);
+            let handshake = tls.connector.connect(tls.config.server_name_for(name)?, stream);
             let stream = within(Stage::Tls, limit, handshake).await?;
-            connect_over(stream, config).await.map_err(attempt_error)
+            Ok(open(stream, config).await?)
         };
-        time::timeout(limit, connecting)
-            .await
-            .unwrap_or(Err(AttemptError::TimedOut {
-                stage: Stage::Amqp,
-                limit,
-            }))
+        let stage = Stage::Amqp;
+        let late = Err(AttemptError::TimedOut { stage, limit });
+        time::timeout(limit, connecting).await.unwrap_or(late)
     }
 }
 
@@ -209,17 +158,4 @@ async fn within<T>(
         Ok(result) => result.map_err(|error| AttemptError::io(stage, &error)),
         Err(_) => Err(AttemptError::TimedOut { stage, limit }),
     }
-}
-
-fn attempt_error(error: Error) -> AttemptError {
-    match error {
-        Error::ConnectionClosed(reason) => reason.into(),
-        // Nothing else ends a handshake.
-        _ => AttemptError::Closed(CloseReason::Requested { acknowledged: false }),
-    }
-}
-
-/// Whether every host would say the same.
-fn is_final(error: &AttemptError) -> bool {
-    matches!(error, AttemptError::Closed(reason) if reason.is_permanent())
 }

@@ -59,15 +59,8 @@ pub async fn connect_over<S>(stream: S, config: Arc<proto::Config>) -> Result<Co
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (connection, driver) = Connection::start(
-        config,
-        runtime::Stream(stream),
-        runtime::Clock::new(),
-        runtime::spawner(),
-    );
-    tokio::spawn(driver);
-    connection.ready().await?;
-    Ok(connection)
+    let opened = runtime::open(stream, config).await;
+    opened.map_err(Error::ConnectionClosed)
 }
 
 /// The READMEs' snippets are tests.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use amqp_async::{Spawner, Timer, Transport};
-use amqp_proto::Instant;
+use amqp_async::{Connection, Spawner, Timer, Transport};
+use amqp_proto::{CloseReason, Config, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::{self, Sleep};
 
 /// Any stream of tokio's as a transport.
 #[derive(Debug)]
-pub(crate) struct Stream<S>(pub(crate) S);
+struct Stream<S>(S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Stream<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -43,14 +43,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Stream<S> {
 
 /// Tokio's clock, and one alarm. In a test with tokio's paused clock it stands still too.
 #[derive(Debug)]
-pub(crate) struct Clock {
+struct Clock {
     epoch: time::Instant,
     /// Set to no later than the moment that was asked for last: deadlines move on with every message, alarms need not.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             epoch: time::Instant::now(),
             alarm: None,
@@ -83,8 +83,19 @@ impl Timer for Clock {
     }
 }
 
+/// Starts a connection over that stream, as a task of its own, and waits until the broker has let us in.
+pub(crate) async fn open<S>(stream: S, config: Arc<Config>) -> Result<Connection, CloseReason>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (connection, driver) = Connection::start(config, Stream(stream), Clock::new(), spawner());
+    tokio::spawn(driver);
+    connection.ready().await?;
+    Ok(connection)
+}
+
 /// Runs tasks on the runtime that this is called on.
-pub(crate) fn spawner() -> Spawner {
+fn spawner() -> Spawner {
     let handle = Handle::current();
     Arc::new(move |task| drop(handle.spawn(task)))
 }

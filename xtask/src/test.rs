@@ -42,13 +42,14 @@ const NEEDS: [(&str, &str); 3] = [
 const ALONE: &str = "alone::";
 
 /// Examples, by package, that run to their end on a broker.
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
     ("amqp-proto", "session"),
     ("amqp-proto", "embed_std"),
     ("amqp-proto", "embed_poll"),
     ("amqp-proto", "embed_tick"),
     ("amqp-proto", "embed_shared"),
     ("amqp-tokio", "hello"),
+    ("amqp-async-std", "hello_async_std"),
 ];
 
 /// Runs every test and example, and says at the end which failed and which could not be run.

@@ -1,0 +1,50 @@
+//! The scenarios of amqp-async on async-std.
+
+#[macro_use]
+#[path = "../../amqp-async/scenarios/mod.rs"]
+mod scenarios;
+
+all_scenarios!();
+
+mod runtime {
+    use std::future::Future;
+    use std::time::Duration;
+
+    use amqp_async_std::Connection;
+    pub(crate) use amqp_async_std::{AttemptError, ConnectError};
+    use amqp_testbroker::TestBroker;
+    use async_std::{future, task};
+
+    use crate::scenarios::World;
+
+    /// Longer than any of them takes.
+    const DEADLINE: Duration = Duration::from_secs(120);
+
+    pub(crate) async fn connect(url: &str) -> Result<Connection, ConnectError> {
+        amqp_async_std::connect(url).await
+    }
+
+    /// Runs it at the same time, perhaps on another thread.
+    pub(crate) fn thread<T: Send + 'static>(
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> {
+        task::spawn(future)
+    }
+
+    pub(crate) fn on_embedded<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
+        let broker = TestBroker::start().unwrap();
+        run(scenario(World::new(broker.uri())));
+    }
+
+    /// On the broker that this variable names.
+    pub(crate) fn on_rabbitmq<F: Future<Output = ()>>(variable: &str, scenario: impl FnOnce(World) -> F) {
+        let url = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+        run(scenario(World::new(url)));
+    }
+
+    fn run(scenario: impl Future<Output = ()>) {
+        let finished = task::block_on(future::timeout(DEADLINE, scenario));
+        finished.expect("it takes too long");
+    }
+}
