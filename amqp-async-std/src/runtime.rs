@@ -158,8 +158,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
     use std::time::Duration;
 
     use async_std::io::{ReadExt, WriteExt};
@@ -174,15 +173,6 @@ mod tests {
         async_std::future::timeout(Duration::from_secs(30), waiting)
             .await
             .expect("the alarm is late");
-    }
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     #[test]
@@ -212,9 +202,7 @@ mod tests {
     fn an_alarm_that_came_too_early_is_set_again() {
         let mut clock = Clock::new();
         let early = clock.now() + Duration::from_millis(20);
-        let count = Arc::new(Count::default());
-        let waker = Waker::from(Arc::clone(&count));
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(Waker::noop());
         assert!(clock.poll_until(&mut cx, early).is_pending());
         task::block_on(async_io::Timer::at(
             clock.epoch + early.duration_since(Instant::EPOCH),
@@ -223,7 +211,6 @@ mod tests {
         assert!(clock.poll_until(&mut cx, in_a_minute()).is_pending());
         let wanted = clock.epoch + in_a_minute().duration_since(Instant::EPOCH);
         assert_eq!(clock.alarm.as_ref().unwrap().at, wanted);
-        assert!(count.0.load(Ordering::Relaxed) <= 1);
     }
 
     #[test]

@@ -159,3 +159,26 @@ async fn within<T>(
         Err(_) => Err(AttemptError::TimedOut { stage, limit }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    /// On a runtime that has ended nothing is read in the background: that must not end in a connection without TLS.
+    #[test]
+    fn without_its_tls_configuration_nothing_is_tried() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _entered = handle.enter();
+        let connector = Connector::from_uri("amqps://localhost?cacertfile=/nowhere.pem").unwrap();
+        let connecting = pin!(connector.connect());
+        let result = connecting.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(
+            matches!(result, Poll::Ready(Err(ConnectError::Tls(_)))),
+            "{result:?}"
+        );
+    }
+}

@@ -64,8 +64,11 @@ impl Timer for Clock {
     }
 
     fn poll_until(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let Some(reached) = self.epoch.checked_add(at.duration_since(Instant::EPOCH)) else {
+            return Poll::Pending; // That moment never comes.
+        };
         // Tokio counts milliseconds: without rounding up, a deadline would be looked at again and again in its last one.
-        let wanted = self.epoch + at.duration_since(Instant::EPOCH) + Duration::from_millis(1);
+        let wanted = reached.checked_add(Duration::from_millis(1)).unwrap_or(reached);
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(time::sleep_until(wanted)));
@@ -73,7 +76,7 @@ impl Timer for Clock {
             alarm.as_mut().reset(wanted);
         }
         while alarm.as_mut().poll(cx).is_ready() {
-            if self.epoch + at.duration_since(Instant::EPOCH) <= time::Instant::now() {
+            if reached <= time::Instant::now() {
                 self.alarm = None;
                 return Poll::Ready(());
             }
@@ -98,4 +101,18 @@ where
 fn spawner() -> Spawner {
     let handle = Handle::current();
     Arc::new(move |task| drop(handle.spawn(task)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    #[tokio::test]
+    async fn a_moment_beyond_the_clock_never_comes() {
+        let mut clock = Clock::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let never = Instant::since_epoch(Duration::MAX);
+        assert!(clock.poll_until(&mut cx, never).is_pending());
+    }
 }
