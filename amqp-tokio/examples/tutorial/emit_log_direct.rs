@@ -1,0 +1,32 @@
+//! RabbitMQ's tutorial 4, "Routing": tells a text to those that listen for its severity: `emit_log_direct warning "Low on disk"`.
+//!
+//! On the broker of `AMQP_URL`, or else on this machine's.
+
+use std::env;
+use std::error::Error;
+
+use amqp_tokio::ExchangeKind;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let severity = arguments.next().unwrap_or_else(|| "info".into());
+    let mut text = arguments.collect::<Vec<_>>().join(" ");
+    if text.is_empty() {
+        text = "Hello World!".into();
+    }
+
+    let url = env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost/".into());
+    let connection = amqp_tokio::connect(&url).await?;
+    let channel = connection.channel().await?;
+    let logs = channel
+        .declare_exchange("direct_logs", ExchangeKind::Direct)
+        .await?;
+
+    // Optional: if nobody wants it, it is dropped. `publish` would fail then.
+    logs.publish_optional(text.as_str(), &severity).await?;
+    println!("sent {severity}: {text}");
+
+    connection.close().await;
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! RabbitMQ's tutorial 3, "Publish/Subscribe": prints what `emit_log` tells, until Ctrl-C.
+//!
+//! On the broker of `AMQP_URL`, or else on this machine's.
+
+use std::env;
+use std::error::Error;
+use std::pin::pin;
+
+use amqp_tokio::{ConsumeOptions, ExchangeKind};
+use tokio::signal;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let url = env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost/".into());
+    let connection = amqp_tokio::connect(&url).await?;
+    let channel = connection.channel().await?;
+    let logs = channel.declare_exchange("logs", ExchangeKind::Fanout).await?;
+
+    // Each listener has a queue of its own, which the broker names, and which goes with the connection.
+    let queue = channel.declare_queue("").exclusive(true).await?;
+    queue.bind(&logs, "").await?;
+    let options = ConsumeOptions::default().no_ack(true);
+    let mut consumer = queue.consume_with(options).await?;
+
+    let mut ctrl_c = pin!(signal::ctrl_c());
+    println!("waiting for messages, until Ctrl-C");
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut ctrl_c => break,
+            Some(delivery) = consumer.next() => {
+                println!("received {}", String::from_utf8_lossy(&delivery?.body()));
+            }
+        }
+    }
+
+    println!("{}", connection.close().await.reason);
+    Ok(())
+}
