@@ -57,7 +57,7 @@ fn small_messages_that_fill_the_buffer_are_all_read() {
             .await
             .unwrap();
         for _ in 0..20_000 {
-            consumer.next().await.unwrap().unwrap();
+            drop(consumer.next().await.unwrap().unwrap());
         }
     });
     world.wind_up();
