@@ -413,12 +413,7 @@ impl Channel {
     /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`] if it ended in another way.
     pub async fn close(&self) -> Result<(), Error> {
         let place = self.place();
-        self.shared().command(|state| {
-            // That it is closing already is no reason not to wait.
-            let _ = state
-                .core(place)
-                .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
-        });
+        self.shared().command(|state| state.close_channel(place));
         match self.closed().await {
             ChannelCloseReason::Requested => Ok(()),
             reason => Err(reason.into()),
@@ -468,9 +463,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let place = self.place;
         self.connection.shared().command(|state| {
-            let _ = state
-                .core(place)
-                .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
+            state.close_channel(place);
             if let Some(entry) = state.channels.get_mut(place) {
                 entry.is_orphaned = true;
                 let id = entry.id();

@@ -23,6 +23,7 @@ pub(crate) struct Channels {
 pub(crate) struct Entry {
     id: ChannelId,
     pub(crate) is_open: bool,
+    pub(crate) is_closing: bool,
     pub(crate) closed: Option<ChannelCloseReason>,
     /// No handle is left.
     pub(crate) is_orphaned: bool,
@@ -53,6 +54,7 @@ impl Channels {
         let entry = Box::new(Entry {
             id,
             is_open: false,
+            is_closing: false,
             closed: None,
             is_orphaned: false,
             confirms: Confirms::default(),
@@ -151,9 +153,10 @@ impl Entry {
         self.consumers.iter_mut().find(|inbox| inbox.id == consumer)
     }
 
-    /// Whether somebody waits for a confirm.
+    /// Whether the broker has to say something about it: a confirm that somebody waits for, that it is open or closed.
     pub(crate) fn is_awaiting(&self) -> bool {
-        self.confirms.is_awaited()
+        let is_changing = self.closed.is_none() && (!self.is_open || self.is_closing);
+        is_changing || self.confirms.is_awaited() || self.room.len() > 0
     }
 
     /// It ended: everything that waits for it learns why.

@@ -74,15 +74,16 @@ impl State {
                 // A command that is refused from now on must be tried again to learn it.
                 self.writable.drain_into(wakes);
                 self.answered.drain_into(wakes);
-                self.changed.drain_into(wakes);
+                self.unblocked.drain_into(wakes);
             }
-            Event::Blocked { .. } | Event::Unblocked => self.changed.drain_into(wakes),
+            Event::Blocked { .. } | Event::Unblocked => self.unblocked.drain_into(wakes),
             Event::Writable => self.writable.drain_into(wakes),
             Event::Closed(reason) => {
                 self.closed = Some(reason);
                 self.changed.drain_into(wakes);
                 self.writable.drain_into(wakes);
                 self.answered.drain_into(wakes);
+                self.unblocked.drain_into(wakes);
                 self.settled.drain_into(wakes);
                 self.channels
                     .iter_mut()
@@ -195,6 +196,16 @@ impl State {
         is_over_hard || is_over_soft && !self.is_awaiting()
     }
 
+    /// Closes a channel, if it is not closed or closing.
+    pub(crate) fn close_channel(&mut self, place: usize) {
+        let _ = self
+            .core(place)
+            .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
+        if let Some(entry) = self.channels.get_mut(place) {
+            entry.is_closing = true;
+        }
+    }
+
     /// Cancels a consumer and gives back what it has not taken.
     pub(crate) fn end_consumer(&mut self, consumer: amqp_proto::ConsumerId, end: ConsumerEnd) {
         let Some(entry) = self.channels.find_mut(consumer.channel()) else {
@@ -221,6 +232,7 @@ impl State {
 
     /// The connection ends in an orderly way.
     pub(crate) fn close(&mut self) {
+        self.is_closing = true;
         self.connection.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
     }
 }

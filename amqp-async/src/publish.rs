@@ -136,7 +136,7 @@ impl Publish<'_> {
             if let Some(reason) = state.connection.blocked().map(Arc::from)
                 && state.core(place).is_ok()
             {
-                state.changed.register(key, cx);
+                state.unblocked.register(key, cx);
                 return Attempt::Blocked(reason);
             }
             match self.write(state, place) {
@@ -202,7 +202,7 @@ impl Drop for Waiting<'_> {
         let mut state = self.channel.shared().lock();
         state.writable.remove(&self.key);
         state.answered.remove(&self.key);
-        state.changed.remove(&self.key);
+        state.unblocked.remove(&self.key);
         if let Some(entry) = state.channels.get_mut(self.channel.place()) {
             entry.room.remove(&self.key);
         }

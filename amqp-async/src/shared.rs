@@ -32,12 +32,15 @@ pub(crate) struct State {
     pub(crate) writable: WakerSet,
     /// Who may not ask now, or has asked too much, until something is answered.
     pub(crate) answered: WakerSet,
-    /// Who waits for the connection to be there, to be blocked no more, or to end.
+    /// Who waits for the broker to take publishes again.
+    pub(crate) unblocked: WakerSet,
+    /// Who waits for the connection to be there, or to end.
     pub(crate) changed: WakerSet,
     /// Who waits for publishes to be settled, on any channel.
     pub(crate) settled: WakerSet,
     pub(crate) watchers: Watchers,
     pub(crate) is_connected: bool,
+    pub(crate) is_closing: bool,
     pub(crate) closed: Option<CloseReason>,
     /// Whom to wake when the lock is released.
     pub(crate) wakes: Vec<Waker>,
@@ -77,10 +80,12 @@ impl Shared {
             alarms: Alarms::default(),
             writable: WakerSet::default(),
             answered: WakerSet::default(),
+            unblocked: WakerSet::default(),
             changed: WakerSet::default(),
             settled: WakerSet::default(),
             watchers: Watchers::default(),
             is_connected: false,
+            is_closing: false,
             closed: None,
             wakes: Vec::new(),
             is_detached: false,
@@ -133,8 +138,8 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let entries = || self.channels.iter();
         let waiting = entries().map(|entry| entry.changed.len() + entry.room.len());
-        let sets = [&self.writable, &self.answered, &self.changed, &self.settled];
-        let waiting = waiting.sum::<usize>() + sets.map(WakerSet::len).iter().sum::<usize>();
+        let sets = self.waiting_for_input().map(WakerSet::len);
+        let waiting = waiting.sum::<usize>() + sets.iter().sum::<usize>() + self.changed.len();
         f.debug_struct("State")
             .field("core", &self.connection)
             .field("entries", &entries().count())
@@ -207,12 +212,21 @@ impl State {
         self.calls.insert(request, CallState::Waiting(None));
     }
 
-    /// Whether it makes sense to go on reading although there is more than anybody takes: somebody waits for an answer.
+    /// Whether it makes sense to go on reading although there is more than anybody takes: somebody waits for an answer, or for
+    /// room, which there may not be before the broker has got rid of what it has to say.
     pub(crate) fn is_awaiting(&self) -> bool {
-        self.calls
-            .values()
-            .any(|call| matches!(call, CallState::Waiting(_)))
+        self.is_closing
+            || self.waiting_for_input().iter().any(|set| set.len() > 0)
+            || self
+                .calls
+                .values()
+                .any(|call| matches!(call, CallState::Waiting(_)))
             || self.channels.iter().any(Entry::is_awaiting)
+    }
+
+    /// Those who go on when the broker has said something.
+    const fn waiting_for_input(&self) -> [&WakerSet; 4] {
+        [&self.writable, &self.answered, &self.unblocked, &self.settled]
     }
 
     /// The channel of the core, if it is one of ours.

@@ -2,8 +2,10 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod cleanup;
+mod confirms;
 mod deadlines;
 mod dropped;
+mod flood;
 mod pipe;
 mod world;
 

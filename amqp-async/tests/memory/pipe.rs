@@ -1,6 +1,6 @@
 //! Streams in memory, and the clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use amqp_async::{Timer, Transport};
 use amqp_proto::{Instant, RecvBuf};
 use amqp_testbroker::{Server, StreamEnd};
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 /// How many octets the server's end takes at once.
 const PIECE: usize = 32 * 1024;
@@ -16,7 +16,7 @@ const PIECE: usize = 32 * 1024;
 /// One direction of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
-    octets: VecDeque<u8>,
+    octets: BytesMut,
     window: usize,
     /// The writer has ended it.
     is_ended: bool,
@@ -165,7 +165,9 @@ impl<S: Server> Stream<S> {
             if count == 0 {
                 break;
             }
-            self.from_server.octets.extend(&self.output.chunk()[..count]);
+            self.from_server
+                .octets
+                .extend_from_slice(&self.output.chunk()[..count]);
             self.output.advance(count);
             self.from_server.wake_reader();
             has_worked = true;
@@ -189,16 +191,13 @@ impl<S: Server> Stream<S> {
     /// The server reads a piece, if it reads.
     fn take(&mut self, server: &mut S, now: Instant) -> bool {
         let pipe = &mut self.from_client;
-        let mut piece = vec![0; PIECE.min(pipe.octets.len())];
-        for (place, octet) in piece.iter_mut().zip(&pipe.octets) {
-            *place = *octet;
-        }
+        let piece = &pipe.octets[..PIECE.min(pipe.octets.len())];
         let count = if self.is_hung_up {
             piece.len()
         } else {
-            self.input.extend(&piece)
+            self.input.extend(piece)
         };
-        pipe.octets.drain(..count);
+        pipe.octets.advance(count);
         let before = self.input.unread().len();
         if self.is_hung_up {
             self.input.consume(before);
@@ -238,9 +237,7 @@ impl<S: Server> Transport for End<S> {
                 pipe.reader = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            for (place, octet) in buffer.iter_mut().zip(pipe.octets.drain(..count)) {
-                *place = octet;
-            }
+            pipe.octets.copy_to_slice(&mut buffer[..count]);
             Poll::Ready(Ok(count))
         })
     }
@@ -254,7 +251,7 @@ impl<S: Server> Transport for End<S> {
             let mut count = 0;
             for buffer in buffers {
                 let taken = buffer.len().min(pipe.room());
-                pipe.octets.extend(&buffer[..taken]);
+                pipe.octets.extend_from_slice(&buffer[..taken]);
                 count += taken;
             }
             if count == 0 {

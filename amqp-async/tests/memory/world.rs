@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use amqp_async::{Channel, Connection, Spawner, Task, Timer};
+use amqp_async::{BoxFuture, Channel, Connection, Spawner, Task, Timer};
 use amqp_proto::{CloseReason, Config, Heartbeat, Instant};
 use amqp_testbroker::{Broker, BrokerConfig, ConnectionKey, Random, Script, ScriptedPeer, Server};
 
@@ -291,6 +291,18 @@ where
         let mut clock = self.clock();
         let at = clock.now() + duration;
         poll_fn(|cx| clock.poll_until(cx, at)).await;
+    }
+
+    /// The same for tasks, which cannot borrow.
+    pub(crate) fn sleeper(&self) -> impl Fn(Duration) -> BoxFuture<()> + Clone + Send + Sync + 'static {
+        let common = Arc::clone(&self.common);
+        move |duration| {
+            let alarm = lock(&common).new_alarm();
+            let common = Arc::clone(&common);
+            let mut clock = Clock { common, alarm };
+            let at = clock.now() + duration;
+            Box::pin(async move { poll_fn(|cx| clock.poll_until(cx, at)).await })
+        }
     }
 
     /// Waits until there is nothing more to be done at this moment.

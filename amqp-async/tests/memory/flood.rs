@@ -1,0 +1,221 @@
+//! More messages than a program can take at once.
+
+use std::time::Duration;
+
+use amqp_async::{Channel, ChannelOptions, ConsumeOptions, ConsumerEnd, Qos};
+use amqp_proto::{CloseReason, ConfirmLimits};
+
+use crate::world::World;
+
+/// Fills a queue, a thousand messages at a time.
+async fn fill(channel: &Channel, queue: &str, count: usize, size: usize) {
+    let exchange = channel.default_exchange();
+    for start in (0..count).step_by(1000) {
+        let mut confirms = Vec::new();
+        for number in start..count.min(start + 1000) {
+            let mut body = vec![b'x'; size.max(8)];
+            body[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            confirms.push(exchange.publish_deferred(body, queue).await.unwrap());
+        }
+        for confirm in confirms {
+            confirm.await.unwrap();
+        }
+    }
+}
+
+fn run(test: impl AsyncFn(&World)) {
+    for seed in [0, 1] {
+        let mut world = World::new();
+        world.set_seed(seed);
+        world.run(test(&world));
+        world.wind_up();
+        assert_eq!((world.elapsed(), world.panics()), (Duration::ZERO, 0));
+    }
+}
+
+#[test]
+fn a_consumer_that_takes_nothing_does_not_hold_up_another_one_with_a_prefetch_limit() {
+    run(async |world| {
+        let (_connection, channel) = world.channel().await;
+        channel.set_qos(Qos::prefetch(10)).await.unwrap();
+        let (lazy, busy) = (
+            channel.declare_queue("lazy").await.unwrap(),
+            channel.declare_queue("busy").await.unwrap(),
+        );
+        fill(&channel, "lazy", 1000, 100).await;
+        fill(&channel, "busy", 1000, 100).await;
+        let _lazy = lazy.consume().await.unwrap();
+        let mut busy = busy.consume().await.unwrap();
+        for number in 0..1000_u64 {
+            let delivery = busy.next().await.unwrap().unwrap();
+            assert_eq!(delivery.body()[..8], number.to_be_bytes());
+            let left = 1000 - usize::try_from(number).unwrap();
+            assert!(world.queue_len("busy") + 10 >= left, "more than ten are here");
+            delivery.ack().await.unwrap();
+        }
+        world.idle().await;
+        assert_eq!((world.queue_len("lazy"), world.queue_len("busy")), (990, 0));
+    });
+}
+
+#[test]
+fn a_handler_that_awaits_a_confirm_gets_it_in_the_middle_of_a_flood() {
+    run(async |world| {
+        let (connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("in").await.unwrap();
+        channel.declare_queue("out").await.unwrap();
+        fill(&channel, "in", 20_000, 600).await;
+        let options = ConsumeOptions::default().no_ack(true);
+        let mut consumer = queue.consume_with(options).await.unwrap();
+        let exchange = channel.default_exchange();
+        for number in 0..20_000_u64 {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert_eq!(delivery.body()[..8], number.to_be_bytes());
+            exchange.publish(&delivery.body()[..8], "out").await.unwrap();
+        }
+        assert_eq!(connection.counters().delivered, 20_000);
+        assert_eq!((world.queue_len("in"), world.queue_len("out")), (0, 20_000));
+    });
+}
+
+#[test]
+fn a_flood_without_acknowledgements_is_held_back_even_if_somebody_waits_for_an_answer() {
+    run(async |world| {
+        let (connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        fill(&channel, "q", 90, 1 << 20).await;
+        world.broker(|broker, _| broker.delay_confirms(Duration::from_secs(3600)));
+        let confirm = channel
+            .default_exchange()
+            .publish_deferred("x", "q")
+            .await
+            .unwrap();
+        let options = ConsumeOptions::default().no_ack(true);
+        let mut consumer = queue.consume_with(options).await.unwrap();
+        world.idle().await;
+        let delivered = connection.counters().delivered;
+        assert!((64..70).contains(&delivered), "{delivered}");
+        for number in 0..90_u64 {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert_eq!(delivery.body()[..8], number.to_be_bytes());
+        }
+        // Who publishes what it consumes itself gets room for that.
+        drop(confirm);
+        fill_unconfirmed(&channel, 30).await;
+        for _ in 0..31 {
+            consumer.next().await.unwrap().unwrap();
+        }
+        drop(consumer);
+    });
+}
+
+async fn fill_unconfirmed(channel: &Channel, count: usize) {
+    for _ in 0..count {
+        let body = vec![0; 1 << 20];
+        channel
+            .default_exchange()
+            .publish_unconfirmed(body, "q")
+            .await
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_that_takes_too_little_is_ended_and_loses_nothing() {
+    run(async |world| {
+        let (_connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        fill(&channel, "q", 80, 1 << 20).await;
+        world.broker(|broker, _| broker.delay_confirms(Duration::from_secs(3600)));
+        let confirm = channel
+            .default_exchange()
+            .publish_deferred("x", "q")
+            .await
+            .unwrap();
+        let mut consumer = queue.consume().await.unwrap();
+        world.idle().await;
+        assert_eq!(consumer.next().await.unwrap().unwrap_err(), ConsumerEnd::Overflow);
+        assert!(consumer.next().await.is_none());
+        assert_eq!((world.consumer_count("q"), world.queue_len("q")), (0, 81));
+        let first = queue.get().await.unwrap().unwrap();
+        assert_eq!(first.body()[..8], 0_u64.to_be_bytes());
+        drop((first, confirm));
+    });
+}
+
+#[test]
+fn a_consumer_without_a_prefetch_limit_pauses_at_the_soft_limit_and_goes_on() {
+    run(async |world| {
+        let (connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        fill(&channel, "q", 40, 1 << 20).await;
+        let mut consumer = queue.consume().await.unwrap();
+        world.idle().await;
+        let delivered = connection.counters().delivered;
+        assert!((8..12).contains(&delivered), "{delivered}");
+        for number in 0..40_u64 {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert_eq!(delivery.body()[..8], number.to_be_bytes());
+            delivery.ack().await.unwrap();
+        }
+        // What is asked now is answered although it pauses.
+        assert_eq!(queue.purge().await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_broker_is_not_forgotten_while_reading_is_paused() {
+    run(async |world| {
+        let (connection, channel) = world.channel().await;
+        let other = connection.channel().await.unwrap();
+        let limits = ChannelOptions::default().limits(ConfirmLimits::default().count(1));
+        let limited = connection.channel_with(limits).await.unwrap();
+        let queue = channel.declare_queue("q").await.unwrap();
+        fill(&channel, "q", 60, 1 << 20).await;
+        let options = ConsumeOptions::default().no_ack(true);
+        let _consumer = queue.consume_with(options).await.unwrap();
+        world.idle().await;
+        let paused_at = connection.counters().delivered;
+        // Each of them reads on as far as it must.
+        let unconfirmed = ChannelOptions::default().without_confirms();
+        let opened = connection.channel_with(unconfirmed).await.unwrap();
+        other.close().await.unwrap();
+        for _ in 0..3 {
+            limited
+                .default_exchange()
+                .publish_unconfirmed("x", "nowhere")
+                .await
+                .unwrap();
+        }
+        opened.declare_queue("r").await.unwrap();
+        drop(opened);
+        assert!(connection.counters().delivered > paused_at);
+        let report = connection.close().await;
+        assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
+    });
+}
+
+#[test]
+fn to_watch_for_the_end_is_no_reason_to_read_on() {
+    run(async |world| {
+        let (connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        fill(&channel, "q", 30, 1 << 20).await;
+        let (watched, watched_channel) = (connection.clone(), channel.clone());
+        let end = world.spawn_with_result(async move { watched.closed().await });
+        world.spawn(async move { drop(watched_channel.closed().await) });
+        let mut consumer = queue.consume().await.unwrap();
+        world.idle().await;
+        assert!(connection.counters().delivered < 12);
+        for _ in 0..30 {
+            consumer.next().await.unwrap().unwrap().ack().await.unwrap();
+        }
+        drop(consumer);
+        connection.close().await;
+        world.idle().await;
+        assert_eq!(
+            end.lock().unwrap().take(),
+            Some(CloseReason::Requested { acknowledged: true })
+        );
+    });
+}
