@@ -103,7 +103,7 @@ fn a_flood_without_acknowledgements_is_held_back_even_if_somebody_waits_for_an_a
         drop(confirm);
         fill_unconfirmed(&channel, 30).await;
         for _ in 0..31 {
-            consumer.next().await.unwrap().unwrap();
+            drop(consumer.next().await.unwrap().unwrap());
         }
         drop(consumer);
     });
@@ -152,7 +152,7 @@ fn a_consumer_without_a_prefetch_limit_pauses_at_the_soft_limit_and_goes_on() {
         let mut consumer = queue.consume().await.unwrap();
         world.idle().await;
         let delivered = connection.counters().delivered;
-        assert!((8..12).contains(&delivered), "{delivered}");
+        assert!((1..4).contains(&delivered), "{delivered}");
         for number in 0..40_u64 {
             let delivery = consumer.next().await.unwrap().unwrap();
             assert_eq!(delivery.body()[..8], number.to_be_bytes());

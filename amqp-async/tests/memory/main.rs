@@ -6,6 +6,7 @@ mod confirms;
 mod deadlines;
 mod dropped;
 mod flood;
+mod handlers;
 mod pipe;
 mod world;
 
