@@ -11,30 +11,40 @@ use amqp_testbroker::TestBroker;
 use program::{Program, run, run_in_vain};
 use tokio::runtime::Runtime;
 
-/// Deletes a queue that the programs share.
-fn delete(url: &str, queue: &str, if_empty: bool) {
+/// Deletes a queue that the programs share, as it is.
+fn delete(url: &str, queue: &str) {
+    delete_if(url, queue, false);
+}
+
+/// Deletes a queue whose messages were all delivered and acknowledged, and that nobody consumes from any more; otherwise it fails.
+fn delete_settled(url: &str, queue: &str) {
+    delete_if(url, queue, true);
+}
+
+fn delete_if(url: &str, queue: &str, is_settled: bool) {
     let deleting = async {
         let connection = amqp_tokio::connect(url).await.unwrap();
         let channel = connection.channel().await.unwrap();
-        channel.queue(queue).delete_if(true, if_empty).await.unwrap();
+        let queue = channel.queue(queue);
+        queue.delete_if(is_settled, is_settled).await.unwrap();
         connection.close().await;
     };
     Runtime::new().unwrap().block_on(deleting);
 }
 
 fn hello_world(url: &str) {
-    delete(url, "hello", false);
+    delete(url, "hello");
     assert_eq!(run(url, "hello_send", &[]), ["sent Hello World!"]);
     let receiver = Program::start_receiver(url, "hello_receive", &[]);
     receiver.expect("received Hello World!");
     run(url, "hello_send", &[]);
     receiver.expect("received Hello World!");
     receiver.interrupt();
-    delete(url, "hello", true);
+    delete_settled(url, "hello");
 }
 
 fn work_queues(url: &str) {
-    delete(url, "task_queue", false);
+    delete(url, "task_queue");
     let workers = ["worker", "worker"].map(|name| Program::start_receiver(url, name, &[]));
     assert_eq!(run(url, "new_task", &["first"]), ["sent first"]);
     assert_eq!(run(url, "new_task", &["second", "task"]), ["sent second task"]);
@@ -48,18 +58,24 @@ fn work_queues(url: &str) {
     done.sort();
     assert_eq!(done, ["first", "second task"]);
 
-    // What one has not finished when it dies, another one does.
-    let [worker, other] = workers;
-    other.interrupt();
-    run(url, "new_task", &["takes a second."]);
-    worker.expect("received takes a second.");
-    drop(worker);
+    workers.into_iter().for_each(Program::interrupt);
+    delete_settled(url, "task_queue");
+
+    // Who is busy gets no more, and what he has not finished when he dies another one gets.
+    let busy = Program::start_receiver(url, "worker", &[]);
+    let takes_a_minute = ".".repeat(60);
+    run(url, "new_task", &[&takes_a_minute]);
+    busy.expect(&format!("received {takes_a_minute}"));
     let other = Program::start_receiver(url, "worker", &[]);
-    other.expect("received takes a second. again");
-    other.expect("done takes a second.");
-    other.interrupt();
-    // All were acknowledged, or it would not be empty.
-    delete(url, "task_queue", true);
+    for task in ["third", "fourth", "fifth"] {
+        run(url, "new_task", &[task]);
+        other.expect(&format!("received {task}"));
+        other.expect(&format!("done {task}"));
+    }
+    drop(busy);
+    other.expect(&format!("received {takes_a_minute} again"));
+    drop(other);
+    delete(url, "task_queue");
 }
 
 fn publish_subscribe(url: &str) {
@@ -117,7 +133,7 @@ fn topics(url: &str) {
 }
 
 fn remote_procedure_call(url: &str) {
-    delete(url, "rpc_queue", false);
+    delete(url, "rpc_queue");
     let complaint = run_in_vain(url, "rpc_client", &[]);
     assert!(
         complaint.contains("fib(30): no queue takes the call"),
@@ -140,7 +156,7 @@ fn remote_procedure_call(url: &str) {
         assert!(complaint.contains(&words), "{complaint}");
     }
     server.interrupt();
-    delete(url, "rpc_queue", true);
+    delete_settled(url, "rpc_queue");
 }
 
 fn confirms(url: &str) {
@@ -170,7 +186,8 @@ macro_rules! tutorials {
             $(#[test]
             fn $name() {
                 let broker = super::TestBroker::start().unwrap();
-                super::$name(&broker.uri());
+                // With a slash at the end, as the tutorials have it.
+                super::$name(&format!("{}/", broker.uri()));
             })+
         }
 
