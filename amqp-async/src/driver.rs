@@ -36,6 +36,7 @@ pub struct Driver<T, C: Timer> {
     input: RecvBuf,
     output: SendBuf,
     stream: Stream,
+    /// Whom to wake; empty between turns, and kept for its room.
     wakes: Vec<Waker>,
 }
 
@@ -147,13 +148,12 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.output.advance(self.output.remaining());
         }
         state.connection.poll_transmit(now, &mut self.output);
-        let mut wakes = std::mem::take(&mut state.wakes);
-        let alarm = state.alarms.tick(now, &mut wakes);
+        std::mem::swap(&mut state.wakes, &mut self.wakes);
+        let alarm = state.alarms.tick(now, &mut self.wakes);
         let deadline = state.connection.poll_timeout();
         let is_closed = state.closed.is_some();
         state.sleep(cx);
         drop(state);
-        self.wakes = wakes;
         self.wakes.drain(..).for_each(Waker::wake);
         if is_closed {
             self.stream.linger.get_or_insert(now + LINGER);
@@ -227,8 +227,10 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let this = self.get_mut();
+        let mut has_more = false;
         for _ in 0..MOST_TURNS {
-            let read = this.read(cx);
+            // What was read comes first: it is in the cache, and its memory is used again when it is gone.
+            let read = if has_more { Read::Skipped } else { this.read(cx) };
             let turn = this.turn(cx);
             let has_written = this.write(cx);
             if turn.is_closed && this.leave(cx).is_ready() {
@@ -236,7 +238,8 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
             }
             // What there was no room to read for may be read now, and nobody would wake the driver for it.
             let can_read = read == Read::Done || read == Read::Skipped && this.can_read();
-            if can_read || has_written || turn.has_more {
+            has_more = turn.has_more;
+            if can_read || has_written || has_more {
                 continue;
             }
             let Some(deadline) = turn.deadline else {
