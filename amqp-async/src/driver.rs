@@ -22,7 +22,8 @@ const MOST_TURNS: usize = 32;
 /// How many pieces of memory are written at once.
 const MOST_SLICES: usize = 16;
 
-/// How long it takes at most to write what is left and to see the end of the stream, once the connection is closed.
+/// How long it takes at most to write what is left and to see the end of the stream, once the connection is closed; and how long
+/// what the peer had to say is waited for when nothing can be written any more.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Moves octets and time for one connection. It must be polled, mostly by a task of its own, until it says why the connection
@@ -155,10 +156,11 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         state.sleep(cx);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
-        if is_closed {
+        if is_closed || self.stream.is_broken {
             self.stream.linger.get_or_insert(now + LINGER);
         }
-        let deadlines = [alarm, deadline, self.stream.linger];
+        let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
+        let deadlines = [alarm, deadline, linger];
         Turn {
             has_more: events == MOST_EVENTS,
             is_closed,
@@ -166,8 +168,9 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         }
     }
 
-    /// Writes what there is. Says whether something was written.
+    /// Writes what there is. Says whether something came of it, be it that the stream failed.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let was_broken = self.stream.is_broken;
         let mut has_written = false;
         while self.output.has_remaining() && !self.stream.is_broken {
             let mut slices = [IoSlice::new(&[]); MOST_SLICES];
@@ -192,7 +195,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
                 Poll::Ready(Err(_)) => self.stream.is_broken = true,
             }
         }
-        has_written
+        has_written || self.stream.is_broken != was_broken
     }
 
     /// The connection is closed: all is written, then the stream ends, on both sides if the other one does its part in time.
@@ -214,6 +217,18 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let unread = self.input.unread().len();
         self.input.consume(unread);
         Poll::Pending
+    }
+
+    fn on_deadline(&mut self) {
+        let now = self.timer.now();
+        let mut state = self.shared.lock();
+        let is_late = self.stream.linger.is_some_and(|linger| linger <= now);
+        if self.stream.is_broken && !self.stream.is_read && is_late {
+            self.stream.is_read = true;
+            let error = TransportError::new("the stream takes no more octets");
+            state.connection.handle_disconnect(now, Some(error));
+        }
+        state.connection.handle_timeout(now);
     }
 
     fn reason(&self) -> CloseReason {
@@ -248,8 +263,7 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
             if this.timer.poll_until(cx, deadline).is_pending() {
                 return Poll::Pending;
             }
-            let now = this.timer.now();
-            this.shared.lock().connection.handle_timeout(now);
+            this.on_deadline();
         }
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -12,3 +12,4 @@ mod world;
 
 mod round;
 mod stalls;
+mod strange;

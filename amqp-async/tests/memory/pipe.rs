@@ -21,6 +21,8 @@ pub(crate) struct Pipe {
     /// The writer has ended it.
     is_ended: bool,
     is_reset: bool,
+    /// Writing fails, and the reader learns nothing of it.
+    is_broken: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -108,6 +110,13 @@ impl<S: Server> Common<S> {
     pub(crate) fn new_alarm(&mut self) -> usize {
         self.next_alarm += 1;
         self.next_alarm
+    }
+
+    /// From now on writing fails for the client of the last stream, and that is all.
+    pub(crate) fn break_writing(&mut self) {
+        if let Some(stream) = self.streams.last_mut() {
+            stream.from_client.is_broken = true;
+        }
     }
 
     /// What the server can do now. Says whether it did anything.
@@ -245,7 +254,7 @@ impl<S: Server> Transport for End<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.with(|stream| {
             let pipe = &mut stream.from_client;
-            if pipe.is_reset {
+            if pipe.is_reset || pipe.is_broken {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
             let mut count = 0;

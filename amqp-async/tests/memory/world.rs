@@ -286,6 +286,11 @@ where
         lock(&self.common).now.duration_since(Instant::EPOCH)
     }
 
+    /// From now on writing fails for the last connection, and that is all.
+    pub(crate) fn break_writing(&self) {
+        lock(&self.common).break_writing();
+    }
+
     /// Waits for so much virtual time.
     pub(crate) async fn sleep(&self, duration: Duration) {
         let mut clock = self.clock();
@@ -519,10 +524,16 @@ pub(crate) fn everywhere(test: impl AsyncFn(&World)) {
     assert_eq!(elapsed, Duration::ZERO, "something waited for a deadline");
 }
 
+/// How many orders a test is run in; the environment may ask for more.
+fn seeds() -> u64 {
+    let wanted = std::env::var("AMQP_MEMORY_SEEDS").ok();
+    wanted.and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
 /// The same for a test that lets time pass; says how much at most.
 pub(crate) fn in_time(test: impl AsyncFn(&World)) -> Duration {
     let mut longest = Duration::ZERO;
-    for seed in 0..12 {
+    for seed in 0..seeds() {
         let mut world = World::new();
         world.set_seed(seed);
         world.set_window(if seed % 3 == 1 { 61 } else { 64 * 1024 });

@@ -1,0 +1,143 @@
+//! What an honest broker does not do.
+
+use std::time::Duration;
+
+use amqp_async::{Error, PublishError};
+use amqp_proto::CloseReason;
+use amqp_proto::wire::*;
+use amqp_testbroker::{CraftedFrame, Script};
+
+use crate::world::{World, config, in_time};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A handshake and a channel that confirms.
+fn channel() -> Script {
+    Script::new()
+        .handshake()
+        .expect("channel.open")
+        .reply(ChannelOpenOk {})
+        .expect("confirm.select")
+        .reply(ConfirmSelectOk {})
+}
+
+#[test]
+fn publishes_wait_while_the_broker_stops_the_flow() {
+    let script = channel()
+        .send(CraftedFrame::method(1, ChannelFlow { active: false }))
+        .expect("channel.flow-ok")
+        .wait(5 * SECOND)
+        .send(CraftedFrame::method(1, ChannelFlow { active: true }))
+        .expect("channel.flow-ok")
+        .expect_content("ch 1 basic.publish", b"x")
+        .reply(BasicAck {
+            delivery_tag: 1,
+            multiple: false,
+        });
+    let world = World::scripted(script);
+    world.run(async {
+        let (_connection, channel) = world.channel().await;
+        world.idle().await;
+        let hasty = channel.with_timeout(SECOND).default_exchange();
+        let error = hasty.publish("late", "q").await.unwrap_err();
+        assert_eq!(
+            (error, world.elapsed()),
+            (PublishError::NotSent(Error::Timeout), SECOND)
+        );
+        channel.default_exchange().publish("x", "q").await.unwrap();
+        assert_eq!(world.elapsed(), 5 * SECOND);
+    });
+    world.wind_up();
+    world.finish_script();
+}
+
+#[test]
+fn an_answer_to_nothing_ends_the_connection_for_all_who_wait() {
+    let script = channel()
+        .expect("queue.declare")
+        .reply(QueueBindOk {})
+        .skip_to("connection.close")
+        .reply(ConnectionCloseOk {})
+        .hang_up();
+    let world = World::scripted(script);
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        let error = channel.declare_queue("q").await.unwrap_err();
+        let Error::ConnectionClosed(reason @ CloseReason::Protocol(_)) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(connection.closed().await, reason);
+        assert_eq!(
+            channel.declare_queue("q").await.unwrap_err(),
+            Error::ConnectionClosed(reason)
+        );
+    });
+    world.wind_up();
+    world.finish_script();
+    assert_eq!(world.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn a_confirm_that_comes_twice_is_told_once() {
+    let ack = |delivery_tag, multiple| BasicAck {
+        delivery_tag,
+        multiple,
+    };
+    let script = channel()
+        .expect_content("basic.publish", b"a")
+        .reply(ack(1, false))
+        .expect_content("basic.publish", b"b")
+        .reply(ack(2, true))
+        .expect("channel.close")
+        .reply(ChannelCloseOk {});
+    let world = World::scripted(script);
+    world.run(async {
+        let (_connection, channel) = world.channel().await;
+        let exchange = channel.default_exchange();
+        let first = exchange.publish_deferred("a", "q").await.unwrap();
+        world.idle().await;
+        exchange.publish("b", "q").await.unwrap();
+        first.await.unwrap();
+        channel.close().await.unwrap();
+    });
+    world.wind_up();
+    world.finish_script();
+}
+
+#[test]
+fn a_stream_that_takes_nothing_more_and_says_nothing_is_given_up() {
+    let elapsed = in_time(async |world| {
+        let (connection, channel) = world.channel().await;
+        world.break_writing();
+        let error = channel.declare_queue("q").await.unwrap_err();
+        assert!(
+            matches!(error, Error::ConnectionClosed(CloseReason::Transport { .. })),
+            "{error:?}"
+        );
+        assert!(connection.is_closed());
+        assert_eq!(world.elapsed(), 2 * SECOND);
+    });
+    assert_eq!(elapsed, 2 * SECOND);
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_message_is_told() {
+    let script = channel().expect("basic.publish").reset();
+    let world = World::scripted(script);
+    let connection = world.start(config());
+    world.run(async {
+        connection.ready().await.unwrap();
+        let channel = connection.channel().await.unwrap();
+        let error = channel.default_exchange().publish("x", "q").await.unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                PublishError::Lost(Error::ConnectionClosed(CloseReason::Transport { .. }))
+            ),
+            "{error:?}"
+        );
+    });
+    drop(connection);
+    world.wind_up();
+    assert_eq!(world.elapsed(), Duration::ZERO);
+}
