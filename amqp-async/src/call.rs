@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use amqp_proto::{RequestId, SendError};
@@ -173,6 +173,10 @@ impl<'s> Place<'s> {
         if let Some(set) = (self.set)(&mut state, self.channel) {
             set.register(&mut self.key, cx);
         }
+        // The driver may have stopped reading, and reads on for who waits.
+        let driver = state.take_driver();
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
         Poll::Pending
     }
 }
