@@ -1,7 +1,7 @@
 //! Deadlines of handles, which have no clock: the driver's is theirs. When the driver has gone, none comes any more, and whatever
 //! was waited for has ended with the connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -10,8 +10,12 @@ use amqp_proto::Instant;
 /// Who is to be woken when so much time has passed.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
-    /// By number; without an instant until the driver has looked at its clock.
+    /// By number.
     alarms: BTreeMap<u64, Alarm>,
+    /// Those that the driver has not seen: they have no instant before it has looked at its clock.
+    unseen: Vec<u64>,
+    /// Those that are not over, by their instant.
+    by_time: BTreeSet<(Instant, u64)>,
     next: u64,
 }
 
@@ -34,6 +38,7 @@ impl Alarms {
             waker: None,
         };
         self.alarms.insert(self.next, alarm);
+        self.unseen.push(self.next);
         self.next
     }
 
@@ -53,21 +58,58 @@ impl Alarms {
     }
 
     pub(crate) fn remove(&mut self, number: u64) {
-        self.alarms.remove(&number);
+        match self.alarms.remove(&number).map(|alarm| alarm.at) {
+            Some(Some(at)) => drop(self.by_time.remove(&(at, number))),
+            Some(None) => self.unseen.retain(|unseen| *unseen != number),
+            None => {}
+        }
     }
 
     /// The driver looks at its clock: those whose time has come are over. Gives the next moment.
     pub(crate) fn tick(&mut self, now: Instant, wakes: &mut Vec<Waker>) -> Option<Instant> {
-        let mut next = None;
-        for alarm in self.alarms.values_mut().filter(|alarm| !alarm.is_over) {
-            let at = *alarm.at.get_or_insert_with(|| now + alarm.after);
-            if at <= now {
-                alarm.is_over = true;
-                wakes.extend(alarm.waker.take());
-            } else {
-                next = Some(next.map_or(at, |next: Instant| next.min(at)));
+        for number in self.unseen.drain(..) {
+            if let Some(alarm) = self.alarms.get_mut(&number) {
+                let at = now + alarm.after;
+                alarm.at = Some(at);
+                self.by_time.insert((at, number));
             }
         }
-        next
+        while let Some(&(at, number)) = self.by_time.first() {
+            if at > now {
+                return Some(at);
+            }
+            self.by_time.pop_first();
+            if let Some(alarm) = self.alarms.get_mut(&number) {
+                alarm.is_over = true;
+                wakes.extend(alarm.waker.take());
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_end_in_the_order_of_their_time_and_leave_nothing() {
+        let (mut alarms, mut wakes) = (Alarms::default(), Vec::new());
+        let cx = Context::from_waker(Waker::noop());
+        let late = alarms.set(Duration::from_secs(5));
+        let soon = alarms.set(Duration::from_secs(2));
+        let never = alarms.set(Duration::from_secs(9));
+        alarms.remove(never);
+        let at = |seconds| Instant::EPOCH + Duration::from_secs(seconds);
+        assert!(alarms.poll(soon, &cx).is_pending());
+        assert_eq!(alarms.tick(at(1), &mut wakes), Some(at(3)));
+        assert!(alarms.poll(late, &cx).is_pending());
+        assert_eq!(alarms.tick(at(3), &mut wakes), Some(at(6)));
+        assert_eq!(wakes.len(), 1);
+        assert!(alarms.poll(soon, &cx).is_ready() && alarms.poll(late, &cx).is_pending());
+        alarms.remove(late);
+        alarms.remove(soon);
+        assert_eq!(alarms.tick(at(7), &mut wakes), None);
+        assert!(alarms.alarms.is_empty() && alarms.unseen.is_empty() && alarms.by_time.is_empty());
     }
 }
