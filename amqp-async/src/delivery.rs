@@ -139,7 +139,7 @@ impl Delivery {
         self.settle(|channel, tag| channel.reject(tag, requeue)).await
     }
 
-    /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or is dropped.
+    /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or if this is dropped while it runs.
     ///
     /// # Errors
     /// The handler's; one in settling only if the handler succeeded.
