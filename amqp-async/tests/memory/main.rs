@@ -10,6 +10,7 @@ mod handlers;
 mod pipe;
 mod world;
 
+mod policies;
 mod round;
 mod stalls;
 mod strange;
