@@ -180,3 +180,26 @@ pub(crate) async fn handlers_run_in_the_background_a_few_at_a_time(world: World)
     assert!(queue.get().await.unwrap().is_none(), "all were acknowledged");
     close(queue.channel().connection()).await;
 }
+
+pub(crate) async fn a_consumer_without_acks_can_be_dropped_in_a_flood(world: World) {
+    let queue = world.queue().await;
+    let channel = queue.channel();
+    let exchange = channel.default_exchange();
+    for number in 0..5000_u32 {
+        let body = number.to_be_bytes().to_vec();
+        exchange.publish_unconfirmed(body, queue.name()).await.unwrap();
+    }
+    for _ in 0..3 {
+        let options = ConsumeOptions::default().no_ack(true);
+        let mut consumer = queue.consume_with(options).await.unwrap();
+        drop(consumer.next().await.unwrap().unwrap());
+        drop(consumer);
+        for _ in 0..5000 {
+            exchange.publish_unconfirmed("more", queue.name()).await.unwrap();
+        }
+    }
+    // The channel goes on, and nobody consumes.
+    let counted = channel.declare_queue(queue.name()).passive(true).await.unwrap();
+    assert_eq!(counted.consumer_count(), Some(0));
+    close(channel.connection()).await;
+}

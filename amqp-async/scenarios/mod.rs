@@ -123,6 +123,7 @@ macro_rules! all_scenarios {
                 a_cancelled_consumer_gives_back_what_it_has_not_taken
                 a_consumer_learns_that_its_queue_was_deleted
                 several_consumers_take_turns
+                a_consumer_without_acks_can_be_dropped_in_a_flood
                 a_handler_settles_by_its_outcome
                 handlers_run_in_the_background_a_few_at_a_time;
             routing:

@@ -102,9 +102,12 @@ impl State {
             inbox.push(delivery, wakes);
             return;
         }
-        // Nobody takes it any more. Without an acknowledgement it is lost, as the broker thinks it is delivered.
+        // Nobody takes it any more. Without acknowledgements it is lost; otherwise it goes back.
         let (tag, requeue) = (delivery.tag, true);
-        self.say(tag.channel(), Unsaid::Nack { tag, requeue });
+        let core = self.connection.channel(tag.channel());
+        if core.is_ok_and(|mut core| core.wants_acks(delivery.consumer) != Some(false)) {
+            self.say(tag.channel(), Unsaid::Nack { tag, requeue });
+        }
     }
 
     /// The peer said something: what could not be asked before may be asked now.

@@ -219,3 +219,24 @@ fn to_watch_for_the_end_is_no_reason_to_read_on() {
         );
     });
 }
+
+#[test]
+fn a_consumer_without_acknowledgements_dropped_in_a_flood_harms_nobody() {
+    let mut world = World::new();
+    world.set_window(4096);
+    world.run(async {
+        let (_connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        fill(&channel, "q", 1000, 100).await;
+        let options = ConsumeOptions::default().no_ack(true);
+        let mut consumer = queue.consume_with(options).await.unwrap();
+        drop(consumer.next().await.unwrap().unwrap());
+        drop(consumer);
+        // What was on its way is lost, as it was asked for; the channel goes on.
+        channel.declare_queue("other").await.unwrap();
+        world.idle().await;
+        assert!(channel.is_open());
+        assert_eq!(world.consumer_count("q"), 0);
+    });
+    world.wind_up();
+}

@@ -139,6 +139,16 @@ impl<'c> Channel<'c> {
         Some(ShortStr::delimited(tag))
     }
 
+    /// Whether what comes to that consumer is to be acknowledged; `None` if there is no such consumer.
+    #[must_use]
+    pub fn wants_acks(&mut self, consumer: ConsumerId) -> Option<bool> {
+        if consumer.channel() != self.state.id {
+            return None;
+        }
+        let (_, found) = self.state.consumers.by_number(consumer.number())?;
+        Some(!found.no_ack)
+    }
+
     /// Whether bodies for that consumer come in pieces, as they arrive, instead of whole. For messages that begin to arrive
     /// from now on; the limit on the size of messages does not apply to them.
     ///

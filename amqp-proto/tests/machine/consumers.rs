@@ -48,6 +48,9 @@ fn what_the_caller_fills_in_is_what_is_sent() {
         ]
     );
     assert_eq!(tag_of(&mut peer, consumer).as_deref(), Some("mine"));
+    assert_eq!(peer.channel(id).wants_acks(consumer), Some(false));
+    let (other, _) = peer.channel(id).consume(&BasicConsume::default()).unwrap();
+    assert_eq!(peer.channel(id).wants_acks(other), Some(true));
 }
 
 #[test]

@@ -326,6 +326,7 @@ fn ids_of_an_old_incarnation_are_stale_for_every_command() {
         Err(SendError::UnknownConsumer)
     );
     assert_eq!(channel.consumer_tag(of_old), None);
+    assert_eq!(channel.wants_acks(of_old), None);
     peer.assert_quiet();
 }
 

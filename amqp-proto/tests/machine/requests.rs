@@ -547,6 +547,7 @@ fn a_cancel_nobody_waits_for_ends_the_consumer_all_the_same() {
     );
     assert_eq!(peer.events(), []);
     assert_eq!(peer.channel(id).consumer_tag(consumer), None);
+    assert_eq!(peer.channel(id).wants_acks(consumer), None);
 }
 
 #[test]
