@@ -13,7 +13,14 @@ use anyhow::{Context, Result, bail};
 pub(crate) fn build() -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--bins", "--manifest-path"])
+        .args([
+            "build",
+            "--release",
+            "--bins",
+            "--features",
+            "clients",
+            "--manifest-path",
+        ])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .status()
         .context("cannot run cargo")?;
