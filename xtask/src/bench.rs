@@ -56,5 +56,7 @@ fn peers(arguments: &[String]) -> Result<()> {
         eprintln!("the system calls may not be counted: {error:#}");
     }
     let mut compare = cargo(["run", "--release", "--manifest-path", "bench/Cargo.toml"]);
-    run(compare.args(["--features", "clients", "--bin", "compare", "--"]).args(arguments))
+    run(compare
+        .args(["--features", "clients", "--bin", "compare", "--"])
+        .args(arguments))
 }
