@@ -26,6 +26,7 @@
 mod broker;
 mod config;
 mod connection;
+mod erlang;
 mod fault;
 #[cfg(feature = "fuzzing")]
 #[allow(

@@ -3,10 +3,10 @@
 //! Not the codec's own parser: RabbitMQ takes a frame of an unknown type as a frame, takes payloads of frame_max octets (eight more
 //! than there should be), and quotes the payload when it complains.
 
-use std::fmt::Write;
-
 use amqp_proto::wire::{Argument, FRAME_OVERHEAD, HEADER_SIZE, Method, Problem, ProtocolError, ReplyCode};
 
+use crate::config::Release;
+use crate::erlang;
 use crate::refusal::Refusal;
 
 const FRAME_END: u8 = 0xCE;
@@ -26,7 +26,7 @@ impl<'a> Delimited<'a> {
     pub(super) const HEARTBEAT: u8 = 8;
 
     /// Delimits the frame that `input` begins with; `None` if it is not all there yet.
-    pub(super) fn parse(input: &'a [u8], largest: u32) -> Result<Option<Self>, Refusal> {
+    pub(super) fn parse(input: &'a [u8], largest: u32, release: Release) -> Result<Option<Self>, Refusal> {
         let Some(&[kind, c0, c1, s0, s1, s2, s3]) = input.first_chunk::<HEADER_SIZE>() else {
             return Ok(None);
         };
@@ -38,7 +38,7 @@ impl<'a> Delimited<'a> {
         let size = u32::from_be_bytes([s0, s1, s2, s3]);
         if size > largest {
             let allowed = largest.saturating_sub(FRAME_OVERHEAD);
-            return Err(frame.error(&format!("{{frame_too_large,{size},{allowed}}}")));
+            return Err(frame.error(release, &format!("{{frame_too_large,{size},{allowed}}}")));
         }
         let rest = input.get(HEADER_SIZE..).unwrap_or_default();
         let Some((payload, [end, ..])) = rest.split_at_checked(size as usize) else {
@@ -46,7 +46,7 @@ impl<'a> Delimited<'a> {
         };
         frame.payload = payload;
         if *end != FRAME_END {
-            return Err(frame.error(&format!("{{invalid_frame_end_marker,{end}}}")));
+            return Err(frame.error(release, &format!("{{invalid_frame_end_marker,{end}}}")));
         }
         Ok(Some(frame))
     }
@@ -67,25 +67,29 @@ impl<'a> Delimited<'a> {
     }
 
     /// A frame that is wrong in itself.
-    pub(super) fn error(&self, reason: &str) -> Refusal {
+    pub(super) fn error(&self, release: Release, reason: &str) -> Refusal {
         Refusal::connection(
             ReplyCode::FRAME_ERROR,
-            format_args!("{}: {reason}", self.snippet()),
+            format_args!("{}: {reason}", self.snippet(release)),
         )
     }
 
     /// A frame that has no place here.
-    pub(super) fn unexpected(&self) -> Refusal {
-        Refusal::connection(ReplyCode::UNEXPECTED_FRAME, self.snippet())
+    pub(super) fn unexpected(&self, release: Release) -> Refusal {
+        Refusal::connection(ReplyCode::UNEXPECTED_FRAME, self.snippet(release))
     }
 
-    fn snippet(&self) -> String {
+    fn snippet(&self, release: Release) -> String {
         const SHOWN: usize = 16;
         let (which, shown) = match self.payload.get(..SHOWN) {
             Some(first) if self.payload.len() > SHOWN => ("first 16", first),
             _ => ("all", self.payload),
         };
-        format!("type {}, {which} octets = {}", self.kind, binary_or_text(shown))
+        format!(
+            "type {}, {which} octets = {}",
+            self.kind,
+            erlang::printed(shown, release)
+        )
     }
 }
 
@@ -96,7 +100,7 @@ pub(super) fn undecodable(payload: &[u8], error: &ProtocolError) -> Option<Refus
         Problem::UnknownMethod { .. } | Problem::Table(_) => None,
         _ => {
             let arguments = Method::split_id(payload).map_or(payload, |(_, arguments)| arguments);
-            let text = format_args!("cannot decode {}", binary(arguments));
+            let text = format_args!("cannot decode {}", erlang::written(arguments));
             Some(Refusal::connection(ReplyCode::FRAME_ERROR, text))
         }
     }
@@ -120,41 +124,4 @@ pub(super) fn check_names(method: &Method<'_>) -> Result<(), Refusal> {
         ReplyCode::FRAME_ERROR,
         "Malformed UTF-8 in shortstr",
     ))
-}
-
-/// Octets as Erlang writes them: `<<1,2>>`.
-fn binary(octets: &[u8]) -> String {
-    let mut text = "<<".to_owned();
-    for (place, octet) in octets.iter().enumerate() {
-        let comma = if place == 0 { "" } else { "," };
-        // Writing to a string does not fail.
-        let _ = write!(text, "{comma}{octet}");
-    }
-    text + ">>"
-}
-
-/// Octets as Erlang prints them: `<<"text">>` if all of them are printable in Latin-1. Where that is no UTF-8, as numbers here.
-fn binary_or_text(octets: &[u8]) -> String {
-    let is_printable = |octet: &u8| matches!(octet, 8..=13 | 27 | b' '..=b'~' | 0xA0..);
-    match std::str::from_utf8(octets) {
-        Ok(text) if !octets.is_empty() && octets.iter().all(is_printable) => {
-            format!("<<\"{}\">>", text.chars().map(escaped).collect::<String>())
-        }
-        _ => binary(octets),
-    }
-}
-
-fn escaped(letter: char) -> String {
-    let escape = match letter {
-        '\u{8}' => 'b',
-        '\t' => 't',
-        '\n' => 'n',
-        '\u{b}' => 'v',
-        '\u{c}' => 'f',
-        '\r' => 'r',
-        '\u{1b}' => 'e',
-        '"' | '\\' => letter,
-        _ => return letter.to_string(),
-    };
-    format!("\\{escape}")
 }

@@ -153,7 +153,7 @@ impl Connection {
         }
         let largest = self.largest_payload(&common.config);
         input.raise_limit((largest as usize).saturating_add(FRAME_OVERHEAD as usize));
-        match Delimited::parse(input.unread(), largest) {
+        match Delimited::parse(input.unread(), largest, common.config.release) {
             Ok(Some(frame)) => {
                 let size = frame.size();
                 if let Some(heartbeat) = &mut self.heartbeat {
@@ -187,15 +187,17 @@ impl Connection {
             self.on_frame_while_closing(common, now, frame);
             return;
         }
+        let release = common.config.release;
         if frame.is_malformed() {
-            self.fail(common, now, &frame.error("unknown_frame"), MethodId::default());
+            let refusal = frame.error(release, "unknown_frame");
+            self.fail(common, now, &refusal, MethodId::default());
             return;
         }
         match (frame.kind, frame.channel) {
             (Delimited::HEARTBEAT, 0) => {}
             (Delimited::METHOD, 0) => self.on_method(common, now, frame.payload),
             (Delimited::HEARTBEAT, _) | (_, 0) => {
-                self.fail(common, now, &frame.unexpected(), MethodId::default());
+                self.fail(common, now, &frame.unexpected(release), MethodId::default());
             }
             _ => self.on_channel_frame(common, now, frame),
         }

@@ -141,6 +141,12 @@ impl Outgoing {
         }
         Ok(is_rejected)
     }
+
+    /// The same at the commit of its transaction.
+    pub(super) fn commit(&self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        cx.host().check_not_gone(&self.addressed)?;
+        self.send(cx).map(drop)
+    }
 }
 
 /// Says whether it counts as routed. RabbitMQ 3.10 does not take the consumer for a queue: what is mandatory comes back although it

@@ -57,7 +57,7 @@ impl Channel {
     pub(super) fn tx_commit(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         for outgoing in transaction.take_publishes(cx) {
-            outgoing.send(cx)?;
+            outgoing.commit(cx)?;
         }
         let transaction = self.transaction.get_or_insert_default();
         for (outcome, _, delivery) in std::mem::take(&mut transaction.settlements) {

@@ -10,6 +10,8 @@ use super::exchange::Destination;
 use super::letter::Letter;
 use super::{Addressed, ConsumerKey, Entry, Name, Published, Sink, VirtualHost};
 use crate::broker::ConnectionKey;
+use crate::config::Release;
+use crate::erlang;
 use crate::refusal::Refusal;
 
 /// How many deaths may follow from one, if dead letter exchanges lead from queue to queue. The rest is dropped: queues that are
@@ -30,6 +32,22 @@ impl VirtualHost {
         let letter = Letter::published(message)?;
         let queues = self.route(&letter);
         Ok(Addressed { letter, queues })
+    }
+
+    /// What a commit looks at: queues that are gone since they were found are none to RabbitMQ 3; RabbitMQ 4 ends the connection.
+    pub(crate) fn check_not_gone(&self, addressed: &Addressed) -> Result<(), Refusal> {
+        let mut queues = addressed.queues.iter();
+        match queues.find(|queue| !self.queues.contains_key(*queue)) {
+            Some(gone) if self.release != Release::V3_10 => {
+                let [host, queue] =
+                    [self.name.as_bytes(), gone].map(|octets| erlang::printed(octets, self.release));
+                let text = format_args!(
+                    "failed to deliver message: {{not_found,{{resource,{host},queue,{queue}}}}}"
+                );
+                Err(Refusal::connection(ReplyCode::RESOURCE_ERROR, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts a message into its queues (dead-lettering by length included).

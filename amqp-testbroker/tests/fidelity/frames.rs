@@ -44,14 +44,17 @@ pub(crate) fn an_unknown_frame_type(world: &World) {
 }
 
 pub(crate) fn how_much_of_a_frame_is_quoted(world: &World) {
+    let text = |octets: &'static [u8], on_3, on_4| (octets, world.by_release(on_3, on_4));
+    world.connect().close();
     for (payload, quoted) in [
         (&b"sixteen letters."[..], r#"all octets = <<"sixteen letters.">>"#),
         (b"seventeen letters", r#"first 16 octets = <<"seventeen letter">>"#),
         (b"", "all octets = <<>>"),
         (b"a\t\n\r\"\\'", r#"all octets = <<"a\t\n\r\"\\'">>"#),
         (b"\x08\x0b\x0c\x1b", r#"all octets = <<"\b\v\f\e">>"#),
-        ("caf\u{e9}".as_bytes(), "all octets = <<\"caf\u{e9}\">>"),
-        ("\u{20ac}".as_bytes(), "all octets = <<226,130,172>>"),
+        text("café\t".as_bytes(), r#"all octets = <<"café\t">>"#, r#"all octets = <<"café\t"/utf8>>"#),
+        text("€".as_bytes(), "all octets = <<226,130,172>>", r#"all octets = <<"€"/utf8>>"#),
+        ("\u{85}".as_bytes(), "all octets = <<194,133>>"),
         (b"\x7f", "all octets = <<127>>"),
         (b"a\x07", "all octets = <<97,7>>"),
         (b"a\x0e", "all octets = <<97,14>>"),

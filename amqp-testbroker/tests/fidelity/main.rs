@@ -277,7 +277,8 @@ scenarios! {
         a_publish_that_is_refused_fails_at_once
         a_publish_is_routed_at_once
         an_exchange_may_be_gone_at_the_commit
-        a_queue_that_is_gone_at_the_commit_is_none
+        a_queue_that_is_gone_at_the_commit
+        a_queue_that_is_there_again_at_the_commit
         what_comes_back_has_no_bcc
         without_a_transaction
         selecting_twice
