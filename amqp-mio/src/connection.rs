@@ -1,0 +1,523 @@
+//! The connection, from the first address that is tried to the end.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use amqp_net::rustls::{ClientConfig, ClientConnection};
+use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, connect_start, finish};
+use amqp_proto::trace::FrameTap;
+use amqp_proto::wire::ReplyCode;
+use amqp_proto::{
+    Channel, ChannelId, CloseReason, Config, Connection, ConnectionParameters, Event, Instant, RequestId,
+    SendError,
+};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token, event::Source};
+
+use crate::resolver::Resolver;
+use crate::session::Session;
+use crate::stream::{Socket, Stream};
+
+/// A connection to a broker as a source of events for a [`mio::Poll`]. It never waits and starts no thread, but one for each name that
+/// the system has to look up.
+///
+/// Register it, for any interests: it takes those that it needs. It moves from address to address and from socket to socket by itself,
+/// and stays registered. Then go round:
+///
+/// ```no_run
+/// use amqp_mio::{Connector, Event};
+/// use mio::{Events, Interest, Poll, Token};
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// const BROKER: Token = Token(0);
+/// let mut poll = Poll::new()?;
+/// let mut ready = Events::with_capacity(64);
+/// let mut connection = Connector::from_uri("amqp://localhost")?.connect()?;
+/// poll.registry().register(&mut connection, BROKER, Interest::READABLE)?;
+/// loop {
+///     poll.poll(&mut ready, connection.next_timeout())?;
+///     for event in ready.iter().filter(|event| event.token() == BROKER) {
+///         connection.on_ready(event);
+///     }
+///     connection.on_timeout();
+///     while let Some(event) = connection.poll_event()? {
+///         match event {
+///             Event::Connected => {
+///                 connection.open_channel()?;
+///             }
+///             Event::Closed(reason) => return Err(reason.into()),
+///             _ => {}
+///         }
+///     }
+/// }
+/// # }
+/// ```
+///
+/// What the commands have to say is written by [`poll_event`](Self::poll_event) when it has no more events, or by
+/// [`flush`](Self::flush). Each call does a bounded amount of work; as long as some is left, [`next_timeout`](Self::next_timeout) says
+/// now, and no edge of the socket is lost.
+#[derive(Debug)]
+pub struct MioConnection {
+    way: Way,
+    search: Search,
+    phase: Phase,
+    registration: Option<Registration>,
+    epoch: std::time::Instant,
+    /// The search is over: what becomes of the session is told.
+    is_settled: bool,
+}
+
+/// What takes us to a broker.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) config: Arc<Config>,
+    pub(crate) parameters: ConnectionParameters,
+    pub(crate) tls: Option<(Arc<ClientConfig>, TlsConfig)>,
+    /// Instead of what a resolver says.
+    pub(crate) addresses: Option<Vec<SocketAddr>>,
+    pub(crate) first_incarnation: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The search says what is next.
+    Searching,
+    /// Every host has failed: it goes on then.
+    Waiting(Instant),
+    Resolving(Resolver, Instant),
+    Connecting(Attempt, TcpStream),
+    /// With the moment when the handshakes have taken too long, until they are done.
+    Session(Box<Session>, Option<Instant>),
+    /// Nothing is left to try; told once.
+    Failed(Option<ConnectError>),
+    /// It was closed before there was a connection; told once.
+    Abandoned(Option<CloseReason>),
+}
+
+/// An address that is tried.
+#[derive(Debug)]
+struct Attempt {
+    host: String,
+    /// For the TCP connection.
+    connected_by: Instant,
+    /// For everything.
+    open_by: Instant,
+}
+
+#[derive(Debug)]
+struct Registration {
+    registry: Registry,
+    token: Token,
+}
+
+impl MioConnection {
+    pub(crate) fn search(way: Way) -> Self {
+        let search = Search::new(&way.parameters);
+        Self::new(way, search, Phase::Searching)
+    }
+
+    /// On a stream that is there.
+    pub(crate) fn on_stream(way: Way, stream: Stream) -> Self {
+        let search = Search::new(&way.parameters);
+        let mut connection = Self::new(way, search, Phase::Searching);
+        connection.begin(stream, None);
+        // There is nothing else to try if it fails.
+        connection.is_settled = true;
+        connection
+    }
+
+    fn new(way: Way, search: Search, phase: Phase) -> Self {
+        Self {
+            way,
+            search,
+            phase,
+            registration: None,
+            epoch: std::time::Instant::now(),
+            is_settled: false,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::since_epoch(self.epoch.elapsed())
+    }
+}
+
+/// What the loop calls.
+impl MioConnection {
+    /// There is an event with this connection's token.
+    pub fn on_ready(&mut self, event: &mio::event::Event) {
+        if let Phase::Session(session, _) = &mut self.phase {
+            let is_over = event.is_error() || event.is_read_closed();
+            session.on_ready(event.is_readable() || is_over, event.is_writable() || is_over);
+        }
+    }
+
+    /// Time has passed. To be called once a round; it does nothing before [`next_timeout`](Self::next_timeout) is over.
+    pub fn on_timeout(&mut self) {
+        let now = self.now();
+        if let Phase::Session(session, _) = &mut self.phase {
+            session.on_timeout(now);
+        }
+    }
+
+    /// How long the poll may wait; `None` for as long as nothing happens.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let now = self.now();
+        let deadline = match &self.phase {
+            Phase::Searching | Phase::Failed(Some(_)) | Phase::Abandoned(Some(_)) => now,
+            Phase::Failed(None) | Phase::Abandoned(None) => return None,
+            Phase::Waiting(until) => *until,
+            #[cfg(unix)]
+            Phase::Resolving(_, late) => *late,
+            #[cfg(not(unix))]
+            Phase::Resolving(_, late) => (*late).min(now + Duration::from_millis(10)),
+            Phase::Connecting(attempt, _) => attempt.connected_by.min(attempt.open_by),
+            Phase::Session(session, _) if session.has_work() => now,
+            Phase::Session(session, open_by) => [session.deadline(), *open_by].into_iter().flatten().min()?,
+        };
+        let left = deadline.duration_since(now);
+        // Polls count milliseconds, some of them down: one more spares us to come back for the rest of it.
+        Some(if left.is_zero() {
+            left
+        } else {
+            left + Duration::from_millis(1)
+        })
+    }
+
+    /// What happened next; `None` when that is all for now.
+    ///
+    /// [`Event::Connected`] is the first, unless everything that is tried fails. [`Event::Closed`] is the last.
+    ///
+    /// # Errors
+    /// No broker was reached: all that was tried, and why it failed. Said once, and nothing comes after it.
+    pub fn poll_event(&mut self) -> Result<Option<Event>, ConnectError> {
+        loop {
+            let now = self.now();
+            let is_settled = self.is_settled;
+            match &mut self.phase {
+                Phase::Session(session, open_by) => {
+                    let event = session.poll_event(now);
+                    match event {
+                        Some(Event::Closed(reason)) if !is_settled && !is_requested(&reason) => {
+                            let error = session.tls_error.take();
+                            self.fail(error.unwrap_or_else(|| reason.into()));
+                        }
+                        Some(event) => {
+                            if event == Event::Connected {
+                                *open_by = None;
+                                self.is_settled = true;
+                            }
+                            return Ok(Some(event));
+                        }
+                        None if open_by.is_some_and(|at| at <= now) => {
+                            let handshaking = session.stream.is_handshaking();
+                            let stage = if handshaking { Stage::Tls } else { Stage::Amqp };
+                            self.fail_late(stage, self.way.parameters.stack_timeout);
+                        }
+                        None => return Ok(None),
+                    }
+                }
+                Phase::Failed(error) => return error.take().map_or(Ok(None), Err),
+                Phase::Abandoned(reason) => return Ok(reason.take().map(Event::Closed)),
+                _ => {
+                    if !self.advance(now) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what there is to write, as far as the socket takes it. [`poll_event`](Self::poll_event) does so too, when it has no more
+    /// events.
+    pub fn flush(&mut self) {
+        let now = self.now();
+        if let Phase::Session(session, _) = &mut self.phase {
+            session.flush(now);
+        }
+    }
+
+    /// Nothing is read until [`resume`](Self::resume), which holds the broker back; what was read before is still told. That nothing comes
+    /// is no reason to take the broker for dead then, and no answers come either.
+    pub fn pause(&mut self) {
+        if let Phase::Session(session, _) = &mut self.phase {
+            session.pause();
+        }
+    }
+
+    /// Reads again.
+    pub fn resume(&mut self) {
+        let now = self.now();
+        if let Phase::Session(session, _) = &mut self.phase {
+            session.resume(now);
+        }
+    }
+}
+
+/// The way to an open connection.
+impl MioConnection {
+    /// One step on the way; says whether another one may follow at once.
+    fn advance(&mut self, now: Instant) -> bool {
+        match &mut self.phase {
+            Phase::Searching => self.step(now),
+            Phase::Waiting(until) if *until > now => return false,
+            Phase::Waiting(_) => self.phase = Phase::Searching,
+            Phase::Resolving(resolver, late) => match resolver.poll() {
+                Some(answer) => {
+                    self.search
+                        .resolved(answer.map_err(|error| AttemptError::io(Stage::Resolve, &error)));
+                    self.leave_phase();
+                }
+                None if *late <= now => {
+                    self.fail_late(Stage::Resolve, self.way.parameters.connection_timeout);
+                }
+                None => return false,
+            },
+            Phase::Connecting(attempt, socket) => match finish(socket) {
+                Ok(()) => self.greet(),
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                    self.fail(AttemptError::io(Stage::Tcp, &error));
+                }
+                Err(_) if attempt.connected_by.min(attempt.open_by) <= now => {
+                    self.fail_late(Stage::Tcp, self.way.parameters.connection_timeout);
+                }
+                Err(_) => return false,
+            },
+            Phase::Session(..) | Phase::Failed(_) | Phase::Abandoned(_) => return false,
+        }
+        true
+    }
+
+    /// What the search says.
+    fn step(&mut self, now: Instant) {
+        let parameters = &self.way.parameters;
+        match self.search.next_step() {
+            Some(Step::Resolve { name, port }) => {
+                if let Some(addresses) = &self.way.addresses {
+                    self.search.resolved(Ok(addresses.clone()));
+                } else if let Ok(address) = name.parse::<IpAddr>() {
+                    self.search.resolved(Ok(vec![(address, port).into()]));
+                } else {
+                    let late = now + parameters.connection_timeout;
+                    match Resolver::start(name, port) {
+                        Ok(resolver) => self.enter(Phase::Resolving(resolver, late)),
+                        Err(error) => self.fail(AttemptError::io(Stage::Resolve, &error)),
+                    }
+                }
+            }
+            Some(Step::Connect { name, address }) => {
+                let attempt = Attempt {
+                    host: name,
+                    connected_by: now + parameters.connection_timeout,
+                    open_by: now + parameters.stack_timeout,
+                };
+                match connect_start(address, &parameters.tcp) {
+                    Ok(socket) => {
+                        let socket = TcpStream::from_std(socket.into());
+                        self.enter(Phase::Connecting(attempt, socket));
+                    }
+                    Err(error) => self.fail(AttemptError::io(Stage::Tcp, &error)),
+                }
+            }
+            Some(Step::Wait(delay)) => self.phase = Phase::Waiting(now + delay),
+            Some(_) => {}
+            None => {
+                let none = Search::new(&self.way.parameters);
+                let error = std::mem::replace(&mut self.search, none).into_error();
+                self.phase = Phase::Failed(Some(error));
+            }
+        }
+    }
+
+    /// TCP is connected: TLS and AMQP are next.
+    fn greet(&mut self) {
+        let Phase::Connecting(attempt, socket) = std::mem::replace(&mut self.phase, Phase::Searching) else {
+            return;
+        };
+        let socket = Socket::Tcp(socket);
+        let stream = match &self.way.tls {
+            None => Ok(Stream::plain(socket)),
+            Some((config, names)) => over_tls(config, names, &attempt.host, socket),
+        };
+        match stream {
+            Ok(stream) => self.begin(stream, Some(attempt.open_by)),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// The socket, registered by now, is spoken on.
+    fn begin(&mut self, stream: Stream, open_by: Option<Instant>) {
+        let config = Arc::clone(&self.way.config);
+        let session = Session::new(stream, config, self.now(), self.way.first_incarnation);
+        self.phase = Phase::Session(Box::new(session), open_by);
+    }
+
+    /// This attempt has failed; the search goes on.
+    fn fail(&mut self, error: AttemptError) {
+        self.search.failed(error);
+        self.leave_phase();
+    }
+
+    fn fail_late(&mut self, stage: Stage, limit: Duration) {
+        self.fail(AttemptError::TimedOut { stage, limit });
+    }
+
+    /// Goes on with the search.
+    fn leave_phase(&mut self) {
+        if let Some(registration) = &self.registration
+            && let Some(source) = self.phase.source()
+        {
+            // It is closed, which does the same.
+            let _ = source.deregister(&registration.registry);
+        }
+        self.phase = Phase::Searching;
+    }
+
+    /// Goes on with a socket, which is registered like the one before.
+    fn enter(&mut self, mut phase: Phase) {
+        if let Some(registration) = &self.registration
+            && let Some(source) = phase.source()
+            && let Err(error) = source.register(&registration.registry, registration.token, INTERESTS)
+        {
+            self.fail(AttemptError::io(Stage::Tcp, &error));
+            return;
+        }
+        self.phase = phase;
+    }
+}
+
+/// Commands, as the core has them.
+impl MioConnection {
+    /// Opens a channel with a free number. It can be used at once; [`Event::ChannelOpened`] confirms it.
+    ///
+    /// # Errors
+    /// As [`Connection::open_channel`].
+    pub fn open_channel(&mut self) -> Result<ChannelId, SendError> {
+        self.commands()?.open_channel()
+    }
+
+    /// Opens the channel with that number.
+    ///
+    /// # Errors
+    /// As [`Connection::open_channel_with_number`].
+    pub fn open_channel_with_number(&mut self, number: u16) -> Result<ChannelId, SendError> {
+        self.commands()?.open_channel_with_number(number)
+    }
+
+    /// A view of a channel, for its commands.
+    ///
+    /// # Errors
+    /// As [`Connection::channel`].
+    pub fn channel(&mut self, id: ChannelId) -> Result<Channel<'_>, SendError> {
+        self.commands()?.channel(id)
+    }
+
+    /// Nobody waits for that answer any more: it is discarded, and what it would leave behind is undone.
+    pub fn abandon<T>(&mut self, request: RequestId<T>) {
+        if let Ok(core) = self.commands() {
+            core.abandon(request);
+        }
+    }
+
+    /// Closes the connection, its channels first; [`Event::Closed`] follows. The search for a broker is over at once.
+    pub fn close(&mut self, code: ReplyCode, text: &str) {
+        if let Ok(core) = self.commands() {
+            core.close(code, text);
+        } else if !matches!(self.phase, Phase::Failed(_) | Phase::Abandoned(_)) {
+            self.leave_phase();
+            let acknowledged = false;
+            self.phase = Phase::Abandoned(Some(CloseReason::Requested { acknowledged }));
+        }
+    }
+
+    /// Records every frame from now on.
+    pub fn set_tap(&mut self, tap: Option<Box<dyn FrameTap>>) {
+        if let Ok(core) = self.commands() {
+            core.set_tap(tap);
+        }
+    }
+
+    /// The core's connection, to ask it for things; `None` while there is no stream.
+    #[must_use]
+    pub fn core(&self) -> Option<&Connection> {
+        match &self.phase {
+            Phase::Session(session, _) => Some(&session.core),
+            _ => None,
+        }
+    }
+
+    fn commands(&mut self) -> Result<&mut Connection, SendError> {
+        match &mut self.phase {
+            Phase::Session(session, _) => Ok(session.commands()),
+            Phase::Failed(_) | Phase::Abandoned(_) => Err(SendError::Closed),
+            _ => Err(SendError::NotConnected),
+        }
+    }
+}
+
+const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+fn is_requested(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::Requested { .. })
+}
+
+pub(crate) fn over_tls(
+    config: &Arc<ClientConfig>,
+    names: &TlsConfig,
+    host: &str,
+    socket: Socket,
+) -> Result<Stream, AttemptError> {
+    let name = names.server_name_for(host)?;
+    let tls = ClientConnection::new(Arc::clone(config), name).map_err(AttemptError::Tls)?;
+    Ok(Stream::over_tls(socket, tls))
+}
+
+impl Phase {
+    /// What is registered.
+    fn source(&mut self) -> Option<&mut dyn Source> {
+        match self {
+            Self::Resolving(resolver, _) => Some(resolver),
+            Self::Connecting(_, socket) => Some(socket),
+            Self::Session(session, _) => Some(&mut session.stream),
+            Self::Searching | Self::Waiting(_) | Self::Failed(_) | Self::Abandoned(_) => None,
+        }
+    }
+}
+
+/// The interests do not count: the connection reads and writes.
+impl Source for MioConnection {
+    fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        let kept = registry.try_clone()?;
+        if let Some(source) = self.phase.source() {
+            source.register(registry, token, INTERESTS)?;
+        }
+        self.registration = Some(Registration {
+            registry: kept,
+            token,
+        });
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        let kept = registry.try_clone()?;
+        if let Some(source) = self.phase.source() {
+            source.reregister(registry, token, INTERESTS)?;
+        }
+        self.registration = Some(Registration {
+            registry: kept,
+            token,
+        });
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.registration = None;
+        match self.phase.source() {
+            Some(source) => source.deregister(registry),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Which broker to connect to, and how.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use amqp_net::{ConnectError, TlsConfig};
+use amqp_proto::{Config, ConnectionParameters};
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
+
+use crate::connection::{MioConnection, Way};
+use crate::stream::{Socket, Stream};
+
+/// Which broker to connect to, and how.
+///
+/// ```no_run
+/// use amqp_mio::{Connector, TlsConfig};
+///
+/// # fn example() -> Result<(), amqp_mio::ConnectError> {
+/// let connector = Connector::from_uri("amqps://ann:s3cret@broker.example/orders")?.tls(TlsConfig::amazon_mq());
+/// let connection = connector.connect()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Connector {
+    parameters: ConnectionParameters,
+    tls: Option<TlsConfig>,
+    first_incarnation: u32,
+}
+
+impl Connector {
+    /// Connects as those parameters say.
+    #[must_use]
+    pub const fn new(parameters: ConnectionParameters) -> Self {
+        Self {
+            parameters,
+            tls: None,
+            first_incarnation: 0,
+        }
+    }
+
+    /// Connects as that URI says.
+    ///
+    /// # Errors
+    /// [`ConnectError::Uri`].
+    pub fn from_uri(uri: &str) -> Result<Self, ConnectError> {
+        Ok(Self::new(ConnectionParameters::from_uri(uri)?))
+    }
+
+    /// How TLS is done, where it is: with an `amqps` URI, or with [`ConnectionParameters::tls`], whose own settings do not count then.
+    #[must_use]
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// Goes on counting where an earlier connection ended, so that its tags are known to be stale:
+    /// [`next_incarnation`](amqp_proto::Connection::next_incarnation).
+    #[must_use]
+    pub const fn first_incarnation(mut self, incarnation: u32) -> Self {
+        self.first_incarnation = incarnation;
+        self
+    }
+
+    /// Begins to connect: each host and each of its addresses in turn, as often as the parameters say. Names are looked up on a thread
+    /// of their own. Files with certificates are read before this returns.
+    ///
+    /// # Errors
+    /// Nothing can be tried: [`ConnectError::Config`], [`ConnectError::Tls`].
+    pub fn connect(&self) -> Result<MioConnection, ConnectError> {
+        Ok(MioConnection::search(self.way(None)?))
+    }
+
+    /// The same with these addresses, for every host there is: nothing is looked up, no thread started.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_addrs(&self, addresses: Vec<SocketAddr>) -> Result<MioConnection, ConnectError> {
+        Ok(MioConnection::search(self.way(Some(addresses))?))
+    }
+
+    /// Speaks plain AMQP on a stream that is there, or on its way.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_tcp(&self, stream: TcpStream) -> Result<MioConnection, ConnectError> {
+        let stream = Stream::plain(Socket::Tcp(stream));
+        Ok(MioConnection::on_stream(self.way(None)?, stream))
+    }
+
+    /// Speaks plain AMQP on a Unix socket.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    #[cfg(unix)]
+    pub fn connect_unix(&self, stream: UnixStream) -> Result<MioConnection, ConnectError> {
+        let stream = Stream::plain(Socket::Unix(stream));
+        Ok(MioConnection::on_stream(self.way(None)?, stream))
+    }
+
+    fn way(&self, addresses: Option<Vec<SocketAddr>>) -> Result<Way, ConnectError> {
+        self.parameters.validate()?;
+        let tls = match &self.parameters.tls {
+            None => None,
+            Some(parameters) => {
+                let config = self
+                    .tls
+                    .clone()
+                    .unwrap_or_else(|| TlsConfig::from_parameters(parameters));
+                Some((config.build()?, config))
+            }
+        };
+        Ok(Way {
+            config: Arc::<Config>::new(self.parameters.config.clone()),
+            parameters: self.parameters.clone(),
+            tls,
+            addresses,
+            first_incarnation: self.first_incarnation,
+        })
+    }
+}
