@@ -449,6 +449,13 @@ impl MioConnection {
         }
     }
 
+    /// What to say if a poll does not take it.
+    pub(crate) fn unregistered(&mut self, error: &io::Error) -> ConnectError {
+        self.search.failed(AttemptError::io(Stage::Tcp, error));
+        let none = Search::new(&self.way.parameters);
+        std::mem::replace(&mut self.search, none).into_error()
+    }
+
     fn commands(&mut self) -> Result<&mut Connection, SendError> {
         match &mut self.phase {
             Phase::Session(session, _) => Ok(session.commands()),

@@ -1,10 +1,12 @@
 //! An AMQP 0-9-1 (RabbitMQ) client for [mio]: non-blocking, on one thread, in your own loop.
 //!
-//! [`Connector`] finds a broker, [`MioConnection`] is a source of events for your [`mio::Poll`] and speaks with it. Channels, requests
-//! and events are those of [`amqp_proto`].
+//! * [`Connector`]: which broker, and how to get there.
+//! * [`MioConnection`]: a source of events for your [`mio::Poll`]. Channels, requests and events are those of [`amqp_proto`].
+//! * [`EventLoop`]: the loop ready-made, with callbacks, like pika's `SelectConnection`.
 
 mod connection;
 mod connector;
+mod event_loop;
 mod resolver;
 mod session;
 mod stream;
@@ -14,6 +16,10 @@ pub use amqp_proto as proto;
 pub use amqp_proto::Event;
 pub use connection::MioConnection;
 pub use connector::Connector;
+pub use event_loop::{
+    Backpressure, CallbackId, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx, EventLoop, Handle,
+    PostError, RunError, TimerId,
+};
 
 /// The README's snippets are tests.
 #[cfg(doctest)]

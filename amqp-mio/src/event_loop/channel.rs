@@ -1,0 +1,349 @@
+//! The callbacks of a channel, and its commands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use amqp_proto::wire::{BasicConsume, BasicGet, BasicPublish, Properties, ReplyCode};
+use amqp_proto::{
+    Answered, Channel, ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId,
+    Delivery, DeliveryTag, Got, NoWait, Payload, Reply, Request, RequestError, RequestId, Returned,
+    SendError,
+};
+
+use super::callbacks::{CallbackId, Callbacks};
+use super::connection::{ConnectionId, Entry};
+use super::context::Ctx;
+
+/// A channel of a connection of an [`EventLoop`](super::EventLoop). It stays this one's name when the channel is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelRef {
+    connection: ConnectionId,
+    id: ChannelId,
+}
+
+impl ChannelRef {
+    pub(super) const fn new(connection: ConnectionId, id: ChannelId) -> Self {
+        Self { connection, id }
+    }
+
+    /// The connection that it is on.
+    #[must_use]
+    pub const fn connection(self) -> ConnectionId {
+        self.connection
+    }
+
+    /// What the core calls it.
+    #[must_use]
+    pub const fn id(self) -> ChannelId {
+        self.id
+    }
+}
+
+/// What answers a request.
+pub(super) enum Answer {
+    Reply(Reply),
+    Got(Got),
+    GetEmpty,
+}
+
+type Opened<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, ChannelRef)>;
+pub(super) type OnChannelClose<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, &ChannelCloseReason)>;
+pub(super) type OnReturn<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, &Returned)>;
+pub(super) type OnCancel<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, ConsumerId)>;
+pub(super) type OnConfirm<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, ConfirmTags, &ConfirmOutcome)>;
+pub(super) type OnMessage<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, Delivery)>;
+type Confirming<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, ConfirmOutcome)>;
+
+/// Called with the answer to a request.
+pub(super) struct Answering<S>(Box<dyn FnOnce(&mut Ctx<'_, S>, Result<Answer, RequestError>)>);
+
+impl<S> Answering<S> {
+    pub(super) fn call(self, ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>) {
+        (self.0)(ctx, answer);
+    }
+}
+
+impl<S> fmt::Debug for Answering<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a callback")
+    }
+}
+
+/// What is called for a channel.
+pub(super) struct ChannelCallbacks<S> {
+    pub(super) opened: Option<Opened<S>>,
+    pub(super) on_close: Callbacks<OnChannelClose<S>>,
+    pub(super) on_return: Callbacks<OnReturn<S>>,
+    pub(super) on_cancel: Callbacks<OnCancel<S>>,
+    pub(super) on_confirm: Callbacks<OnConfirm<S>>,
+    /// `None` while it is being called.
+    pub(super) consumers: HashMap<ConsumerId, Option<OnMessage<S>>>,
+    pub(super) confirms: BTreeMap<u64, Confirming<S>>,
+}
+
+impl<S> ChannelCallbacks<S> {
+    pub(super) fn new(opened: Opened<S>) -> Self {
+        Self {
+            opened: Some(opened),
+            on_close: Callbacks::new(),
+            on_return: Callbacks::new(),
+            on_cancel: Callbacks::new(),
+            on_confirm: Callbacks::new(),
+            consumers: HashMap::new(),
+            confirms: BTreeMap::new(),
+        }
+    }
+
+    /// The next of the callbacks for these publishes.
+    pub(super) fn take_confirm(&mut self, tags: ConfirmTags) -> Option<Confirming<S>> {
+        let (&tag, _) = self.confirms.range(tags.first()..=tags.last()).next()?;
+        self.confirms.remove(&tag)
+    }
+}
+
+impl<S> fmt::Debug for ChannelCallbacks<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} consumers", self.consumers.len())
+    }
+}
+
+/// A channel, to do something with it and to add callbacks.
+#[derive(Debug)]
+pub struct ChannelView<'a, S> {
+    channel: ChannelRef,
+    entry: &'a mut Entry<S>,
+}
+
+impl<'a, S> ChannelView<'a, S> {
+    pub(super) fn new(channel: ChannelRef, entry: &'a mut Entry<S>) -> Result<Self, SendError> {
+        if !entry.channels.contains_key(&channel.id) {
+            return Err(SendError::Stale);
+        }
+        Ok(Self { channel, entry })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn channel(&self) -> ChannelRef {
+        self.channel
+    }
+
+    /// The core's view of it, for all commands that no callback answers.
+    ///
+    /// # Errors
+    /// [`SendError::Stale`], [`SendError::Closed`].
+    pub fn core(&mut self) -> Result<Channel<'_>, SendError> {
+        self.entry.connection.channel(self.channel.id)
+    }
+
+    /// Sends a request; `answered` is called with its answer, or with why there is none.
+    ///
+    /// # Errors
+    /// As [`Channel::request`]; then it is not called.
+    pub fn request<R: Request>(
+        &mut self,
+        method: &R,
+        answered: impl FnOnce(&mut Ctx<'_, S>, Result<<R::Method as Answered>::Answer<'_>, RequestError>)
+        + 'static,
+    ) -> Result<(), SendError>
+    where
+        R::Method: 'static,
+    {
+        let request = self.core()?.request(method)?;
+        self.await_answer(request, answered);
+        Ok(())
+    }
+
+    fn await_answer<M: Answered + 'static>(
+        &mut self,
+        request: RequestId<M>,
+        answered: impl FnOnce(&mut Ctx<'_, S>, Result<M::Answer<'_>, RequestError>) + 'static,
+    ) {
+        let call = move |ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>| match answer {
+            Ok(Answer::Reply(reply)) => {
+                // The core matches answers to requests.
+                if let Some(answer) = reply.read(request) {
+                    answered(ctx, Ok(answer));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => answered(ctx, Err(error)),
+        };
+        self.entry
+            .requests
+            .insert(request.untyped(), Answering(Box::new(call)));
+    }
+
+    /// Sends a request whose answer nobody needs.
+    ///
+    /// # Errors
+    /// As [`Channel::send_nowait`].
+    pub fn send_nowait<R: NoWait>(&mut self, method: &R) -> Result<(), SendError> {
+        self.core()?.send_nowait(method)
+    }
+
+    /// Starts a consumer; `on_message` is called with each delivery, until it is cancelled or the channel is closed.
+    ///
+    /// # Errors
+    /// As [`Channel::consume`].
+    pub fn consume(
+        &mut self,
+        method: &BasicConsume<'_>,
+        on_message: impl FnMut(&mut Ctx<'_, S>, ChannelRef, Delivery) + 'static,
+    ) -> Result<ConsumerId, SendError> {
+        let (consumer, request) = self.core()?.consume(method)?;
+        self.await_answer(request, |_, _| {});
+        self.callbacks(|callbacks| {
+            callbacks.consumers.insert(consumer, Some(Box::new(on_message)));
+        });
+        Ok(consumer)
+    }
+
+    /// Ends a consumer. Deliveries may come until `cancelled` is called.
+    ///
+    /// # Errors
+    /// As [`Channel::cancel`].
+    pub fn cancel(
+        &mut self,
+        consumer: ConsumerId,
+        cancelled: impl FnOnce(&mut Ctx<'_, S>, Result<(), RequestError>) + 'static,
+    ) -> Result<(), SendError> {
+        let request = self.core()?.cancel(consumer)?;
+        let channel = self.channel;
+        self.await_answer(request, move |ctx, answer| {
+            if let Ok(view) = ctx.channel(channel) {
+                view.entry
+                    .channels
+                    .get_mut(&channel.id)
+                    .map(|callbacks| callbacks.consumers.remove(&consumer));
+            }
+            cancelled(ctx, answer.map(drop));
+        });
+        Ok(())
+    }
+
+    /// Asks for one message; `answered` is called with it, or with `None` if the queue is empty.
+    ///
+    /// # Errors
+    /// As [`Channel::get`].
+    pub fn get(
+        &mut self,
+        method: &BasicGet<'_>,
+        answered: impl FnOnce(&mut Ctx<'_, S>, Result<Option<Got>, RequestError>) + 'static,
+    ) -> Result<(), SendError> {
+        let request = self.core()?.get(method)?;
+        let call = move |ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>| match answer {
+            Ok(Answer::Got(got)) => answered(ctx, Ok(Some(got))),
+            Ok(_) => answered(ctx, Ok(None)),
+            Err(error) => answered(ctx, Err(error)),
+        };
+        self.entry
+            .requests
+            .insert(request.untyped(), Answering(Box::new(call)));
+        Ok(())
+    }
+
+    /// Publishes a message. In confirm mode it has a tag, by which [`on_confirm`](Self::on_confirm) tells what became of it.
+    ///
+    /// # Errors
+    /// As [`Channel::publish`].
+    pub fn publish<'p>(
+        &mut self,
+        method: &BasicPublish<'_>,
+        properties: &Properties<'_>,
+        body: impl Into<Payload<'p>>,
+    ) -> Result<Option<ConfirmTag>, SendError> {
+        self.core()?.publish(method, properties, body)
+    }
+
+    /// The same on a channel in confirm mode; `confirmed` is called with what became of it. On any other channel it is never called.
+    ///
+    /// # Errors
+    /// As [`Channel::publish`].
+    pub fn publish_confirmed<'p>(
+        &mut self,
+        method: &BasicPublish<'_>,
+        properties: &Properties<'_>,
+        body: impl Into<Payload<'p>>,
+        confirmed: impl FnOnce(&mut Ctx<'_, S>, ConfirmOutcome) + 'static,
+    ) -> Result<Option<ConfirmTag>, SendError> {
+        let tag = self.publish(method, properties, body)?;
+        if let Some(tag) = tag {
+            self.callbacks(|callbacks| {
+                callbacks.confirms.insert(tag.value(), Box::new(confirmed));
+            });
+        }
+        Ok(tag)
+    }
+
+    /// Acknowledges a delivery.
+    ///
+    /// # Errors
+    /// As [`Channel::ack`].
+    pub fn ack(&mut self, tag: DeliveryTag) -> Result<(), SendError> {
+        self.core()?.ack(tag)
+    }
+
+    /// Refuses a delivery: back to its queue, or dropped or dead-lettered.
+    ///
+    /// # Errors
+    /// As [`Channel::nack`].
+    pub fn nack(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
+        self.core()?.nack(tag, requeue)
+    }
+
+    /// Closes it; its close callbacks are called when that is done.
+    ///
+    /// # Errors
+    /// As [`Channel::close`].
+    pub fn close(&mut self, code: ReplyCode, text: &str) -> Result<(), SendError> {
+        self.core()?.close(code, text)
+    }
+
+    /// Called when it is closed, by whomever, after the callbacks of all that it takes with it.
+    pub fn on_close(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ChannelRef, &ChannelCloseReason) + 'static,
+    ) -> Option<CallbackId> {
+        self.callbacks(|callbacks| callbacks.on_close.add(Box::new(call)))
+    }
+
+    /// Called with each message that comes back.
+    pub fn on_return(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ChannelRef, &Returned) + 'static,
+    ) -> Option<CallbackId> {
+        self.callbacks(|callbacks| callbacks.on_return.add(Box::new(call)))
+    }
+
+    /// Called when the broker ends a consumer, as when its queue is deleted.
+    pub fn on_cancel(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ChannelRef, ConsumerId) + 'static,
+    ) -> Option<CallbackId> {
+        self.callbacks(|callbacks| callbacks.on_cancel.add(Box::new(call)))
+    }
+
+    /// Called with what became of publishes, each of them once.
+    pub fn on_confirm(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ChannelRef, ConfirmTags, &ConfirmOutcome) + 'static,
+    ) -> Option<CallbackId> {
+        self.callbacks(|callbacks| callbacks.on_confirm.add(Box::new(call)))
+    }
+
+    /// Forgets a callback of this channel; says whether there was one.
+    pub fn remove_callback(&mut self, id: CallbackId) -> bool {
+        let removed = self.callbacks(|callbacks| {
+            callbacks.on_close.remove(id)
+                || callbacks.on_return.remove(id)
+                || callbacks.on_cancel.remove(id)
+                || callbacks.on_confirm.remove(id)
+        });
+        removed == Some(true)
+    }
+
+    fn callbacks<T>(&mut self, change: impl FnOnce(&mut ChannelCallbacks<S>) -> T) -> Option<T> {
+        self.entry.channels.get_mut(&self.channel.id).map(change)
+    }
+}

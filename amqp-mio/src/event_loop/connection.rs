@@ -1,0 +1,203 @@
+//! The callbacks of a connection.
+
+use std::collections::HashMap;
+
+use amqp_proto::wire::ReplyCode;
+use amqp_proto::{ChannelId, CloseReason, Connection, RequestId, SendError};
+
+use super::callbacks::{CallbackId, Callbacks};
+use super::channel::{Answering, ChannelCallbacks, ChannelRef};
+use super::context::Ctx;
+use crate::{ConnectError, MioConnection};
+
+/// A connection of an [`EventLoop`](super::EventLoop).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub(super) usize);
+
+/// More waits to be written than pika's rule allows, or no longer (Pika 0.9: TCP back-pressure).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backpressure {
+    /// So many octets wait.
+    On {
+        /// What waits, in octets.
+        queued: usize,
+        /// The limit, in octets.
+        limit: usize,
+    },
+    /// Less than half of the limit waits.
+    Off {
+        /// What waits, in octets.
+        queued: usize,
+    },
+}
+
+pub(super) type OnConnection<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId)>;
+pub(super) type OnClose<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &CloseReason)>;
+pub(super) type OnOpenError<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &ConnectError)>;
+pub(super) type OnBlocked<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &str)>;
+pub(super) type OnBackpressure<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Backpressure)>;
+
+/// A connection and its callbacks.
+#[derive(Debug)]
+pub(super) struct Entry<S> {
+    pub(super) connection: MioConnection,
+    pub(super) on_open: Callbacks<OnConnection<S>>,
+    pub(super) on_open_error: Callbacks<OnOpenError<S>>,
+    pub(super) on_close: Callbacks<OnClose<S>>,
+    pub(super) on_blocked: Callbacks<OnBlocked<S>>,
+    pub(super) on_unblocked: Callbacks<OnConnection<S>>,
+    pub(super) on_writable: Callbacks<OnConnection<S>>,
+    pub(super) on_backpressure: Callbacks<OnBackpressure<S>>,
+    pub(super) channels: HashMap<ChannelId, ChannelCallbacks<S>>,
+    pub(super) requests: HashMap<RequestId, Answering<S>>,
+}
+
+impl<S> Entry<S> {
+    pub(super) fn new(connection: MioConnection) -> Self {
+        Self {
+            connection,
+            on_open: Callbacks::new(),
+            on_open_error: Callbacks::new(),
+            on_close: Callbacks::new(),
+            on_blocked: Callbacks::new(),
+            on_unblocked: Callbacks::new(),
+            on_writable: Callbacks::new(),
+            on_backpressure: Callbacks::new(),
+            channels: HashMap::new(),
+            requests: HashMap::new(),
+        }
+    }
+}
+
+/// A connection, to do something with it and to add callbacks.
+#[derive(Debug)]
+pub struct ConnectionView<'a, S> {
+    id: ConnectionId,
+    entry: &'a mut Entry<S>,
+}
+
+impl<'a, S> ConnectionView<'a, S> {
+    pub(super) const fn new(id: ConnectionId, entry: &'a mut Entry<S>) -> Self {
+        Self { id, entry }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The core's connection, to ask it for things; `None` while there is no stream.
+    #[must_use]
+    pub fn core(&self) -> Option<&Connection> {
+        self.entry.connection.core()
+    }
+
+    /// Whether channels can be opened.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.core().is_some_and(Connection::is_open)
+    }
+
+    /// Opens a channel with a free number. It can be used at once; `opened` is called when the broker has confirmed it. If it does not, the
+    /// channel's close callbacks are.
+    ///
+    /// # Errors
+    /// As [`Connection::open_channel`](amqp_proto::Connection::open_channel).
+    pub fn open_channel(
+        &mut self,
+        opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
+    ) -> Result<ChannelRef, SendError> {
+        let id = self.entry.connection.open_channel()?;
+        Ok(self.add_channel(id, opened))
+    }
+
+    /// Opens the channel with that number.
+    ///
+    /// # Errors
+    /// As [`Connection::open_channel_with_number`](amqp_proto::Connection::open_channel_with_number).
+    pub fn open_channel_with_number(
+        &mut self,
+        number: u16,
+        opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
+    ) -> Result<ChannelRef, SendError> {
+        let id = self.entry.connection.open_channel_with_number(number)?;
+        Ok(self.add_channel(id, opened))
+    }
+
+    fn add_channel(
+        &mut self,
+        id: ChannelId,
+        opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
+    ) -> ChannelRef {
+        let callbacks = ChannelCallbacks::new(Box::new(opened));
+        self.entry.channels.insert(id, callbacks);
+        ChannelRef::new(self.id, id)
+    }
+
+    /// Closes it: cancels consumers, closes channels, then itself. The close callbacks are called when the broker has confirmed that, or in
+    /// [`Config::close_timeout`](amqp_proto::Config::close_timeout).
+    pub fn close(&mut self, code: ReplyCode, text: &str) {
+        self.entry.connection.close(code, text);
+    }
+
+    /// Called when it is open.
+    pub fn on_open(&mut self, call: impl FnMut(&mut Ctx<'_, S>, ConnectionId) + 'static) -> CallbackId {
+        self.entry.on_open.add(Box::new(call))
+    }
+
+    /// Called when no broker was reached. The connection is gone then.
+    pub fn on_open_error(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &ConnectError) + 'static,
+    ) -> CallbackId {
+        self.entry.on_open_error.add(Box::new(call))
+    }
+
+    /// Called when it is closed, after the callbacks of all that it takes with it. The connection is gone then.
+    pub fn on_close(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &CloseReason) + 'static,
+    ) -> CallbackId {
+        self.entry.on_close.add(Box::new(call))
+    }
+
+    /// Called with its words when the broker reads nothing more (RabbitMQ page "Blocked Connection Notifications").
+    pub fn on_blocked(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &str) + 'static,
+    ) -> CallbackId {
+        self.entry.on_blocked.add(Box::new(call))
+    }
+
+    /// Called when the broker reads again.
+    pub fn on_unblocked(&mut self, call: impl FnMut(&mut Ctx<'_, S>, ConnectionId) + 'static) -> CallbackId {
+        self.entry.on_unblocked.add(Box::new(call))
+    }
+
+    /// Called when there is room again after [`SendError::Full`].
+    pub fn on_writable(&mut self, call: impl FnMut(&mut Ctx<'_, S>, ConnectionId) + 'static) -> CallbackId {
+        self.entry.on_writable.add(Box::new(call))
+    }
+
+    /// Called when more waits to be written than pika's rule allows, and when that is over.
+    pub fn on_backpressure(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, Backpressure) + 'static,
+    ) -> CallbackId {
+        self.entry.on_backpressure.add(Box::new(call))
+    }
+
+    /// Forgets a callback of this connection; says whether there was one.
+    pub fn remove_callback(&mut self, id: CallbackId) -> bool {
+        let entry = &mut *self.entry;
+        entry.on_open.remove(id)
+            || entry.on_open_error.remove(id)
+            || entry.on_close.remove(id)
+            || entry.on_blocked.remove(id)
+            || entry.on_unblocked.remove(id)
+            || entry.on_writable.remove(id)
+            || entry.on_backpressure.remove(id)
+    }
+}

@@ -1,0 +1,196 @@
+//! What callbacks reach.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use amqp_proto::SendError;
+use amqp_proto::wire::ReplyCode;
+use mio::{Interest, Registry, Token};
+
+use super::channel::{ChannelRef, ChannelView};
+use super::connection::{ConnectionId, ConnectionView, Entry};
+use super::handle::Handle;
+use super::timers::{TimerId, Timers};
+use crate::{ConnectError, Connector};
+
+type Timer<S> = Box<dyn FnOnce(&mut Ctx<'_, S>)>;
+
+/// All of the loop but its poll.
+#[derive(Debug)]
+pub(super) struct Inner<S> {
+    registry: Registry,
+    pub(super) connections: BTreeMap<ConnectionId, Entry<S>>,
+    next_connection: usize,
+    timers: Timers<Timer<S>>,
+    pub(super) handle: Handle<S>,
+    pub(super) is_stopped: bool,
+    /// The first callback that panicked, and whose it was.
+    panicked: Option<(Option<ConnectionId>, String)>,
+}
+
+impl<S> Inner<S> {
+    pub(super) const fn new(registry: Registry, handle: Handle<S>) -> Self {
+        Self {
+            registry,
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            timers: Timers::new(),
+            handle,
+            is_stopped: false,
+            panicked: None,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.timers.is_empty() && self.handle.is_empty()
+    }
+
+    pub(super) fn on_ready(&mut self, event: &mio::event::Event) {
+        if let Some(entry) = self.connections.get_mut(&ConnectionId(event.token().0)) {
+            entry.connection.on_ready(event);
+        }
+    }
+
+    pub(super) fn next_timeout(&self, now: Instant) -> Option<Duration> {
+        if !self.handle.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let timer = self
+            .timers
+            .next_deadline()
+            .map(|at| at.saturating_duration_since(now));
+        let connections = self
+            .connections
+            .values()
+            .filter_map(|entry| entry.connection.next_timeout());
+        connections.chain(timer).min()
+    }
+
+    /// The panic to tell of, when its connection is closed.
+    pub(super) fn take_panic(&mut self) -> Option<String> {
+        let (connection, _) = self.panicked.as_ref()?;
+        if connection.is_some_and(|id| self.connections.contains_key(&id)) {
+            return None;
+        }
+        self.panicked.take().map(|(_, message)| message)
+    }
+
+    /// Makes sure that a connection whose callback panicked ends in order.
+    fn note_panic(&mut self, connection: Option<ConnectionId>, payload: &(dyn Any + Send)) {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "without a message".to_owned());
+        if let Some(entry) = connection.and_then(|id| self.connections.get_mut(&id)) {
+            entry
+                .connection
+                .close(ReplyCode::INTERNAL_ERROR, "a callback of the client panicked");
+        }
+        self.panicked.get_or_insert((connection, message));
+    }
+}
+
+/// What a callback reaches: the connections and channels of its loop, timers, and the application's state.
+#[derive(Debug)]
+pub struct Ctx<'a, S> {
+    pub(super) inner: &'a mut Inner<S>,
+    state: &'a mut S,
+}
+
+impl<'a, S> Ctx<'a, S> {
+    pub(super) const fn new(inner: &'a mut Inner<S>, state: &'a mut S) -> Self {
+        Self { inner, state }
+    }
+
+    /// The application's state.
+    pub const fn state(&mut self) -> &mut S {
+        self.state
+    }
+
+    /// Begins to connect. Add callbacks to the [`connection`](Self::connection): it comes to nothing before this callback has returned.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub fn connect(&mut self, connector: &Connector) -> Result<ConnectionId, ConnectError> {
+        let mut connection = connector.connect()?;
+        let id = ConnectionId(self.inner.next_connection);
+        self.inner.next_connection = self.inner.next_connection.wrapping_add(1);
+        // Nothing is registered yet: it registers each socket when it has it.
+        let registering = self
+            .inner
+            .registry
+            .register(&mut connection, Token(id.0), Interest::READABLE);
+        registering.map_err(|error| connection.unregistered(&error))?;
+        self.inner.connections.insert(id, Entry::new(connection));
+        Ok(id)
+    }
+
+    /// A connection of this loop.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if it is closed and gone.
+    pub fn connection(&mut self, id: ConnectionId) -> Result<ConnectionView<'_, S>, SendError> {
+        let entry = self.inner.connections.get_mut(&id).ok_or(SendError::Closed)?;
+        Ok(ConnectionView::new(id, entry))
+    }
+
+    /// A channel of one of its connections.
+    ///
+    /// # Errors
+    /// [`SendError::Stale`] if it is closed and gone, [`SendError::Closed`] if its connection is.
+    pub fn channel(&mut self, channel: ChannelRef) -> Result<ChannelView<'_, S>, SendError> {
+        let id = channel.connection();
+        let entry = self.inner.connections.get_mut(&id).ok_or(SendError::Closed)?;
+        ChannelView::new(channel, entry)
+    }
+
+    /// Calls that once, after the delay; `None` if that time never comes. (pika: `call_later`, `add_timeout`.)
+    pub fn call_later(
+        &mut self,
+        delay: Duration,
+        call: impl FnOnce(&mut Ctx<'_, S>) + 'static,
+    ) -> Option<TimerId> {
+        self.inner.timers.add(Instant::now(), delay, Box::new(call))
+    }
+
+    /// Forgets a timer; says whether there was one.
+    pub fn remove_timeout(&mut self, timer: TimerId) -> bool {
+        self.inner.timers.remove(timer)
+    }
+
+    /// The loop returns from [`run`](super::EventLoop::run) after this round. Connections stay as they are.
+    pub const fn stop(&mut self) {
+        self.inner.is_stopped = true;
+    }
+
+    /// For other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle<S> {
+        self.inner.handle.clone()
+    }
+
+    /// Calls user code. If it panics, its connection ends in order, and the loop says so then.
+    pub(super) fn guarded(&mut self, connection: Option<ConnectionId>, call: impl FnOnce(&mut Ctx<'_, S>)) {
+        let mut inside = Ctx::new(self.inner, self.state);
+        // Whatever state the callback leaves the application's data in, the loop's own is whole: callbacks only reach it through calls.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(&mut inside))) {
+            self.inner.note_panic(connection, &*payload);
+        }
+    }
+
+    pub(super) fn run_posted(&mut self) {
+        for call in self.inner.handle.take() {
+            self.guarded(None, call);
+        }
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        let now = Instant::now();
+        while let Some(call) = self.inner.timers.take_due(now) {
+            self.guarded(None, call);
+        }
+    }
+}
