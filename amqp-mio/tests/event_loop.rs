@@ -394,7 +394,7 @@ fn no_broker_is_told_with_what_was_tried() {
 }
 
 #[test]
-fn a_broker_that_goes_away_ends_it_with_its_words() {
+fn a_broker_that_closes_it_says_why() {
     let broker = TestBroker::start().unwrap();
     let mut event_loop = EventLoop::new(Log::new()).unwrap();
     let connection = event_loop.connect(&connector(&broker)).unwrap();
@@ -410,10 +410,11 @@ fn a_broker_that_goes_away_ends_it_with_its_words() {
     });
     event_loop.run().unwrap();
     let now = broker.now();
-    broker.with(|broker| broker.restart(now));
+    let key = broker.connections()[0].key;
+    broker.with(|broker| broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, "maintenance"));
     event_loop.run().unwrap();
     assert!(
-        event_loop.state()[1].contains("CONNECTION_FORCED"),
+        event_loop.state()[1].contains("maintenance"),
         "{:?}",
         event_loop.state()
     );

@@ -54,8 +54,10 @@ pub(super) type OnConfirm<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, Confir
 pub(super) type OnMessage<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, Delivery)>;
 type Confirming<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, ConfirmOutcome)>;
 
+type OnAnswer<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, Result<Answer, RequestError>)>;
+
 /// Called with the answer to a request.
-pub(super) struct Answering<S>(Box<dyn FnOnce(&mut Ctx<'_, S>, Result<Answer, RequestError>)>);
+pub(super) struct Answering<S>(OnAnswer<S>);
 
 impl<S> Answering<S> {
     pub(super) fn call(self, ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>) {
