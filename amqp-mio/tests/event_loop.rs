@@ -285,7 +285,6 @@ fn a_get_brings_a_message_or_nothing() {
         let get = BasicGet {
             queue: short("test"),
             no_ack: true,
-            ..Default::default()
         };
         view.get(&get, |ctx, got| {
             note(ctx, format!("{:?}", got.unwrap().is_some()))
