@@ -79,11 +79,11 @@ fn one_callback_leads_to_the_next() {
     let broker = TestBroker::start().unwrap();
     let (log, result) = run(&broker, |ctx, channel| {
         let mut view = ctx.channel(channel).unwrap();
-        view.request(&ConfirmSelect::default(), |ctx, ok| {
+        view.request(&ConfirmSelect::default(), |ctx, _, ok| {
             note(ctx, format!("{:?}", ok.is_ok()))
         })
         .unwrap();
-        view.request(&queue("test"), move |ctx, answer| {
+        view.request(&queue("test"), |ctx, channel, answer| {
             let ok = answer.unwrap();
             let text = format!("declared {} with {}", ok.queue, ok.message_count);
             note(ctx, text);
@@ -98,7 +98,7 @@ fn one_callback_leads_to_the_next() {
                 &to("test"),
                 &Properties::default(),
                 &b"hello"[..],
-                |ctx, outcome| {
+                |ctx, _, outcome| {
                     assert_eq!(outcome, ConfirmOutcome::Acked);
                     note(ctx, "confirmed");
                 },
@@ -155,7 +155,7 @@ fn several_connections_share_a_loop() {
             view.open_channel(move |ctx, channel| {
                 let name = format!("only.{number}");
                 let mut view = ctx.channel(channel).unwrap();
-                view.request(&queue(&name), move |ctx, answer| {
+                view.request(&queue(&name), |ctx, channel, answer| {
                     answer.unwrap();
                     close(ctx, channel.connection());
                 })
@@ -264,7 +264,7 @@ fn a_closed_channel_says_why_and_fails_what_waits() {
             passive: true,
             ..queue("missing")
         };
-        view.request(&missing, |ctx, answer| {
+        view.request(&missing, |ctx, _, answer| {
             assert!(matches!(answer, Err(RequestError::ChannelClosed(_))));
             note(ctx, "failed");
         })
@@ -286,18 +286,18 @@ fn a_get_brings_a_message_or_nothing() {
             queue: short("test"),
             no_ack: true,
         };
-        view.get(&get, |ctx, got| {
+        view.get(&get, |ctx, _, got| {
             note(ctx, format!("{:?}", got.unwrap().is_some()))
         })
         .unwrap();
         view.publish(&to("test"), &Properties::default(), &b"m"[..])
             .unwrap();
-        view.get(&get, |ctx, got| {
+        view.get(&get, |ctx, _, got| {
             let got = got.unwrap().unwrap();
             note(ctx, format!("{} left", got.message_count));
         })
         .unwrap();
-        view.get(&get, move |ctx, got| {
+        view.get(&get, |ctx, channel, got| {
             note(ctx, format!("{:?}", got.unwrap().is_some()));
             close(ctx, channel.connection());
         })
@@ -325,7 +325,7 @@ fn what_no_queue_takes_comes_back() {
             &mandatory,
             &Properties::default(),
             &b"m"[..],
-            move |ctx, outcome| {
+            move |ctx, _, outcome| {
                 assert_eq!(outcome, ConfirmOutcome::Returned);
                 close(ctx, channel.connection());
             },
@@ -357,7 +357,7 @@ fn a_consumer_ends_with_its_queue_or_when_it_is_cancelled() {
             close(ctx, channel.connection());
         })
         .unwrap();
-        view.cancel(mine, move |ctx, result| {
+        view.cancel(mine, |ctx, channel, result| {
             result.unwrap();
             note(ctx, "cancelled");
             let mut view = ctx.channel(channel).unwrap();

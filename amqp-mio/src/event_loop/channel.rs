@@ -52,7 +52,7 @@ pub(super) type OnReturn<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, &Return
 pub(super) type OnCancel<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, ConsumerId)>;
 pub(super) type OnConfirm<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, ConfirmTags, &ConfirmOutcome)>;
 pub(super) type OnMessage<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ChannelRef, Delivery)>;
-type Confirming<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, ConfirmOutcome)>;
+type Confirming<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, ChannelRef, ConfirmOutcome)>;
 
 type OnAnswer<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, Result<Answer, RequestError>)>;
 
@@ -145,8 +145,11 @@ impl<'a, S> ChannelView<'a, S> {
     pub fn request<R: Request>(
         &mut self,
         method: &R,
-        answered: impl FnOnce(&mut Ctx<'_, S>, Result<<R::Method as Answered>::Answer<'_>, RequestError>)
-        + 'static,
+        answered: impl FnOnce(
+            &mut Ctx<'_, S>,
+            ChannelRef,
+            Result<<R::Method as Answered>::Answer<'_>, RequestError>,
+        ) + 'static,
     ) -> Result<(), SendError>
     where
         R::Method: 'static,
@@ -159,17 +162,18 @@ impl<'a, S> ChannelView<'a, S> {
     fn await_answer<M: Answered + 'static>(
         &mut self,
         request: RequestId<M>,
-        answered: impl FnOnce(&mut Ctx<'_, S>, Result<M::Answer<'_>, RequestError>) + 'static,
+        answered: impl FnOnce(&mut Ctx<'_, S>, ChannelRef, Result<M::Answer<'_>, RequestError>) + 'static,
     ) {
+        let channel = self.channel;
         let call = move |ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>| match answer {
             Ok(Answer::Reply(reply)) => {
                 // The core matches answers to requests.
                 if let Some(answer) = reply.read(request) {
-                    answered(ctx, Ok(answer));
+                    answered(ctx, channel, Ok(answer));
                 }
             }
             Ok(_) => {}
-            Err(error) => answered(ctx, Err(error)),
+            Err(error) => answered(ctx, channel, Err(error)),
         };
         self.entry
             .requests
@@ -194,7 +198,7 @@ impl<'a, S> ChannelView<'a, S> {
         on_message: impl FnMut(&mut Ctx<'_, S>, ChannelRef, Delivery) + 'static,
     ) -> Result<ConsumerId, SendError> {
         let (consumer, request) = self.core()?.consume(method)?;
-        self.await_answer(request, |_, _| {});
+        self.await_answer(request, |_, _, _| {});
         self.callbacks(|callbacks| {
             callbacks.consumers.insert(consumer, Some(Box::new(on_message)));
         });
@@ -208,18 +212,17 @@ impl<'a, S> ChannelView<'a, S> {
     pub fn cancel(
         &mut self,
         consumer: ConsumerId,
-        cancelled: impl FnOnce(&mut Ctx<'_, S>, Result<(), RequestError>) + 'static,
+        cancelled: impl FnOnce(&mut Ctx<'_, S>, ChannelRef, Result<(), RequestError>) + 'static,
     ) -> Result<(), SendError> {
         let request = self.core()?.cancel(consumer)?;
-        let channel = self.channel;
-        self.await_answer(request, move |ctx, answer| {
+        self.await_answer(request, move |ctx, channel, answer| {
             if let Ok(view) = ctx.channel(channel) {
                 view.entry
                     .channels
                     .get_mut(&channel.id)
                     .map(|callbacks| callbacks.consumers.remove(&consumer));
             }
-            cancelled(ctx, answer.map(drop));
+            cancelled(ctx, channel, answer.map(drop));
         });
         Ok(())
     }
@@ -231,13 +234,14 @@ impl<'a, S> ChannelView<'a, S> {
     pub fn get(
         &mut self,
         method: &BasicGet<'_>,
-        answered: impl FnOnce(&mut Ctx<'_, S>, Result<Option<Got>, RequestError>) + 'static,
+        answered: impl FnOnce(&mut Ctx<'_, S>, ChannelRef, Result<Option<Got>, RequestError>) + 'static,
     ) -> Result<(), SendError> {
         let request = self.core()?.get(method)?;
+        let channel = self.channel;
         let call = move |ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>| match answer {
-            Ok(Answer::Got(got)) => answered(ctx, Ok(Some(got))),
-            Ok(_) => answered(ctx, Ok(None)),
-            Err(error) => answered(ctx, Err(error)),
+            Ok(Answer::Got(got)) => answered(ctx, channel, Ok(Some(got))),
+            Ok(_) => answered(ctx, channel, Ok(None)),
+            Err(error) => answered(ctx, channel, Err(error)),
         };
         self.entry
             .requests
@@ -267,7 +271,7 @@ impl<'a, S> ChannelView<'a, S> {
         method: &BasicPublish<'_>,
         properties: &Properties<'_>,
         body: impl Into<Payload<'p>>,
-        confirmed: impl FnOnce(&mut Ctx<'_, S>, ConfirmOutcome) + 'static,
+        confirmed: impl FnOnce(&mut Ctx<'_, S>, ChannelRef, ConfirmOutcome) + 'static,
     ) -> Result<Option<ConfirmTag>, SendError> {
         let tag = self.publish(method, properties, body)?;
         if let Some(tag) = tag {

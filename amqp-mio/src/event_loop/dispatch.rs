@@ -164,7 +164,7 @@ impl<S> Ctx<'_, S> {
         let channel = ChannelRef::new(id, tags.channel());
         while let Some(Some(confirmed)) = self.with_channel(channel, |callbacks| callbacks.take_confirm(tags))
         {
-            self.guarded(Some(id), |ctx| confirmed(ctx, outcome.clone()));
+            self.guarded(Some(id), |ctx| confirmed(ctx, channel, outcome.clone()));
         }
         self.call_channel(
             channel,

@@ -40,33 +40,35 @@ const MOST_READY: usize = 256;
 /// remove any callback, themselves included.
 ///
 /// ```no_run
-/// use amqp_mio::proto::wire::{QueueDeclare, ReplyCode, ShortStr};
-/// use amqp_mio::{Connector, EventLoop};
+/// use amqp_mio::proto::RequestError;
+/// use amqp_mio::proto::wire::{QueueDeclare, QueueDeclareOk, ReplyCode, ShortStr};
+/// use amqp_mio::{ChannelRef, ConnectionId, Connector, Ctx, EventLoop};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut event_loop = EventLoop::new(0_u32)?;
-/// let connection = event_loop.connect(&Connector::from_uri("amqp://localhost")?)?;
-/// event_loop.context().connection(connection)?.on_open(|ctx, connection| {
-///     let opened = ctx.connection(connection).and_then(|mut connection| {
-///         connection.open_channel(|ctx, channel| {
-///             let queue = QueueDeclare { queue: ShortStr::new("test").unwrap_or_default(), durable: true, ..Default::default() };
-///             let declared = ctx.channel(channel).and_then(|mut channel| {
-///                 channel.request(&queue, move |ctx, answer| {
-///                     *ctx.state() = answer.map_or(0, |ok| ok.message_count);
-///                     if let Ok(mut connection) = ctx.connection(channel.connection()) {
-///                         connection.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
-///                     }
-///                 })
-///             });
-///             declared.expect("the channel is open");
-///         })
-///     });
-///     opened.expect("the connection is open");
-/// });
-/// event_loop.run()?; // Until the last connection is closed.
-/// println!("{} messages", event_loop.state());
-/// # Ok(())
-/// # }
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let mut event_loop = EventLoop::new(0)?;
+///     let connection = event_loop.connect(&Connector::from_uri("amqp://localhost")?)?;
+///     event_loop.context().connection(connection)?.on_open(on_open);
+///     event_loop.run()?; // Until the last connection is closed.
+///     println!("{} messages", event_loop.state());
+///     Ok(())
+/// }
+///
+/// fn on_open(ctx: &mut Ctx<'_, u32>, connection: ConnectionId) {
+///     let mut connection = ctx.connection(connection).expect("it is open");
+///     connection.open_channel(on_channel_open).expect("no other channel is open");
+/// }
+///
+/// fn on_channel_open(ctx: &mut Ctx<'_, u32>, channel: ChannelRef) {
+///     let queue = QueueDeclare { queue: ShortStr::new("test").unwrap(), durable: true, ..Default::default() };
+///     let mut view = ctx.channel(channel).expect("it is open");
+///     view.request(&queue, on_declared).expect("nothing waits to be written");
+/// }
+///
+/// fn on_declared(ctx: &mut Ctx<'_, u32>, channel: ChannelRef, answer: Result<QueueDeclareOk<'_>, RequestError>) {
+///     *ctx.state() = answer.expect("nobody else uses that name").message_count;
+///     let mut connection = ctx.connection(channel.connection()).expect("it is open");
+///     connection.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
+/// }
 /// ```
 #[derive(Debug)]
 pub struct EventLoop<S = ()> {
