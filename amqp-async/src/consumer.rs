@@ -3,15 +3,19 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use amqp_proto::{ConsumerId, Message};
 use futures_core::Stream;
 
+use crate::call::Deadline;
 use crate::channel::Channel;
-use crate::delivery::{Delivery, ProcessOptions};
+use crate::delivery::{Delivery, Origin, ProcessOptions};
 use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
+use crate::idle::UntilIdle;
 use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
 
 /// What comes to a consumer. The stream ends when the consumer was [cancelled](Self::cancel) here; if anything else ended it, that is
@@ -23,22 +27,37 @@ use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
 /// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer.
 #[derive(Debug)]
 pub struct Consumer {
-    channel: Channel,
+    /// What its deliveries have in common.
+    origin: Arc<Origin>,
     id: ConsumerId,
-    tag: String,
-    no_ack: bool,
     /// Taken from the inbox, all at once.
     ready: VecDeque<amqp_proto::Delivery>,
     has_ended: bool,
 }
 
+/// What a consumer that waits for so long and no longer comes to ([`Consumer::next_within`]).
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use = "dropped, a delivery goes back to its queue"]
+pub enum Next {
+    /// A message came.
+    Delivery(Delivery),
+    /// Nothing came in that time. More may come.
+    Idle,
+    /// Nothing more comes, and why.
+    Ended(ConsumerEnd),
+}
+
 impl Consumer {
-    pub(crate) const fn new(channel: Channel, id: ConsumerId, tag: String, no_ack: bool) -> Self {
-        Self {
+    pub(crate) fn new(channel: Channel, id: ConsumerId, tag: String, no_ack: bool) -> Self {
+        let origin = Origin {
             channel,
-            id,
-            tag,
+            consumer: Some(tag),
             no_ack,
+        };
+        Self {
+            origin: Arc::new(origin),
+            id,
             ready: VecDeque::new(),
             has_ended: false,
         }
@@ -47,13 +66,13 @@ impl Consumer {
     /// Its tag, which is the broker's name for it.
     #[must_use]
     pub fn tag(&self) -> &str {
-        &self.tag
+        self.origin.consumer.as_deref().unwrap_or_default()
     }
 
     /// The channel that it is on.
     #[must_use]
-    pub const fn channel(&self) -> &Channel {
-        &self.channel
+    pub fn channel(&self) -> &Channel {
+        &self.origin.channel
     }
 
     /// The next delivery; `None` when it was cancelled here.
@@ -64,12 +83,34 @@ impl Consumer {
         std::future::poll_fn(|cx| self.poll_delivery(cx)).await
     }
 
+    /// The next delivery, if it comes within that time.
+    pub async fn next_within(&mut self, idle: Duration) -> Next {
+        let origin = Arc::clone(&self.origin);
+        let mut deadline = None;
+        std::future::poll_fn(|cx| match self.poll_delivery(cx) {
+            Poll::Ready(Some(Ok(delivery))) => Poll::Ready(Next::Delivery(delivery)),
+            Poll::Ready(Some(Err(end))) => Poll::Ready(Next::Ended(end)),
+            Poll::Ready(None) => Poll::Ready(Next::Ended(ConsumerEnd::Requested)),
+            Poll::Pending => {
+                let begin = || Deadline::after(origin.channel.shared(), Some(idle));
+                deadline.get_or_insert_with(begin).poll(cx).map(|()| Next::Idle)
+            }
+        })
+        .await
+    }
+
+    /// What comes until nothing has come for that time: a stream that ends then, of a consumer that goes on
+    /// ([`UntilIdle::into_consumer`]).
+    pub const fn until_idle(self, idle: Duration) -> UntilIdle {
+        UntilIdle::new(self, idle)
+    }
+
     /// Ends it. What had come and was not taken goes back to the queue.
     ///
     /// # Errors
     /// As [`Channel::request`].
     pub async fn cancel(mut self) -> Result<(), Error> {
-        let channel = self.channel.clone();
+        let channel = self.channel().clone();
         let answer = channel.call(|core| Ok(core.cancel(self.id)?.untyped())).await;
         self.give_back();
         match answer {
@@ -99,8 +140,9 @@ impl Consumer {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        let mut state = self.channel.shared().lock();
-        let entry = state.channels.get_mut(self.channel.place());
+        let channel = &self.origin.channel;
+        let mut state = channel.shared().lock();
+        let entry = state.channels.get_mut(channel.place());
         let Some(inbox) = entry.and_then(|entry| entry.inbox(self.id)) else {
             return Poll::Ready(None);
         };
@@ -128,26 +170,21 @@ impl Consumer {
         }
     }
 
+    #[inline]
     fn deliver(&self, delivery: amqp_proto::Delivery) -> Delivery {
-        Delivery::new(
-            self.channel.clone(),
-            delivery.tag,
-            delivery.redelivered,
-            delivery.message,
-            self.no_ack,
-        )
+        Delivery::consumed(&self.origin, delivery)
     }
 
     /// Gives back what nobody will take, and leaves the channel's list.
     fn give_back(&mut self) {
-        let (id, place) = (self.id, self.channel.place());
+        let (id, place) = (self.id, self.channel().place());
         let ready = std::mem::take(&mut self.ready);
-        self.channel.shared().command(|state| {
+        self.channel().shared().command(|state| {
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {
                 entry.consumers.retain(|inbox| inbox.id != id);
             }
-            if !self.no_ack {
+            if !self.origin.no_ack {
                 state.give_back(ready);
             }
         });

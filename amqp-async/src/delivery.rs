@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Deref;
+use std::sync::Arc;
 
-use amqp_proto::{DeliveryTag, Message, SendError};
+use amqp_proto::{DeliveryTag, Got, Message, SendError};
 
 use crate::call::retry;
 use crate::channel::{Channel, refusal};
 use crate::channels::Unsaid;
 use crate::error::Error;
 use crate::shared::State;
+use crate::times::DeliveryMode;
 
 /// A message that came to a consumer, or that was asked for. It dereferences to the [`Message`].
 ///
@@ -26,12 +28,39 @@ use crate::shared::State;
 #[derive(Debug)]
 #[must_use = "dropped, it goes back to its queue"]
 pub struct Delivery {
-    channel: Channel,
+    origin: Arc<Origin>,
     tag: DeliveryTag,
     redelivered: bool,
+    /// How many messages were left in the queue, if it was asked for.
+    message_count: u32,
     message: Message,
     /// There is nothing to settle, or it was.
     is_settled: bool,
+}
+
+/// Where deliveries come from: one for all of a consumer.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) channel: Channel,
+    /// Its tag.
+    pub(crate) consumer: Option<String>,
+    pub(crate) no_ack: bool,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeliverySource<'d> {
+    /// To a consumer.
+    Consume {
+        /// The consumer's tag.
+        tag: &'d str,
+    },
+    /// It was asked for: [`Queue::get`](crate::Queue::get).
+    Get {
+        /// How many messages were left in the queue.
+        message_count: u32,
+    },
 }
 
 /// What becomes of a delivery whose handler failed ([`Delivery::process`]).
@@ -61,19 +90,28 @@ impl ProcessOptions {
 }
 
 impl Delivery {
-    pub(crate) const fn new(
-        channel: Channel,
-        tag: DeliveryTag,
-        redelivered: bool,
-        message: Message,
-        no_ack: bool,
-    ) -> Self {
+    /// It came to a consumer.
+    #[inline]
+    pub(crate) fn consumed(origin: &Arc<Origin>, delivery: amqp_proto::Delivery) -> Self {
         Self {
-            channel,
-            tag,
-            redelivered,
-            message,
-            is_settled: no_ack,
+            origin: Arc::clone(origin),
+            tag: delivery.tag,
+            redelivered: delivery.redelivered,
+            message_count: 0,
+            message: delivery.message,
+            is_settled: origin.no_ack,
+        }
+    }
+
+    /// It was asked for.
+    pub(crate) fn got(origin: Arc<Origin>, got: Got) -> Self {
+        Self {
+            tag: got.tag,
+            redelivered: got.redelivered,
+            message_count: got.message_count,
+            message: got.message,
+            is_settled: origin.no_ack,
+            origin,
         }
     }
 
@@ -103,8 +141,25 @@ impl Delivery {
 
     /// The channel that it came on.
     #[must_use]
-    pub const fn channel(&self) -> &Channel {
-        &self.channel
+    pub fn channel(&self) -> &Channel {
+        &self.origin.channel
+    }
+
+    /// How it came.
+    #[must_use]
+    pub fn source(&self) -> DeliverySource<'_> {
+        match &self.origin.consumer {
+            Some(tag) => DeliverySource::Consume { tag },
+            None => DeliverySource::Get {
+                message_count: self.message_count,
+            },
+        }
+    }
+
+    /// Whether the broker keeps it on disk.
+    #[must_use]
+    pub fn delivery_mode(&self) -> DeliveryMode {
+        DeliveryMode::of(&self.message.properties())
     }
 
     /// It was dealt with: the broker forgets it.
@@ -131,7 +186,16 @@ impl Delivery {
         self.settle(|channel, tag| channel.nack(tag, requeue)).await
     }
 
-    /// The same, by the method that brokers other than RabbitMQ know too.
+    /// This one and all before it on the channel were not dealt with.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn nack_multiple(self, requeue: bool) -> Result<(), Error> {
+        self.settle(|channel, tag| channel.nack_multiple(tag, requeue))
+            .await
+    }
+
+    /// As [`nack`](Self::nack), by the method that brokers other than RabbitMQ know too.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
@@ -174,10 +238,11 @@ impl Delivery {
         if self.is_settled {
             return Ok(());
         }
-        let (tag, place) = (self.tag, self.channel.place());
-        let deadline = self.channel.deadline();
+        let (tag, channel) = (self.tag, &self.origin.channel);
+        let place = channel.place();
+        let deadline = channel.deadline();
         let command = |state: &mut State| settle(&mut state.core(place)?, tag);
-        retry(self.channel.shared(), &deadline, command, refusal(place)).await?;
+        retry(channel.shared(), &deadline, command, refusal(place)).await?;
         drop(deadline);
         self.is_settled = true;
         Ok(())
@@ -187,7 +252,7 @@ impl Delivery {
     fn give_up(&mut self, what: Unsaid) {
         if !std::mem::replace(&mut self.is_settled, true) {
             // A channel that ended has given it back already.
-            let shared = self.channel.shared();
+            let shared = self.channel().shared();
             shared.command(|state| state.say(self.tag.channel(), what));
         }
     }

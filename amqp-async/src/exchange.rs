@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::IntoFuture;
+use std::sync::Arc;
 
 use amqp_proto::wire::*;
 
@@ -59,14 +60,13 @@ impl From<&str> for ExchangeKind {
 pub struct Exchange {
     channel: Channel,
     name: Cow<'static, str>,
+    /// As it was declared by this handle.
+    settings: Option<Arc<Settings>>,
 }
 
-/// Declares an exchange when awaited.
-#[derive(Debug, Clone)]
-#[must_use = "nothing happens unless it is awaited"]
-pub struct DeclareExchange {
-    channel: Channel,
-    name: String,
+/// What is declared of an exchange beside its name.
+#[derive(Debug, Clone, Default)]
+struct Settings {
     kind: ExchangeKind,
     passive: bool,
     durable: bool,
@@ -75,10 +75,22 @@ pub struct DeclareExchange {
     arguments: FieldTable,
 }
 
+/// Declares an exchange when awaited.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens unless it is awaited"]
+pub struct DeclareExchange {
+    channel: Channel,
+    name: String,
+    settings: Settings,
+}
+
 impl Exchange {
     pub(crate) fn new(channel: Channel, name: impl Into<Cow<'static, str>>) -> Self {
-        let name = name.into();
-        Self { channel, name }
+        Self {
+            channel,
+            name: name.into(),
+            settings: None,
+        }
     }
 
     /// Its name; empty for the default exchange.
@@ -91,6 +103,33 @@ impl Exchange {
     #[must_use]
     pub const fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// The kind that it was declared as by this handle.
+    #[must_use]
+    pub fn kind(&self) -> Option<&ExchangeKind> {
+        Some(&self.settings.as_ref()?.kind)
+    }
+
+    /// Whether it was declared durable by this handle.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.durable)
+    }
+
+    /// Whether it was declared by this handle to go with the last binding to it.
+    #[must_use]
+    pub fn is_auto_delete(&self) -> bool {
+        self.settings
+            .as_ref()
+            .is_some_and(|settings| settings.auto_delete)
+    }
+
+    /// The arguments that it was declared with by this handle.
+    #[must_use]
+    pub fn arguments(&self) -> FieldTableRef<'_> {
+        let settings = self.settings.as_deref();
+        settings.map_or_else(FieldTableRef::default, |settings| settings.arguments.as_ref())
     }
 
     /// Publishes a message, and waits until the broker has confirmed it, or has it written on a channel that does not confirm. A
@@ -223,58 +262,59 @@ impl DeclareExchange {
         Self {
             channel,
             name,
-            kind,
-            passive: false,
-            durable: false,
-            auto_delete: false,
-            internal: false,
-            arguments: FieldTable::new(),
+            settings: Settings {
+                kind,
+                ..Settings::default()
+            },
         }
     }
 
     /// Only looks whether it is there; nothing else counts then.
     pub const fn passive(mut self, passive: bool) -> Self {
-        self.passive = passive;
+        self.settings.passive = passive;
         self
     }
 
     /// It survives a restart of the broker.
     pub const fn durable(mut self, durable: bool) -> Self {
-        self.durable = durable;
+        self.settings.durable = durable;
         self
     }
 
     /// It goes when the last binding to it does.
     pub const fn auto_delete(mut self, auto_delete: bool) -> Self {
-        self.auto_delete = auto_delete;
+        self.settings.auto_delete = auto_delete;
         self
     }
 
     /// Only other exchanges publish to it.
     pub const fn internal(mut self, internal: bool) -> Self {
-        self.internal = internal;
+        self.settings.internal = internal;
         self
     }
 
     /// Arguments, such as `alternate-exchange`.
     pub fn arguments(mut self, arguments: FieldTable) -> Self {
-        self.arguments = arguments;
+        self.settings.arguments = arguments;
         self
     }
 
     async fn run(self) -> Result<Exchange, Error> {
         let method = ExchangeDeclare {
             exchange: ShortStr::new(&self.name)?,
-            exchange_type: ShortStr::new(self.kind.as_str())?,
-            passive: self.passive,
-            durable: self.durable,
-            auto_delete: self.auto_delete,
-            internal: self.internal,
-            arguments: self.arguments.as_ref(),
+            exchange_type: ShortStr::new(self.settings.kind.as_str())?,
+            passive: self.settings.passive,
+            durable: self.settings.durable,
+            auto_delete: self.settings.auto_delete,
+            internal: self.settings.internal,
+            arguments: self.settings.arguments.as_ref(),
             ..ExchangeDeclare::default()
         };
         self.channel.request(&method).await?;
-        Ok(Exchange::new(self.channel, self.name))
+        Ok(Exchange {
+            settings: Some(Arc::new(self.settings)),
+            ..Exchange::new(self.channel, self.name)
+        })
     }
 }
 

@@ -33,12 +33,14 @@ mod error;
 mod events;
 mod exchange;
 mod handling;
+mod idle;
 mod inbox;
 mod message;
 mod publish;
 mod queue;
 pub mod rpc;
 mod shared;
+mod times;
 mod transport;
 mod wakers;
 
@@ -50,17 +52,19 @@ pub use amqp_proto::wire::{FieldTable, FieldValue};
 pub use batch::{Batch, BatchReport};
 pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::{CloseReport, Connection};
-pub use consumer::Consumer;
-pub use delivery::{Delivery, ProcessOptions};
+pub use consumer::{Consumer, Next};
+pub use delivery::{Delivery, DeliverySource, ProcessOptions};
 pub use driver::Driver;
 pub use error::{Error, PublishError};
 pub use events::{ConnectionEvent, Events};
 pub use exchange::{DeclareExchange, Exchange, ExchangeKind};
 pub use handling::{HandlerError, Handling};
+pub use idle::UntilIdle;
 pub use inbox::ConsumerEnd;
 pub use message::{Body, Message};
 pub use publish::Confirm;
 pub use queue::{ConsumeOptions, DeclareQueue, Queue};
+pub use times::{DeliveryMode, Expiration, Timestamp};
 pub use transport::{Spawner, Task, Timer, Transport};
 
 /// A future on the heap.

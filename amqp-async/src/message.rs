@@ -1,10 +1,13 @@
 //! A message to be published.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::borrow::Cow;
+use std::time::SystemTime;
 
 use amqp_proto::SendError;
 use amqp_proto::wire::{FieldTable, FieldValue, Properties, ShortStr, TooLong};
 use bytes::Bytes;
+
+use crate::times::{DeliveryMode, Expiration, Expires, Timestamp};
 
 /// A message to be published: a body and what is said of it.
 ///
@@ -31,7 +34,7 @@ struct More {
     content_encoding: Option<String>,
     correlation_id: Option<String>,
     reply_to: Option<String>,
-    expiration: Option<String>,
+    expiration: Option<Expires>,
     message_id: Option<String>,
     timestamp: Option<u64>,
     message_type: Option<String>,
@@ -68,15 +71,20 @@ impl Message {
 
     /// The broker keeps it on disk, if its queue is durable.
     #[must_use]
-    pub const fn persistent(mut self) -> Self {
-        self.delivery_mode = Some(Properties::PERSISTENT);
-        self
+    pub const fn persistent(self) -> Self {
+        self.delivery_mode(DeliveryMode::Persistent)
     }
 
     /// It need not survive a restart of the broker.
     #[must_use]
-    pub const fn transient(mut self) -> Self {
-        self.delivery_mode = Some(Properties::TRANSIENT);
+    pub const fn transient(self) -> Self {
+        self.delivery_mode(DeliveryMode::Transient)
+    }
+
+    /// Whether it survives a restart of the broker.
+    #[must_use]
+    pub const fn delivery_mode(mut self, mode: DeliveryMode) -> Self {
+        self.delivery_mode = Some(mode.value());
         self
     }
 
@@ -106,18 +114,17 @@ impl Message {
         self
     }
 
-    /// How long it may wait in a queue; whole milliseconds. What is longer than 2³² − 1 of them the broker refuses.
+    /// How long it may wait in a queue, or until when.
     #[must_use]
-    pub fn expiration(mut self, after: Duration) -> Self {
-        self.more().expiration = Some(after.as_millis().to_string());
+    pub fn expiration(mut self, expiration: impl Into<Expiration>) -> Self {
+        self.more().expiration = Some(expiration.into().into());
         self
     }
 
-    /// When it was made; whole seconds since 1970. Earlier times count as that.
+    /// When it was made, as a [`SystemTime`] or in seconds since 1970.
     #[must_use]
-    pub fn timestamp(mut self, at: SystemTime) -> Self {
-        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.more().timestamp = Some(seconds);
+    pub fn timestamp(mut self, at: impl Into<Timestamp>) -> Self {
+        self.more().timestamp = Some(at.into().as_secs());
         self
     }
 
@@ -144,8 +151,14 @@ impl Message {
         self.more.get_or_insert_default()
     }
 
-    /// How the properties go onto the wire.
-    pub(crate) fn properties(&self) -> Result<Properties<'_>, SendError> {
+    /// What the wire has for its expiration if it is published now.
+    pub(crate) fn expiration_digits(&self) -> Option<Cow<'_, str>> {
+        let expiration = self.more.as_ref()?.expiration.as_ref()?;
+        Some(expiration.digits(SystemTime::now))
+    }
+
+    /// How the properties go onto the wire, with that expiration.
+    pub(crate) fn properties<'m>(&'m self, expiration: Option<&'m str>) -> Result<Properties<'m>, SendError> {
         let mut properties = Properties {
             delivery_mode: self.delivery_mode,
             priority: self.priority,
@@ -160,7 +173,7 @@ impl Message {
             properties.content_encoding = short(&more.content_encoding)?;
             properties.correlation_id = short(&more.correlation_id)?;
             properties.reply_to = short(&more.reply_to)?;
-            properties.expiration = short(&more.expiration)?;
+            properties.expiration = expiration.map(ShortStr::new).transpose()?;
             properties.message_id = short(&more.message_id)?;
             properties.timestamp = more.timestamp;
             properties.message_type = short(&more.message_type)?;

@@ -174,7 +174,8 @@ impl Publish<'_> {
             mandatory: self.mandatory,
             ..BasicPublish::default()
         };
-        let properties = self.message.properties()?;
+        let expiration = self.message.expiration_digits();
+        let properties = self.message.properties(expiration.as_deref())?;
         let body = self.message.shared_body();
         let mut core = state.core(place)?;
         if body.len() < SHARED_FROM {

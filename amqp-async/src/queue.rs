@@ -1,13 +1,14 @@
 //! Queues: where messages wait.
 
 use std::future::IntoFuture;
+use std::sync::Arc;
 
 use amqp_proto::wire::*;
 
 use crate::BoxFuture;
 use crate::channel::{Channel, read};
 use crate::consumer::Consumer;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Origin};
 use crate::error::Error;
 use crate::shared::Answer;
 
@@ -16,7 +17,25 @@ use crate::shared::Answer;
 pub struct Queue {
     channel: Channel,
     name: String,
-    counts: Option<(u32, u32)>,
+    /// As it was declared by this handle, and what the broker said.
+    declared: Option<Arc<Declared>>,
+}
+
+#[derive(Debug)]
+struct Declared {
+    settings: Settings,
+    message_count: u32,
+    consumer_count: u32,
+}
+
+/// What is declared of a queue beside its name.
+#[derive(Debug, Clone, Default)]
+struct Settings {
+    passive: bool,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
+    arguments: FieldTable,
 }
 
 /// Declares a queue when awaited.
@@ -25,11 +44,7 @@ pub struct Queue {
 pub struct DeclareQueue {
     channel: Channel,
     name: String,
-    passive: bool,
-    durable: bool,
-    exclusive: bool,
-    auto_delete: bool,
-    arguments: FieldTable,
+    settings: Settings,
 }
 
 /// How a consumer is to be.
@@ -81,7 +96,7 @@ impl Queue {
         Self {
             channel,
             name: name.into(),
-            counts: None,
+            declared: None,
         }
     }
 
@@ -100,13 +115,52 @@ impl Queue {
     /// How many messages were ready when it was declared; none if it was not declared by this handle.
     #[must_use]
     pub fn message_count(&self) -> Option<u32> {
-        self.counts.map(|(messages, _)| messages)
+        self.declared.as_ref().map(|declared| declared.message_count)
     }
 
     /// How many consumers it had when it was declared; none if it was not declared by this handle.
     #[must_use]
     pub fn consumer_count(&self) -> Option<u32> {
-        self.counts.map(|(_, consumers)| consumers)
+        self.declared.as_ref().map(|declared| declared.consumer_count)
+    }
+
+    /// Whether it was declared durable by this handle.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.settings().is_some_and(|settings| settings.durable)
+    }
+
+    /// Whether it was declared exclusive by this handle.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.settings().is_some_and(|settings| settings.exclusive)
+    }
+
+    /// Whether it was declared by this handle to go with its last consumer.
+    #[must_use]
+    pub fn is_auto_delete(&self) -> bool {
+        self.settings().is_some_and(|settings| settings.auto_delete)
+    }
+
+    /// The arguments that it was declared with by this handle.
+    #[must_use]
+    pub fn arguments(&self) -> FieldTableRef<'_> {
+        let arguments = self.settings().map(|settings| settings.arguments.as_ref());
+        arguments.unwrap_or_default()
+    }
+
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.declared.as_ref()?.settings)
+    }
+
+    /// Declares it again, by its present name and as it was declared by this handle: what was deleted meanwhile is there again,
+    /// empty, and the counts are new.
+    pub fn declare(&self) -> DeclareQueue {
+        DeclareQueue {
+            channel: self.channel.clone(),
+            name: self.name.clone(),
+            settings: self.settings().cloned().unwrap_or_default(),
+        }
     }
 
     /// Starts a consumer that acknowledges.
@@ -155,13 +209,14 @@ impl Queue {
             .call(|channel| Ok(channel.get(&method)?.untyped()))
             .await?;
         Ok(match answer {
-            Answer::Got(got) => Some(Delivery::new(
-                self.channel.clone(),
-                got.tag,
-                got.redelivered,
-                got.message,
-                no_ack,
-            )),
+            Answer::Got(got) => {
+                let origin = Origin {
+                    channel: self.channel.clone(),
+                    consumer: None,
+                    no_ack,
+                };
+                Some(Delivery::got(Arc::new(origin), got))
+            }
             Answer::GetEmpty | Answer::Reply(_) => None,
         })
     }
@@ -261,59 +316,63 @@ impl DeclareQueue {
         Self {
             channel,
             name,
-            passive: false,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            arguments: FieldTable::new(),
+            settings: Settings::default(),
         }
     }
 
     /// Only looks whether it is there; nothing else counts then.
     pub const fn passive(mut self, passive: bool) -> Self {
-        self.passive = passive;
+        self.settings.passive = passive;
         self
     }
 
     /// It survives a restart of the broker. RabbitMQ from 4.3 on refuses a queue that is neither this nor exclusive.
     pub const fn durable(mut self, durable: bool) -> Self {
-        self.durable = durable;
+        self.settings.durable = durable;
         self
     }
 
     /// It is this connection's only, and goes with it.
     pub const fn exclusive(mut self, exclusive: bool) -> Self {
-        self.exclusive = exclusive;
+        self.settings.exclusive = exclusive;
         self
     }
 
     /// It goes when its last consumer does.
     pub const fn auto_delete(mut self, auto_delete: bool) -> Self {
-        self.auto_delete = auto_delete;
+        self.settings.auto_delete = auto_delete;
         self
     }
 
     /// Arguments, such as `x-queue-type`.
     pub fn arguments(mut self, arguments: FieldTable) -> Self {
-        self.arguments = arguments;
+        self.settings.arguments = arguments;
         self
     }
 
     async fn run(self) -> Result<Queue, Error> {
         let method = QueueDeclare {
             queue: ShortStr::new(&self.name)?,
-            passive: self.passive,
-            durable: self.durable,
-            exclusive: self.exclusive,
-            auto_delete: self.auto_delete,
-            arguments: self.arguments.as_ref(),
+            passive: self.settings.passive,
+            durable: self.settings.durable,
+            exclusive: self.settings.exclusive,
+            auto_delete: self.settings.auto_delete,
+            arguments: self.settings.arguments.as_ref(),
             ..QueueDeclare::default()
         };
         let reply = self.channel.request(&method).await?;
-        let read_ok = |ok: QueueDeclareOk<'_>| (ok.queue.to_string(), (ok.message_count, ok.consumer_count));
-        let (name, counts) = read::<QueueDeclare<'_>, _>(&reply, read_ok)?;
+        let settings = self.settings.clone();
+        let read_ok = |ok: QueueDeclareOk<'_>| {
+            let declared = Declared {
+                settings,
+                message_count: ok.message_count,
+                consumer_count: ok.consumer_count,
+            };
+            (ok.queue.to_string(), declared)
+        };
+        let (name, declared) = read::<QueueDeclare<'_>, _>(&reply, read_ok)?;
         Ok(Queue {
-            counts: Some(counts),
+            declared: Some(Arc::new(declared)),
             ..Queue::new(self.channel, name)
         })
     }

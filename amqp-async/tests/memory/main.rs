@@ -7,6 +7,7 @@ mod deadlines;
 mod dropped;
 mod flood;
 mod handlers;
+mod handles;
 mod pipe;
 mod world;
 
