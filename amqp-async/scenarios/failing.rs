@@ -23,7 +23,12 @@ pub(crate) async fn declaring_otherwise_closes_the_channel_with_the_reason(world
         .unwrap_err();
     let peer = error.peer().unwrap();
     assert_eq!(peer.code, ReplyCode::PRECONDITION_FAILED);
-    assert!(peer.text.contains("inequivalent arg 'x-max-length'"), "{peer}");
+    let found = peer.inequivalent_argument().unwrap();
+    assert_eq!(
+        (found.entity, found.name, found.argument),
+        ("queue", queue.name(), "x-max-length")
+    );
+    assert_eq!((found.received, found.current), (Some("5"), None));
     assert_eq!(
         peer.method,
         Some(MethodId {

@@ -127,6 +127,11 @@ impl<'s> Place<'s> {
         Self::of(shared, 0, |state, _| Some(&mut state.settled))
     }
 
+    /// Among those that wait for octets to be written.
+    pub(crate) const fn written(shared: &'s Arc<Shared>) -> Self {
+        Self::of(shared, 0, |state, _| Some(&mut state.written))
+    }
+
     /// Among those that wait for a change of a channel.
     pub(crate) const fn channel_changed(shared: &'s Arc<Shared>, channel: usize) -> Self {
         Self::of(shared, channel, |state, channel| {

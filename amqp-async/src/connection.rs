@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amqp_proto::wire::ConnectionUpdateSecret;
-use amqp_proto::{CloseReason, Config, Counters, Negotiated, RequestId, Secret};
+use amqp_proto::{CloseReason, Config, ConnectionState, Counters, Negotiated, RequestId, Secret};
 
 use crate::call::{Call, Deadline, Place, retry};
 use crate::channel::{Channel, ChannelOptions};
@@ -11,6 +11,7 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::Events;
 use crate::shared::{Shared, State};
+use crate::stats::Stats;
 use crate::transport::{Spawner, Timer, Transport};
 
 /// A connection to a broker. Clones are handles of the same one.
@@ -122,6 +123,41 @@ impl Connection {
         place.until(|state| state.closed.clone()).await
     }
 
+    /// Calls a function when the connection ends, in the background; at once if it has ended. It does not keep the connection from
+    /// being closed. [`closed`](Self::closed) and [`events`](Self::events) say the same to whoever waits.
+    pub fn on_close(&self, call: impl FnOnce(CloseReason) + Send + 'static) {
+        let shared = Arc::clone(self.shared());
+        self.shared().spawn(Box::pin(async move {
+            let reason = Place::changed(&shared).until(|state| state.closed.clone()).await;
+            call(reason);
+        }));
+    }
+
+    /// Waits until what was sent so far is written to the stream, for [`Config::request_timeout`] at most. That the broker has read
+    /// or done it is another matter: confirms and answers say that.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`], [`Error::Timeout`].
+    pub async fn flush(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        let timeout = shared.lock().connection.config().request_timeout;
+        let deadline = Deadline::after(shared, Some(timeout));
+        let (handed_over, queued) = shared.lock().writing();
+        let wanted = handed_over.saturating_add(u64::try_from(queued).unwrap_or(u64::MAX));
+        let is_written = |state: &mut State| {
+            if let Some(reason) = state.closed.clone() {
+                return Some(Err(Error::ConnectionClosed(reason)));
+            }
+            let (handed_over, queued) = state.writing();
+            let queued = u64::try_from(queued).unwrap_or(u64::MAX);
+            // What is queued counts as if nothing of it had been handed over, so this is late rather than early.
+            let is_over = queued == 0 || handed_over.saturating_sub(queued) >= wanted;
+            is_over.then_some(Ok(()))
+        };
+        let written = Place::written(shared).until_deadline(&deadline, is_written).await;
+        written.unwrap_or(Err(Error::Timeout))
+    }
+
     /// What happens to it from now on.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -132,6 +168,18 @@ impl Connection {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared().lock().closed.is_some()
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        self.shared().lock().connection.state()
+    }
+
+    /// How it stands, in numbers.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&mut self.shared().lock())
     }
 
     /// Why the broker takes no publishes at the moment, if it does not (RabbitMQ page "Blocked Connection Notifications").

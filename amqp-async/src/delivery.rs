@@ -269,6 +269,10 @@ impl Deref for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         let (tag, requeue) = (self.tag, true);
+        if !self.is_settled {
+            let shared = self.channel().shared();
+            shared.command(|state| state.note_unsettled(tag.channel()));
+        }
         self.give_up(Unsaid::Nack { tag, requeue });
     }
 }

@@ -85,6 +85,7 @@ impl State {
                 self.answered.drain_into(wakes);
                 self.unblocked.drain_into(wakes);
                 self.settled.drain_into(wakes);
+                self.written.drain_into(wakes);
                 self.channels
                     .iter_mut()
                     .for_each(|entry| entry.room.drain_into(wakes));

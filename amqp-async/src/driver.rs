@@ -149,6 +149,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.output.advance(self.output.remaining());
         }
         state.connection.poll_transmit(now, &mut self.output);
+        state.note_written();
         std::mem::swap(&mut state.wakes, &mut self.wakes);
         let alarm = state.alarms.tick(now, &mut self.wakes);
         let deadline = state.connection.poll_timeout();

@@ -37,6 +37,14 @@ pub enum ConnectionEvent {
         /// What waits, in octets.
         queued: usize,
     },
+    /// A delivery was dropped without being settled, and went back to its queue: mostly an acknowledgement was forgotten. Told for
+    /// the first one, the second, the fourth, the eighth and so on.
+    DeliveryDropped {
+        /// The number of the channel.
+        channel: u16,
+        /// How many there were so far, on the whole connection.
+        count: u64,
+    },
     /// It ended. The last one.
     Closed(CloseReason),
 }

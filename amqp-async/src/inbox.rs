@@ -100,6 +100,11 @@ impl Inbox {
         mem::take(&mut self.waiting)
     }
 
+    /// Of what waits, roughly.
+    pub(crate) const fn octets(&self) -> usize {
+        self.octets
+    }
+
     pub(crate) const fn is_over(&self, limit: usize) -> bool {
         self.octets > limit
     }

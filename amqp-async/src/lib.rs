@@ -40,6 +40,7 @@ mod publish;
 mod queue;
 pub mod rpc;
 mod shared;
+mod stats;
 mod times;
 mod transport;
 mod wakers;
@@ -64,6 +65,7 @@ pub use inbox::ConsumerEnd;
 pub use message::{Body, Message};
 pub use publish::Confirm;
 pub use queue::{ConsumeOptions, DeclareQueue, Queue};
+pub use stats::Stats;
 pub use times::{DeliveryMode, Expiration, Timestamp};
 pub use transport::{Spawner, Task, Timer, Transport};
 

@@ -9,7 +9,7 @@ use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, R
 use crate::alarms::Alarms;
 use crate::channels::{Channels, Entry};
 use crate::error::Error;
-use crate::events::Watchers;
+use crate::events::{ConnectionEvent, Watchers};
 use crate::transport::{Spawner, Task};
 use crate::wakers::WakerSet;
 
@@ -38,6 +38,10 @@ pub(crate) struct State {
     pub(crate) changed: WakerSet,
     /// Who waits for publishes to be settled, on any channel.
     pub(crate) settled: WakerSet,
+    /// Who waits for octets to be written.
+    pub(crate) written: WakerSet,
+    /// What was handed over and what waited to be written when somebody was told last.
+    seen_writing: (u64, usize),
     pub(crate) watchers: Watchers,
     pub(crate) is_connected: bool,
     pub(crate) is_closing: bool,
@@ -50,6 +54,8 @@ pub(crate) struct State {
     pub(crate) is_given_up: bool,
     /// Some channel has something that could not be said yet.
     pub(crate) has_unsaid: bool,
+    /// Deliveries that were dropped without being settled.
+    pub(crate) unsettled_dropped: u64,
 }
 
 /// A request that somebody waits for.
@@ -83,6 +89,8 @@ impl Shared {
             unblocked: WakerSet::default(),
             changed: WakerSet::default(),
             settled: WakerSet::default(),
+            written: WakerSet::default(),
+            seen_writing: (0, 0),
             watchers: Watchers::default(),
             is_connected: false,
             is_closing: false,
@@ -91,6 +99,7 @@ impl Shared {
             is_detached: false,
             is_given_up: false,
             has_unsaid: false,
+            unsettled_dropped: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -139,7 +148,8 @@ impl std::fmt::Debug for State {
         let entries = || self.channels.iter();
         let waiting = entries().map(|entry| entry.changed.len() + entry.room.len());
         let sets = self.waiting_for_input().map(WakerSet::len);
-        let waiting = waiting.sum::<usize>() + sets.iter().sum::<usize>() + self.changed.len();
+        let waiting =
+            waiting.sum::<usize>() + sets.iter().sum::<usize>() + self.changed.len() + self.written.len();
         f.debug_struct("State")
             .field("core", &self.connection)
             .field("entries", &entries().count())
@@ -205,6 +215,37 @@ impl State {
                 .map_or(0, |channel| channel.unconfirmed())
         };
         channels.iter().map(unconfirmed).sum()
+    }
+
+    /// What was handed over for writing, in octets since the beginning, and what of all that waits to be written.
+    pub(crate) fn writing(&self) -> (u64, usize) {
+        let handed_over = self.connection.counters().octets_sent;
+        (handed_over, self.connection.queued_bytes())
+    }
+
+    /// Something may have been written.
+    pub(crate) fn note_written(&mut self) {
+        if self.written.len() > 0 && self.seen_writing != self.writing() {
+            self.seen_writing = self.writing();
+            self.written.drain_into(&mut self.wakes);
+        }
+    }
+
+    /// A delivery was dropped without being settled. The first of them are told one by one, and then ever fewer, since a program
+    /// that forgets this once does so each time.
+    pub(crate) fn note_unsettled(&mut self, channel: ChannelId) {
+        let is_open = |entry: &mut Entry| entry.is_open && !entry.is_closing && entry.closed.is_none();
+        if self.is_closing || !self.entry_of(channel).is_some_and(is_open) {
+            return;
+        }
+        self.unsettled_dropped += 1;
+        if self.unsettled_dropped.is_power_of_two() {
+            let event = ConnectionEvent::DeliveryDropped {
+                channel: channel.number(),
+                count: self.unsettled_dropped,
+            };
+            self.watchers.tell(&event, &mut self.wakes);
+        }
     }
 
     /// A request was sent that somebody waits for.

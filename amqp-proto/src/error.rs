@@ -9,7 +9,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::wire::{EncodeError, MethodId, ProtocolError, ReplyCode};
-use crate::{ConfigError, ConnectionState, SaslError};
+use crate::{ConfigError, ConnectionState, InequivalentArgument, SaslError};
 
 /// Why a connection ended. The cheapest of clones, since everything that was waiting gets one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -241,6 +241,12 @@ impl PeerClose {
             text: text.into(),
             method,
         }
+    }
+
+    /// What differs from what is there, if a declaration was refused for that (406).
+    #[must_use]
+    pub fn inequivalent_argument(&self) -> Option<InequivalentArgument<'_>> {
+        InequivalentArgument::read(self.code, &self.text)
     }
 
     pub(crate) fn read(code: ReplyCode, text: &[u8], class_id: u16, method_id: u16) -> Self {

@@ -95,6 +95,7 @@ mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod id;
+mod inequivalent;
 mod link;
 mod message;
 pub mod parameters;
@@ -116,6 +117,7 @@ pub use credentials::Credentials;
 pub use error::{ChannelCloseReason, CloseReason, PeerClose, RequestError, SendError, TransportError};
 pub use event::Event;
 pub use id::{ChannelId, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, RequestId};
+pub use inequivalent::InequivalentArgument;
 pub use message::{Delivery, Got, Message, Returned};
 pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, TcpOptions, TlsParameters};
 pub use reconnect::{

@@ -1,13 +1,15 @@
 //! What handles say of themselves, and what they do besides: attributes, where a delivery came from, idle consumers.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use amqp_async::{
-    ConsumeOptions, ConsumerEnd, Delivery, DeliveryMode, DeliverySource, ExchangeKind, FieldTable, Message,
-    Next,
+    ConnectionEvent, ConsumeOptions, ConsumerEnd, Delivery, DeliveryMode, DeliverySource, Error,
+    ExchangeKind, FieldTable, Message, Next,
 };
+use amqp_proto::{CloseReason, ConnectionState};
 
-use crate::world::{everywhere, in_time};
+use crate::world::{World, config, everywhere, in_time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -175,4 +177,141 @@ fn a_consumer_is_taken_from_until_nothing_comes() {
         assert_eq!(counted.consumer_count(), Some(0));
     });
     assert_eq!(elapsed, SECOND);
+}
+
+#[test]
+fn a_connection_says_what_it_is_doing_and_calls_when_it_ends() {
+    everywhere(async |world| {
+        let connection = world.start(config());
+        assert_eq!(connection.state(), ConnectionState::WaitingForStart);
+        connection.ready().await.unwrap();
+        assert_eq!(connection.state(), ConnectionState::Open);
+        let (sender, receiver) = mpsc::channel();
+        for number in 0..2 {
+            let sender = sender.clone();
+            connection.on_close(move |reason| sender.send((number, reason)).unwrap());
+        }
+        world.idle().await;
+        assert!(receiver.try_recv().is_err());
+        let reason = connection.close().await.reason;
+        assert_eq!(reason, CloseReason::Requested { acknowledged: true });
+        assert_eq!(connection.state(), ConnectionState::Closed);
+        // Whoever asks again, or late, learns the same.
+        assert_eq!(connection.closed().await, reason);
+        assert_eq!(connection.closed().await, reason);
+        connection.on_close(move |reason| sender.send((2, reason)).unwrap());
+        world.idle().await;
+        let mut calls: Vec<_> = receiver.iter().collect();
+        calls.sort_by_key(|(number, _)| *number);
+        assert_eq!(calls, [(0, reason.clone()), (1, reason.clone()), (2, reason)]);
+    });
+}
+
+#[test]
+fn a_connection_counts_what_there_is() {
+    everywhere(async |world| {
+        let (connection, channel) = world.channel().await;
+        let other = connection.channel().await.unwrap();
+        let queue = channel.declare_queue("q").await.unwrap();
+        let consumer = queue.consume().await.unwrap();
+        let exchange = channel.default_exchange();
+        exchange.publish("x", "q").await.unwrap();
+        world.idle().await;
+        let stats = connection.stats();
+        assert_eq!((stats.channels, stats.consumers, stats.unconfirmed), (2, 1, 0));
+        assert_eq!((stats.counters.published, stats.counters.acked), (1, 1));
+        assert_eq!((stats.waiting_bytes, stats.queued_bytes), (129, 0));
+        world.set_mute(true);
+        let confirm = exchange.publish_deferred("y", "q").await.unwrap();
+        assert_eq!(connection.stats().unconfirmed, 1);
+        world.set_mute(false);
+        confirm.await.unwrap();
+        consumer.cancel().await.unwrap();
+        other.close().await.unwrap();
+        let stats = connection.stats();
+        assert_eq!((stats.channels, stats.consumers, stats.unconfirmed), (1, 0, 0));
+        assert_eq!(stats.unsettled_dropped, 0);
+    });
+}
+
+#[test]
+fn forgotten_deliveries_are_counted_and_told_ever_more_seldom() {
+    everywhere(async |world| {
+        let (connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        channel.default_exchange().publish("x", "q").await.unwrap();
+        let mut events = connection.events();
+        for _ in 0..5 {
+            drop(queue.get().await.unwrap().unwrap());
+        }
+        let kept = queue.get().await.unwrap().unwrap();
+        assert_eq!(connection.stats().unsettled_dropped, 5);
+        // What is settled, needs no settling, or cannot be settled any more, is not forgotten.
+        kept.nack(true).await.unwrap();
+        drop(queue.get().await.unwrap().unwrap().into_message());
+        channel.recover().await.unwrap();
+        let late = queue.get().await.unwrap().unwrap();
+        channel.close().await.unwrap();
+        drop(late);
+        let other = connection.channel().await.unwrap();
+        drop(other.queue("q").get_with(true).await.unwrap().unwrap());
+        assert_eq!(connection.stats().unsettled_dropped, 5);
+        connection.close().await;
+        let mut counts = Vec::new();
+        while let Some(event) = events.next().await {
+            if let ConnectionEvent::DeliveryDropped {
+                channel: number,
+                count,
+            } = event
+            {
+                assert_eq!(number, 1);
+                counts.push(count);
+            }
+        }
+        assert_eq!(counts, [1, 2, 4]);
+    });
+}
+
+#[test]
+fn flush_waits_until_all_is_written_and_no_longer() {
+    let mut world = World::new();
+    world.set_window(4096);
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        channel.declare_queue("q").await.unwrap();
+        connection.flush().await.unwrap();
+        world.set_deaf(true);
+        let exchange = channel.default_exchange();
+        let confirm = exchange.publish_deferred(vec![0; 1 << 20], "q").await.unwrap();
+        assert!(world.poll_once(connection.flush()).await.is_none());
+        let flushing = connection.clone();
+        let flushed = world.spawn_with_result(async move { flushing.flush().await });
+        world.idle().await;
+        assert!(flushed.lock().unwrap().is_none() && connection.stats().queued_bytes > 500_000);
+        world.set_deaf(false);
+        connection.flush().await.unwrap();
+        assert_eq!(connection.stats().queued_bytes, 0);
+        confirm.await.unwrap();
+        assert_eq!(*flushed.lock().unwrap(), Some(Ok(())));
+        assert_eq!(world.elapsed(), Duration::ZERO);
+
+        // Nothing is written for ever, and an end is an end.
+        world.set_deaf(true);
+        let confirm = exchange.publish_deferred(vec![0; 1 << 20], "q").await.unwrap();
+        assert_eq!(connection.flush().await, Err(Error::Timeout));
+        assert_eq!(world.elapsed(), config().request_timeout);
+        let flushing = connection.clone();
+        let flushed = world.spawn_with_result(async move { flushing.flush().await });
+        world.idle().await;
+        world.drop_driver(0);
+        confirm.await.unwrap_err();
+        world.idle().await;
+        let error = connection.closed().await;
+        assert_eq!(
+            *flushed.lock().unwrap(),
+            Some(Err(Error::ConnectionClosed(error.clone())))
+        );
+        assert_eq!(connection.flush().await, Err(Error::ConnectionClosed(error)));
+    });
+    world.wind_up();
 }
