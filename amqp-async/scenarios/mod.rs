@@ -6,15 +6,17 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use amqp_async::proto::CloseReason;
-use amqp_async::{Channel, Connection, Queue};
+use amqp_async::{Channel, Connection, FieldTable, FieldValue, Queue};
 
 pub(crate) mod connecting;
 pub(crate) mod consuming;
 pub(crate) mod failing;
 pub(crate) mod flow;
+pub(crate) mod poison;
 pub(crate) mod publishing;
 pub(crate) mod routing;
 pub(crate) mod rpc;
+pub(crate) mod worker;
 
 /// Where a scenario happens.
 #[derive(Debug, Clone)]
@@ -53,6 +55,15 @@ impl World {
             .await
             .unwrap()
     }
+}
+
+/// A table of these entries.
+pub(crate) fn table(entries: &[(&str, FieldValue<'_>)]) -> FieldTable {
+    let mut table = FieldTable::new();
+    for (key, value) in entries {
+        table.insert(key, *value).unwrap();
+    }
+    table
 }
 
 /// Ends the connection, and is sure that nothing was wrong with it.
@@ -150,6 +161,16 @@ macro_rules! all_scenarios {
                 a_server_s_failure_reaches_the_caller
                 a_call_that_nobody_takes_says_so
                 a_call_ends_with_its_connection;
+            poison:
+                what_fails_too_often_is_dead_lettered
+                what_fails_too_often_is_parked_and_then_acknowledged
+                a_cycle_of_dead_letters_ends_after_so_many_rounds
+                what_a_queue_gave_up_says_so
+                what_cannot_be_parked_goes_back;
+            worker:
+                tasks_are_done_and_settled_by_their_outcome
+                a_task_that_nobody_ever_did_comes_back
+                a_task_that_always_fails_is_parked;
         }
     };
 }

@@ -127,7 +127,14 @@ impl Consumer {
         F: Fn(Message) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
     {
-        handling::start(self, limit, options, handler)
+        let handler = Arc::new(handler);
+        handling::start(self, limit, move |delivery| {
+            let (handler, options) = (Arc::clone(&handler), options.clone());
+            async move {
+                // A failure was answered by settling, which is what can be done about it here.
+                let _ = delivery.process(options, |message| handler(message)).await;
+            }
+        })
     }
 
     pub(crate) fn poll_delivery(

@@ -10,7 +10,8 @@ use amqp_proto::{DeliveryTag, Got, Message, SendError};
 use crate::call::retry;
 use crate::channel::{Channel, refusal};
 use crate::channels::Unsaid;
-use crate::error::Error;
+use crate::error::{Error, PublishError};
+use crate::poison::PoisonPolicy;
 use crate::shared::State;
 use crate::times::DeliveryMode;
 
@@ -64,13 +65,16 @@ pub enum DeliverySource<'d> {
 }
 
 /// What becomes of a delivery whose handler failed ([`Delivery::process`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ProcessOptions {
     /// It goes back to its queue; otherwise, and that is the default, it is dropped or dead-lettered.
     pub requeue: bool,
     /// One that came a second time is dropped or dead-lettered all the same.
     pub reject_on_redelivered: bool,
+    /// What is done with one that was delivered too often: the handler is not called for it any more ([`Error::Poison`]), and the
+    /// last failure puts it away at once. Default: nothing.
+    pub poison: Option<PoisonPolicy>,
 }
 
 impl ProcessOptions {
@@ -87,6 +91,24 @@ impl ProcessOptions {
         self.reject_on_redelivered = reject;
         self
     }
+
+    /// Sets [`poison`](Self#structfield.poison).
+    #[must_use]
+    pub fn poison(mut self, policy: PoisonPolicy) -> Self {
+        self.poison = Some(policy);
+        self
+    }
+}
+
+/// What a handler says of its delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ack,
+    Reject,
+    /// It may come again: from its queue, or else by a dead-letter exchange.
+    Retry {
+        requeue: bool,
+    },
 }
 
 impl Delivery {
@@ -206,23 +228,65 @@ impl Delivery {
     /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or if this is dropped while it runs.
     ///
     /// # Errors
-    /// The handler's; one in settling only if the handler succeeded.
+    /// The handler's; one in settling only if the handler succeeded. [`Error::Poison`] and [`Error::NotPutAway`] if the handler was
+    /// not called, as [`ProcessOptions::poison`] says.
     pub async fn process<F, Fut, T, E>(self, options: ProcessOptions, handler: F) -> Result<T, E>
     where
         F: FnOnce(Message) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: From<Error>,
     {
-        let message = self.message.clone();
-        let guard = Guard {
-            requeue: options.requeue && !(options.reject_on_redelivered && self.redelivered),
-            delivery: Some(self),
+        let requeue = options.requeue;
+        let verdict = |result: &Result<T, E>| match result {
+            Ok(_) => Verdict::Ack,
+            Err(_) => Verdict::Retry { requeue },
         };
-        let result = handler(message).await;
-        match result {
-            Ok(value) => guard.succeed().await.map(|()| value).map_err(E::from),
-            Err(error) => Err(error), // And the guard rejects.
+        match self.settle_after(options, handler, verdict).await {
+            Ok((Ok(value), settled)) => settled.map(|()| value).map_err(E::from),
+            Ok((Err(error), _)) => Err(error),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Runs a handler, and settles as the verdict on its result says. Gives the result, and what came of settling.
+    ///
+    /// # Errors
+    /// Why the handler was not called.
+    pub(crate) async fn settle_after<F, Fut, R>(
+        self,
+        options: ProcessOptions,
+        handler: F,
+        verdict: impl FnOnce(&R) -> Verdict,
+    ) -> Result<(R, Result<(), Error>), Error>
+    where
+        F: FnOnce(Message) -> Fut,
+        Fut: Future<Output = R>,
+    {
+        let last = options.poison.as_ref().filter(|policy| policy.is_last(&self));
+        let delivery = match &options.poison {
+            None => self,
+            Some(policy) => match policy.sift(self).await {
+                Ok(Some(delivery)) => delivery,
+                Ok(None) => return Err(Error::Poison),
+                Err(error) => return Err(Error::NotPutAway(Box::new(error))),
+            },
+        };
+        let stays_away = options.reject_on_redelivered && delivery.redelivered;
+        let mut guard = Guard {
+            // Parking takes time, which whoever drops this does not give: the next delivery will be parked.
+            requeue: last.map_or(options.requeue, |policy| policy.parking.is_some()) && !stays_away,
+            delivery: None,
+        };
+        let message = delivery.message.clone();
+        guard.delivery = Some(delivery);
+        let result = handler(message).await;
+        let settled = match (verdict(&result), last) {
+            (Verdict::Ack, _) => guard.succeed().await,
+            (Verdict::Retry { .. }, Some(policy)) => guard.put_away(policy).await,
+            (Verdict::Retry { requeue }, None) => guard.reject(requeue && !stays_away),
+            (Verdict::Reject, _) => guard.reject(false),
+        };
+        Ok((result, settled))
     }
 
     /// It is no longer this one's to settle, and waits for [`Channel::basic_ack`] and its like.
@@ -289,6 +353,22 @@ impl Guard {
             Some(delivery) => delivery.ack().await,
             None => Ok(()),
         }
+    }
+
+    async fn put_away(mut self, policy: &PoisonPolicy) -> Result<(), Error> {
+        match self.delivery.take() {
+            Some(delivery) => policy.put_away(delivery).await.map_err(|error| match error {
+                PublishError::NotSent(error) => error,
+                error => Error::NotPutAway(Box::new(error)),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for nothing.
+    fn reject(mut self, requeue: bool) -> Result<(), Error> {
+        self.requeue = requeue;
+        Ok(())
     }
 }
 

@@ -27,6 +27,13 @@ pub enum Error {
         /// The broker's words, such as `low on memory`.
         reason: Arc<str>,
     },
+    /// The message had come too often: its handler was not called, and it was put away
+    /// ([`PoisonPolicy`](crate::PoisonPolicy)).
+    #[error("the message came too often and was put away")]
+    Poison,
+    /// The message had come too often and could not be put away: it went back to its queue.
+    #[error("the message came too often and could not be put away: {0}")]
+    NotPutAway(Box<PublishError>),
 }
 
 /// Why a message is not known to be with the broker.

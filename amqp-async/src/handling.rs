@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::consumer::Consumer;
-use crate::delivery::ProcessOptions;
+use crate::delivery::Delivery;
 use crate::inbox::ConsumerEnd;
-use crate::proto::Message;
 use crate::wakers::{WakerKey, WakerSet};
 
 /// A consumer whose deliveries are handled in the background. Dropped, it takes nothing more, and what runs goes on to its end.
@@ -32,7 +31,7 @@ struct State {
     waiting: WakerSet,
 }
 
-/// A handler's failure: any error. Its delivery is rejected, as [`ProcessOptions`] say.
+/// A handler's failure: any error. Its delivery is rejected, as [`ProcessOptions`](crate::ProcessOptions) say.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Handling {
@@ -64,34 +63,29 @@ impl Drop for Handling {
     }
 }
 
-/// Starts it.
-pub(crate) fn start<F, Fut>(consumer: Consumer, limit: usize, options: ProcessOptions, handler: F) -> Handling
+/// Starts it: `handle` deals with each delivery.
+pub(crate) fn start<F, Fut>(consumer: Consumer, limit: usize, handle: F) -> Handling
 where
-    F: Fn(Message) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    F: Fn(Delivery) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
 {
     let work = Arc::new(Work::default());
     let shared = Arc::clone(consumer.channel().shared());
     // Made here: the task may be dropped before it is polled.
     let ending = Ending(Arc::clone(&work));
-    let task = take(consumer, ending, limit.max(1), options, handler);
+    let task = take(consumer, ending, limit.max(1), handle);
     shared.spawn(Box::pin(task));
     Handling { work }
 }
 
 /// Takes deliveries while there is room for handlers.
-async fn take<F, Fut>(
-    mut consumer: Consumer,
-    ending: Ending,
-    limit: usize,
-    options: ProcessOptions,
-    handler: F,
-) where
-    F: Fn(Message) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+async fn take<F, Fut>(mut consumer: Consumer, ending: Ending, limit: usize, handle: F)
+where
+    F: Fn(Delivery) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
 {
     let work = Arc::clone(&ending.0);
-    let handler = Arc::new(handler);
+    let handle = Arc::new(handle);
     let shared = Arc::clone(consumer.channel().shared());
     let mut key = WakerKey::new();
     let end = loop {
@@ -109,10 +103,9 @@ async fn take<F, Fut>(
             Some(Err(end)) => break Some(end),
             Some(Ok(delivery)) => {
                 let running = Running::new(&work);
-                let handler = Arc::clone(&handler);
+                let handle = Arc::clone(&handle);
                 shared.spawn(Box::pin(async move {
-                    // A failure was answered by rejecting, which is what can be done about it here.
-                    let _ = delivery.process(options, |message| handler(message)).await;
+                    handle(delivery).await;
                     drop(running);
                 }));
             }

@@ -12,7 +12,8 @@
 //! * [`Connection`], [`Channel`], [`Exchange`], [`Queue`]: handles. They can be cloned and used from any task or thread.
 //! * [`Message`]: what is published. [`Confirm`]: what becomes of it.
 //! * [`Consumer`], [`Delivery`]: what comes.
-//! * [`rpc`]: calls and answers.
+//! * [`rpc`]: calls and answers. [`worker`]: tasks, and who does them.
+//! * [`PoisonPolicy`]: what becomes of messages that fail again and again.
 //! * [`Error`], [`PublishError`], [`ConsumerEnd`]: what goes wrong, in the broker's own words.
 //! * [`Driver`], [`Transport`], [`Timer`]: for whoever brings another runtime.
 //!
@@ -36,6 +37,7 @@ mod handling;
 mod idle;
 mod inbox;
 mod message;
+mod poison;
 mod publish;
 mod queue;
 pub mod rpc;
@@ -44,6 +46,7 @@ mod stats;
 mod times;
 mod transport;
 mod wakers;
+pub mod worker;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -63,6 +66,7 @@ pub use handling::{HandlerError, Handling};
 pub use idle::UntilIdle;
 pub use inbox::ConsumerEnd;
 pub use message::{Body, Message};
+pub use poison::{Parking, PoisonPolicy};
 pub use publish::Confirm;
 pub use queue::{ConsumeOptions, DeclareQueue, Queue};
 pub use stats::Stats;

@@ -63,6 +63,49 @@ impl Message {
         }
     }
 
+    /// A message that was received, to be published again: with its body, not copied unless it came in several frames, and its
+    /// properties. Texts that are not UTF-8 get replacement characters; headers that cannot be read are left out.
+    #[must_use]
+    pub fn from_received(received: &amqp_proto::Message) -> Self {
+        let properties = received.properties();
+        let text = |text: Option<ShortStr<'_>>| text.map(|text| text.to_string());
+        let more = More {
+            headers: properties.headers.and_then(|headers| headers.to_owned().ok()),
+            bad_header: None,
+            content_type: text(properties.content_type),
+            content_encoding: text(properties.content_encoding),
+            correlation_id: text(properties.correlation_id),
+            reply_to: text(properties.reply_to),
+            expiration: text(properties.expiration),
+            message_id: text(properties.message_id),
+            timestamp: properties.timestamp,
+            message_type: text(properties.message_type),
+            user_id: text(properties.user_id),
+            app_id: text(properties.app_id),
+        };
+        Self {
+            body: received.clone().into_body(),
+            delivery_mode: properties.delivery_mode,
+            priority: properties.priority,
+            more: (more != More::default()).then(|| Box::new(more)),
+        }
+    }
+
+    /// The same without what may keep it from being taken or kept: the time it may wait, who sent it, and a header for
+    /// other receivers.
+    pub(crate) fn for_keeping(mut self) -> Self {
+        if let Some(more) = &mut self.more {
+            (more.expiration, more.user_id) = (None, None);
+            if let Some(headers) = &mut more.headers {
+                // The last two say how often it came from another queue.
+                for unwanted in ["CC", "x-delivery-count", "x-acquired-count"] {
+                    headers.remove(unwanted);
+                }
+            }
+        }
+        self
+    }
+
     /// The body.
     #[must_use]
     pub fn body(&self) -> &[u8] {

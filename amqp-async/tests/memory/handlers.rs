@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amqp_async::{Channel, ConsumerEnd, ProcessOptions, Queue};
+use amqp_async::{Channel, ConsumerEnd, FieldTable, PoisonPolicy, ProcessOptions, Queue};
 
 use crate::world::{World, everywhere, in_time};
 
@@ -216,5 +216,46 @@ fn the_end_of_the_connection_ends_it() {
         connection.close().await;
         assert!(matches!(handling.ended().await, Err(ConsumerEnd::Channel(_))));
         assert_eq!(*handled.lock().unwrap(), [b"x"]);
+    });
+}
+
+/// A message that its handler panics at, in a queue that counts; how often that was called, and what is left where.
+async fn panic_at_poison(world: &World, policy: PoisonPolicy) -> (usize, usize, usize) {
+    let (_connection, channel) = world.channel().await;
+    let mut arguments = FieldTable::new();
+    arguments.insert("x-queue-type", "quorum").unwrap();
+    let declare = channel.declare_queue("work").durable(true).arguments(arguments);
+    let queue = declare.await.unwrap();
+    channel.declare_queue("parked").durable(true).await.unwrap();
+    channel.default_exchange().publish("x", "work").await.unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let options = ProcessOptions::default().requeue(true).poison(policy);
+    let consumer = queue.consume().await.unwrap();
+    let handling = consumer.handle(1, options, move |message| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            assert_eq!(message.body_len(), 0, "on purpose");
+            Ok(())
+        }
+    });
+    world.idle().await;
+    handling.stop().await.unwrap();
+    (
+        calls.load(Ordering::Relaxed),
+        world.queue_len("work"),
+        world.queue_len("parked"),
+    )
+}
+
+#[test]
+fn a_handler_that_always_panics_is_called_no_more_often_than_the_policy_says() {
+    everywhere(async |world| {
+        let rejected = panic_at_poison(world, PoisonPolicy::after(3)).await;
+        assert_eq!(rejected, (3, 0, 0));
+    });
+    everywhere(async |world| {
+        let policy = PoisonPolicy::after(3).parked_in("parked");
+        assert_eq!(panic_at_poison(world, policy).await, (3, 0, 1));
     });
 }
