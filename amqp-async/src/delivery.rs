@@ -1,6 +1,7 @@
 //! A message that came, to be settled once.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -26,7 +27,6 @@ use crate::times::DeliveryMode;
 ///     delivery.ack().await.unwrap();
 /// }
 /// ```
-#[derive(Debug)]
 #[must_use = "dropped, it goes back to its queue"]
 pub struct Delivery {
     origin: Arc<Origin>,
@@ -327,6 +327,18 @@ impl Deref for Delivery {
 
     fn deref(&self) -> &Message {
         &self.message
+    }
+}
+
+/// Everything but the channel and the body's content.
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("tag", &self.tag)
+            .field("redelivered", &self.redelivered)
+            .field("source", &self.source())
+            .field("message", &self.message)
+            .finish_non_exhaustive()
     }
 }
 

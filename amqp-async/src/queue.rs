@@ -284,7 +284,8 @@ impl Queue {
     /// Deletes it if it has no consumers and no messages, as aio-pika does, and says how many messages went.
     ///
     /// # Errors
-    /// As [`Channel::request`]; 406 if it is in use or not empty.
+    /// As [`Channel::request`]; 406 if it is in use or not empty. Quorum queues and streams know no such conditions (540, which ends
+    /// the connection): they are deleted with [`delete_if(false, false)`](Self::delete_if).
     pub async fn delete(&self) -> Result<u32, Error> {
         self.delete_if(true, true).await
     }

@@ -342,6 +342,7 @@ impl fmt::Debug for Message {
         f.debug_struct("Message")
             .field("exchange", &self.exchange())
             .field("routing_key", &self.routing_key())
+            .field("properties", &self.properties())
             .field("body_len", &self.body_len())
             .finish_non_exhaustive()
     }
@@ -499,7 +500,18 @@ mod tests {
     fn it_prints_without_its_body() {
         assert_eq!(
             format!("{:?}", message(b"secret")),
-            r#"Message { exchange: "events", routing_key: "user.new", body_len: 6, .. }"#
+            r#"Message { exchange: "events", routing_key: "user.new", properties: Properties, body_len: 6, .. }"#
+        );
+        let properties = Properties {
+            delivery_mode: Some(Properties::PERSISTENT),
+            app_id: Some(short("crm")),
+            ..Properties::default()
+        };
+        let message = Message::new(short("events"), short("user.new"), &properties, b"").unwrap();
+        assert!(
+            format!("{message:?}")
+                .contains(r#"properties: Properties { delivery_mode: 2, app_id: "crm" }, "#),
+            "{message:?}"
         );
     }
 

@@ -90,10 +90,21 @@ impl fmt::Display for ContentHeader<'_> {
 macro_rules! properties {
     ($($(#[doc = $doc:literal])+ $name:ident: $parser:ident -> $type:ty = bit $bit:literal;)+) => {
         /// The fourteen properties of a message (specification 1.8.1); RabbitMQ only looks at some of them.
-        #[derive(Debug, Clone, Copy, PartialEq, Default)]
+        #[derive(Clone, Copy, PartialEq, Default)]
         #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
         pub struct Properties<'a> {
             $($(#[doc = $doc])+ pub $name: Option<$type>,)+
+        }
+
+        /// Those that are there.
+        impl fmt::Debug for Properties<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut properties = f.debug_struct("Properties");
+                $(if let Some(value) = &self.$name {
+                    properties.field(stringify!($name), value);
+                })+
+                properties.finish()
+            }
         }
 
         impl<'a> Properties<'a> {
