@@ -26,9 +26,14 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(url: &str, name: &'static str, arguments: &[&str]) -> Self {
+        Self::start_with(&[("AMQP_URL", url)], name, arguments)
+    }
+
+    /// One that needs these variables.
+    pub(crate) fn start_with(variables: &[(&str, &str)], name: &'static str, arguments: &[&str]) -> Self {
         let mut child = Command::new(examples().join(name))
             .args(arguments)
-            .env("AMQP_URL", url)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -82,13 +87,29 @@ impl Program {
     }
 
     /// Ctrl-C. It ends well, and prints nothing but why.
-    pub(crate) fn interrupt(mut self) {
+    pub(crate) fn interrupt(self) {
+        self.press_ctrl_c();
+        assert_eq!(self.rest(), ["closed on request"]);
+    }
+
+    pub(crate) fn press_ctrl_c(&self) {
         let id = self.child.id().to_string();
         let kill = Command::new("kill").args(["-INT", &id]).status().unwrap();
         assert!(kill.success());
+    }
+
+    /// What it prints until its end, which is a good one.
+    pub(crate) fn rest(mut self) -> Vec<String> {
         let (rest, is_success) = self.end();
         assert!(is_success, "{}: {}", self.name, self.complaint());
-        assert_eq!(rest, ["closed on request"], "{}", self.name);
+        rest
+    }
+
+    /// What it complains of at its end, which is a bad one.
+    pub(crate) fn rest_in_vain(mut self) -> String {
+        let (rest, is_success) = self.end();
+        assert!(!is_success, "{}: {rest:?}", self.name);
+        self.complaint()
     }
 
     /// What is left of its lines, and whether it ended well.
@@ -112,18 +133,12 @@ impl Drop for Program {
 
 /// Runs one to its end, and gives what it printed.
 pub(crate) fn run(url: &str, name: &'static str, arguments: &[&str]) -> Vec<String> {
-    let mut program = Program::start(url, name, arguments);
-    let (lines, is_success) = program.end();
-    assert!(is_success, "{name}: {}", program.complaint());
-    lines
+    Program::start(url, name, arguments).rest()
 }
 
 /// Runs one that fails, and gives what it complained of.
 pub(crate) fn run_in_vain(url: &str, name: &'static str, arguments: &[&str]) -> String {
-    let mut program = Program::start(url, name, arguments);
-    let (lines, is_success) = program.end();
-    assert!(!is_success, "{name}: {lines:?}");
-    program.complaint()
+    Program::start(url, name, arguments).rest_in_vain()
 }
 
 /// Where the examples are, all of them built: `cargo test` does not do that for a test that is named.

@@ -1,0 +1,329 @@
+//! The examples that are no tutorial's, as programs: see `tutorials.rs`.
+
+#![cfg(unix)]
+
+#[path = "tutorials/program.rs"]
+mod program;
+
+use std::future::Future;
+
+use amqp_testbroker::{Access, BrokerConfig, Permissions, TestBroker, User};
+use amqp_tokio::Channel;
+use amqp_tokio::proto::ConnectionParameters;
+use program::{Program, run, run_in_vain};
+use tokio::runtime::Runtime;
+
+/// Does something on a channel of its own.
+fn with_channel<F: Future>(url: &str, action: impl FnOnce(Channel) -> F) -> F::Output {
+    let acting = async {
+        let connection = amqp_tokio::connect(url).await.unwrap();
+        let result = action(connection.channel().await.unwrap()).await;
+        connection.close().await;
+        result
+    };
+    Runtime::new().unwrap().block_on(acting)
+}
+
+/// Deletes what a run before may have left.
+fn delete(url: &str, queues: &[&str]) {
+    with_channel(url, async |channel| {
+        for queue in queues {
+            channel.queue(*queue).delete_if(false, false).await.unwrap();
+        }
+    });
+}
+
+fn priority_queue(url: &str) {
+    let expected = [
+        "priority 10: alarm",
+        "priority 255: end of the world",
+        "priority 3: invoice",
+        "priority 3: second invoice",
+        "priority 0: newsletter",
+        "closed on request",
+    ];
+    assert_eq!(run(url, "priority_queue", &[]), expected);
+}
+
+fn quorum_queue(url: &str) {
+    delete(url, &["orders", "orders.dead"]);
+    let expected = [
+        "a book: done",
+        // The first time, and as often again as the limit says.
+        "poison: failed",
+        "poison: failed",
+        "poison: failed",
+        "poison is a dead letter: delivery_limit",
+        "closed on request",
+    ];
+    assert_eq!(run(url, "quorum_queue", &[]), expected);
+}
+
+fn stream(url: &str) {
+    delete(url, &["measurements"]);
+    let expected = [
+        "from \"first\":",
+        "0: 19.5",
+        "1: 19.7",
+        "2: 20.1",
+        "from 3:",
+        "3: 20.6",
+        "4: 21.0",
+        "closed on request",
+    ];
+    assert_eq!(run(url, "stream", &[]), expected);
+}
+
+fn graceful_shutdown(url: &str) {
+    delete(url, &["task_queue"]);
+    let service = Program::start_receiver(url, "graceful_shutdown", &[]);
+    run(url, "new_task", &["first"]);
+    service.expect("started first");
+    service.expect("done first");
+    run(url, "new_task", &["slow.."]);
+    service.expect("started slow..");
+    service.press_ctrl_c();
+    let expected = ["stopping", "done slow..", "closed on request, 0 unconfirmed"];
+    assert_eq!(service.rest(), expected);
+    // Both were acknowledged, and nobody consumes any more.
+    let delete = async |channel: Channel| channel.queue("task_queue").delete().await;
+    with_channel(url, delete).unwrap();
+
+    // Without time to finish, the task is not lost.
+    let hasty = Program::start_receiver(url, "graceful_shutdown", &["0"]);
+    let takes_a_minute = ".".repeat(60);
+    run(url, "new_task", &[&takes_a_minute]);
+    hasty.expect(&format!("started {takes_a_minute}"));
+    hasty.press_ctrl_c();
+    let expected = [
+        "stopping",
+        "some tasks are not done: another worker gets them",
+        "closed on request, 0 unconfirmed",
+    ];
+    assert_eq!(hasty.rest(), expected);
+    let task = with_channel(url, async |channel| {
+        channel.queue("task_queue").get_with(true).await
+    });
+    assert_eq!(task.unwrap().unwrap().body(), takes_a_minute.as_bytes());
+}
+
+fn usage(url: &str) {
+    let printed = run(url, "usage", &[]);
+    let [delivery, rest @ ..] = &printed[..] else {
+        panic!("it prints nothing");
+    };
+    // All of a message but its body, which may be large or nobody's business.
+    assert_eq!(
+        delivery,
+        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, message_count: Some(0), message: Message { exchange: \
+         \"usage.direct\", routing_key: \"info\", properties: Properties { content_type: \"text/plain\", headers: {\"foo\": \
+         \"bar\"} }, body_len: 5, .. }, .. }"
+    );
+    let expected = [
+        "Hello",
+        "then: None",
+        "0 messages deleted with the queue",
+        "closed on request",
+    ];
+    assert_eq!(rest, expected);
+}
+
+/// Makes tests of them.
+macro_rules! examples {
+    ($($name:ident)+) => {
+        mod embedded {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::TestBroker::start().unwrap().uri());
+            })+
+        }
+
+        mod rabbitmq {
+            use super::variable;
+
+            $(#[test]
+            #[ignore = "needs a broker: cargo xtask test"]
+            fn $name() {
+                super::$name(&variable("AMQP_TEST_URL"));
+            })+
+        }
+    };
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
+}
+
+examples! { priority_queue quorum_queue graceful_shutdown usage }
+
+/// What the embedded broker does not have.
+mod not_embedded {
+    use super::*;
+
+    #[test]
+    fn streams_are_refused_by_the_embedded_broker() {
+        let broker = TestBroker::start().unwrap();
+        let complaint = run_in_vain(&broker.uri(), "stream", &[]);
+        assert!(complaint.contains("x-queue-type"), "{complaint}");
+    }
+
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn stream() {
+        super::stream(&variable("AMQP_TEST_URL"));
+    }
+}
+
+/// How a broker is reached over TLS.
+struct Tls {
+    /// Host and port.
+    address: String,
+    /// Whom to trust.
+    ca_file: String,
+}
+
+impl Tls {
+    fn new(url: &str, ca_file: &str) -> Self {
+        let parameters = ConnectionParameters::from_uri(url).unwrap();
+        let (host, port) = parameters.addresses().next().unwrap();
+        Self {
+            address: format!("{host}:{port}"),
+            ca_file: ca_file.to_owned(),
+        }
+    }
+
+    fn of_rabbitmq() -> Self {
+        let url = variable("AMQP_TEST_TLS_URL");
+        let tls = ConnectionParameters::from_uri(&url).unwrap().tls.unwrap();
+        Self::new(&url, &tls.ca_certificate.unwrap())
+    }
+
+    fn of_embedded(broker: &TestBroker) -> Self {
+        let ca_file = concat!(env!("CARGO_TARGET_TMPDIR"), "/embedded-ca.pem");
+        std::fs::write(ca_file, broker.ca_pem().unwrap()).unwrap();
+        Self::new(&broker.tls_uri().unwrap(), ca_file)
+    }
+
+    /// With the user's name as the password.
+    fn url(&self, user: &str) -> String {
+        format!("amqps://{user}:{user}@{}", self.address)
+    }
+
+    /// What the test itself does.
+    fn with_channel<F: Future>(&self, action: impl FnOnce(Channel) -> F) -> F::Output {
+        let url = format!("{}?cacertfile={}", self.url("guest"), self.ca_file);
+        with_channel(&url, action)
+    }
+
+    /// A program that trusts what the system trusts, which is this broker.
+    fn start(&self, name: &'static str, user: &str) -> Program {
+        let variables = [("AMQP_URL", &*self.url(user)), ("SSL_CERT_FILE", &self.ca_file)];
+        Program::start_with(&variables, name, &[])
+    }
+}
+
+/// `limited` may write and read, and configure nothing.
+fn amazon_mq(tls: &Tls) {
+    const QUEUE: &str = "hello world queue";
+    tls.with_channel(async |channel| channel.queue(QUEUE).delete_if(false, false).await.unwrap());
+    let expected = [
+        "sent to hello world queue",
+        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, message_count: Some(0), message: Message { exchange: \
+         \"\", routing_key: \"hello world queue\", properties: Properties { delivery_mode: 2 }, body_len: 12, .. }, .. }",
+        "Hello World!",
+        "closed on request",
+    ];
+    assert_eq!(tls.start("amazon_mq_publisher", "guest").rest(), expected);
+
+    let consumer = tls.start("amazon_mq_consumer", "limited");
+    let refusal = consumer.line().unwrap();
+    let names = |text| refusal.contains(text);
+    assert!(
+        names("ACCESS_REFUSED") && names("'hello world queue'") && names("'limited'"),
+        "{refusal}"
+    );
+    consumer.expect("waiting for messages, until Ctrl-C");
+    tls.with_channel(async |channel| {
+        channel
+            .default_exchange()
+            .publish("to whom it may concern", QUEUE)
+            .await
+            .unwrap()
+    });
+    consumer.expect("received to whom it may concern");
+    consumer.interrupt();
+    tls.with_channel(async |channel| channel.queue(QUEUE).delete().await.unwrap());
+
+    let complaint = tls.start("amazon_mq_publisher", "limited").rest_in_vain();
+    assert!(
+        complaint.contains("NOT_FOUND - no queue 'hello world queue'"),
+        "{complaint}"
+    );
+    let complaint = run_in_vain(&tls.url("guest"), "amazon_mq_publisher", &[]);
+    assert!(complaint.contains("UnknownIssuer"), "{complaint}");
+}
+
+mod embedded_over_tls {
+    use super::*;
+
+    #[test]
+    fn amazon_mq() {
+        let all = || Permissions::new(Access::All, Access::All, Access::All);
+        let limited = Permissions::new(Access::Nothing, Access::All, Access::All);
+        let mut config = BrokerConfig::default();
+        config.users = [("guest", all()), ("limited", limited)]
+            .map(|(name, permissions)| {
+                (
+                    name.to_owned(),
+                    User::new(name).with_permissions("/", permissions),
+                )
+            })
+            .into();
+        let broker = TestBroker::builder()
+            .config(config)
+            .tls_address(([127, 0, 0, 1], 0).into())
+            .start()
+            .unwrap();
+        super::amazon_mq(&Tls::of_embedded(&broker));
+    }
+}
+
+mod rabbitmq_over_tls {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn amazon_mq() {
+        super::amazon_mq(&Tls::of_rabbitmq());
+    }
+
+    /// The embedded broker asks for no client certificates.
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn with_client_certificate_tls_client_certificate() {
+        let tls = Tls::of_rabbitmq();
+        let url = format!("amqps://{}", tls.address);
+        let (certificate, key) = (
+            variable("AMQP_TEST_CLIENT_CERT"),
+            variable("AMQP_TEST_CLIENT_KEY"),
+        );
+        let mut variables = [
+            ("AMQP_URL", &*url),
+            ("AMQP_CA", &tls.ca_file),
+            ("AMQP_CERTIFICATE", &certificate),
+            ("AMQP_KEY", &key),
+        ];
+        let expected = [
+            "logged in without a password",
+            "received Hello",
+            "closed on request",
+        ];
+        let start = |variables: &[_]| Program::start_with(variables, "tls_client_certificate", &[]);
+        assert_eq!(start(&variables).rest(), expected);
+
+        // The key must be that of the certificate.
+        variables[2].1 = &tls.ca_file;
+        let complaint = start(&variables).rest_in_vain();
+        assert!(complaint.contains(&tls.ca_file), "{complaint}");
+    }
+}
