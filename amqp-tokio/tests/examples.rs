@@ -6,6 +6,9 @@
 mod program;
 
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use amqp_testbroker::{Access, BrokerConfig, Permissions, TestBroker, User};
 use amqp_tokio::Channel;
@@ -128,6 +131,87 @@ fn usage(url: &str) {
     assert_eq!(rest, expected);
 }
 
+/// A role, its token and its virtual host.
+type Tenant<'t> = [&'t str; 3];
+
+fn tencent(url: &str, [role, token, virtual_host]: Tenant<'_>) {
+    let parameters = ConnectionParameters::from_uri(url).unwrap();
+    let (host, port) = parameters.addresses().next().unwrap();
+    let port = port.to_string();
+    let start = |name, token, arguments: &[&str]| {
+        let variables = [
+            ("TDMQ_HOST", host),
+            ("TDMQ_PORT", &port),
+            ("TDMQ_VHOST", virtual_host),
+            ("TDMQ_ROLE", role),
+            ("TDMQ_TOKEN", token),
+        ];
+        Program::start_with(&variables, name, arguments)
+    };
+    let usage = start("tencent_consumer", token, &[]).rest_in_vain();
+    assert!(
+        usage.contains("usage: tencent_consumer ROUTING_KEY..."),
+        "{usage}"
+    );
+    let consumer = start("tencent_consumer", token, &["info", "error"]);
+    consumer.expect("waiting for messages, until Ctrl-C");
+    let complaint = start("tencent_consumer", token, &["info"]).rest_in_vain();
+    assert!(complaint.contains("RESOURCE_LOCKED"), "{complaint}");
+
+    let printed = start("tencent_producer", token, &[]).rest();
+    assert_eq!(printed, ["closed on request, 0 unconfirmed"]);
+    for message in ["info 1", "error 3", "info 4", "error 6", "info 7", "error 9"] {
+        consumer.expect(&format!("received {message}"));
+    }
+    consumer.interrupt();
+
+    let complaint = start("tencent_producer", "expired", &[]).rest_in_vain();
+    assert!(
+        complaint.contains("ACCESS_REFUSED") && !complaint.contains("expired"),
+        "{complaint}"
+    );
+}
+
+/// Posts a message, and gives the status and the body of the answer.
+fn post(address: &str, message: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = message.len();
+    let request = format!(
+        "POST /messages HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{message}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+/// The service, and where it listens; whether it is connected by then is another matter.
+fn start_axum_service(url: &str) -> (Program, String, String) {
+    let service = Program::start(url, "axum_service", &["127.0.0.1:0"]);
+    let mut lines = [service.line().unwrap(), service.line().unwrap()];
+    lines.sort_by_key(|line| !line.starts_with("listening on "));
+    let [listening, other] = lines;
+    let address = listening.strip_prefix("listening on ").unwrap().to_owned();
+    (service, address, other)
+}
+
+fn axum_service(url: &str) {
+    delete(url, &["messages"]);
+    let (service, address, state) = start_axum_service(url);
+    assert_eq!(state, "connected");
+    assert_eq!(post(&address, "Hello"), (202, String::new()));
+    let get = async |channel: Channel| channel.queue("messages").get_with(true).await.unwrap();
+    assert_eq!(with_channel(url, get).unwrap().body(), &b"Hello"[..]);
+
+    delete(url, &["messages"]);
+    let why = "no queue got the message: 312 NO_ROUTE NO_ROUTE".to_owned();
+    assert_eq!(post(&address, "to nobody"), (503, why));
+    service.interrupt();
+}
+
 /// Makes tests of them.
 macro_rules! examples {
     ($($name:ident)+) => {
@@ -154,7 +238,52 @@ fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
 
-examples! { priority_queue quorum_queue graceful_shutdown usage }
+examples! { priority_queue quorum_queue graceful_shutdown usage axum_service }
+
+#[test]
+fn the_axum_service_serves_while_there_is_no_broker() {
+    let broker = TestBroker::start().unwrap();
+    broker.with(|broker| broker.refuse_connections(u32::MAX));
+    let (service, address, state) = start_axum_service(&broker.uri());
+    assert!(state.starts_with("not connected: "), "{state}");
+    let why = state["not connected: ".len()..].to_owned();
+    assert_eq!(post(&address, "too early"), (503, why));
+
+    let until_connected = || while service.line().unwrap() != "connected" {};
+    broker.with(|broker| broker.refuse_connections(0));
+    until_connected();
+    assert_eq!(post(&address, "in time"), (202, String::new()));
+    let now = broker.now();
+    broker.with(|broker| broker.restart(now));
+    until_connected();
+    assert_eq!(post(&address, "after the restart"), (202, String::new()));
+    assert_eq!(broker.queue_len("/", "messages"), Some(2));
+    service.interrupt();
+}
+
+#[test]
+fn tencent_on_the_embedded_broker() {
+    let token = "eyJr".repeat(300);
+    let tenant = ["role", &token, "amqp-xxx|Vhostname"];
+    let [role, token, virtual_host] = tenant;
+    let all = Permissions::new(Access::All, Access::All, Access::All);
+    let mut config = BrokerConfig::default();
+    config.virtual_hosts = vec![virtual_host.to_owned()];
+    config.users = [(
+        role.to_owned(),
+        User::new(token).with_permissions(virtual_host, all),
+    )]
+    .into();
+    let broker = TestBroker::builder().config(config).start().unwrap();
+    let address = format!("amqp://127.0.0.1:{}", broker.port());
+    tencent(&address, tenant);
+}
+
+#[test]
+#[ignore = "needs a broker: cargo xtask test"]
+fn tencent_on_rabbitmq() {
+    tencent(&variable("AMQP_TEST_URL"), ["guest", "guest", "a|b"]);
+}
 
 /// What the embedded broker does not have.
 mod not_embedded {
