@@ -76,7 +76,7 @@ impl Message {
             content_encoding: text(properties.content_encoding),
             correlation_id: text(properties.correlation_id),
             reply_to: text(properties.reply_to),
-            expiration: text(properties.expiration),
+            expiration: text(properties.expiration).map(Expires::After),
             message_id: text(properties.message_id),
             timestamp: properties.timestamp,
             message_type: text(properties.message_type),

@@ -292,7 +292,8 @@ mod tests {
         headers.insert("x-acquired-count", 4_i64).unwrap();
         headers.insert("mine", 1_i64).unwrap();
         let parked = to_be_parked(&received(&headers));
-        let properties = parked.properties().unwrap();
+        let expiration = parked.expiration_digits();
+        let properties = parked.properties(expiration.as_deref()).unwrap();
         assert_eq!(properties.expiration, None);
         assert_eq!(properties.user_id, None);
         assert_eq!(properties.app_id.unwrap().to_str(), Ok("shop"));

@@ -118,7 +118,7 @@ fn usage(url: &str) {
     // All of a message but its body, which may be large or nobody's business.
     assert_eq!(
         delivery,
-        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, message_count: Some(0), message: Message { exchange: \
+        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, source: Get { message_count: 0 }, message: Message { exchange: \
          \"usage.direct\", routing_key: \"info\", properties: Properties { content_type: \"text/plain\", headers: {\"foo\": \
          \"bar\"} }, body_len: 5, .. }, .. }"
     );
@@ -357,7 +357,7 @@ fn amazon_mq(tls: &Tls) {
     tls.with_channel(async |channel| channel.queue(QUEUE).delete_if(false, false).await.unwrap());
     let expected = [
         "sent to hello world queue",
-        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, message_count: Some(0), message: Message { exchange: \
+        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, source: Get { message_count: 0 }, message: Message { exchange: \
          \"\", routing_key: \"hello world queue\", properties: Properties { delivery_mode: 2 }, body_len: 12, .. }, .. }",
         "Hello World!",
         "closed on request",
