@@ -1,6 +1,7 @@
 //! A message to be published.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::SystemTime;
 
 use amqp_proto::SendError;
@@ -16,7 +17,17 @@ use crate::times::{DeliveryMode, Expiration, Expires, Timestamp};
 /// let message = Message::new("Hello").content_type("text/plain").persistent();
 /// assert_eq!(message.body(), b"Hello");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq)]
+///
+/// What is published is given away, so that nobody changes it any more. A clone is cheap: it shares the body.
+///
+/// ```compile_fail
+/// async fn change_what_is_published(exchange: amqp_async::Exchange) {
+///     let message = amqp_async::Message::new("Hello");
+///     exchange.publish(message, "all").await.unwrap();
+///     message.persistent();
+/// }
+/// ```
+#[derive(Clone, Default, PartialEq)]
 pub struct Message {
     body: Bytes,
     delivery_mode: Option<u8>,
@@ -25,7 +36,7 @@ pub struct Message {
     more: Option<Box<More>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 struct More {
     headers: Option<FieldTable>,
     /// Why a header could not be put in.
@@ -231,6 +242,21 @@ impl Message {
     }
 }
 
+/// The properties that are set, or why they cannot be written, and the length of the body.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut message = f.debug_struct("Message");
+        let expiration = self.expiration_digits();
+        match self.properties(expiration.as_deref()) {
+            Ok(properties) => message.field("properties", &properties),
+            Err(error) => message.field("properties", &error),
+        };
+        message
+            .field("body_len", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
 fn short(text: &Option<String>) -> Result<Option<ShortStr<'_>>, TooLong> {
     text.as_deref().map(ShortStr::new).transpose()
 }
@@ -278,5 +304,21 @@ impl<const N: usize> From<&[u8; N]> for Body {
 impl<T: Into<Body>> From<T> for Message {
     fn from(body: T) -> Self {
         Self::new(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_prints_its_properties_and_not_its_body() {
+        let message = Message::new("secret").persistent().app_id("crm").header("a", 1);
+        assert_eq!(
+            format!("{message:?}"),
+            r#"Message { properties: Properties { headers: {"a": 1}, delivery_mode: 2, app_id: "crm" }, body_len: 6, .. }"#
+        );
+        let unfit = format!("{:?}", Message::default().app_id("x".repeat(256)));
+        assert!(unfit.contains("256") && unfit.contains("body_len: 0"), "{unfit}");
     }
 }

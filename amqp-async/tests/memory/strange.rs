@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amqp_async::{Error, PublishError};
+use amqp_async::{ConsumeOptions, Error, PublishError};
 use amqp_proto::CloseReason;
 use amqp_proto::wire::*;
 use amqp_testbroker::{CraftedFrame, Script};
@@ -19,6 +19,84 @@ fn channel() -> Script {
         .reply(ChannelOpenOk {})
         .expect("confirm.select")
         .reply(ConfirmSelectOk {})
+}
+
+/// Another product, whose properties mean nothing to us, that has no capabilities and no limits.
+#[test]
+fn a_broker_that_is_not_rabbitmq_does_the_main_job() {
+    let nested = FieldTable::new().with("edition", 7).unwrap();
+    let said_of_itself = FieldTable::new()
+        .with("product", &nested)
+        .and_then(|table| table.with("version", FieldValue::Void))
+        .and_then(|table| table.with("capabilities", "none"))
+        .unwrap();
+    let start = ConnectionStart {
+        version_major: 0,
+        version_minor: 9,
+        server_properties: said_of_itself.as_ref(),
+        mechanisms: LongStr::new(b"AMQPLAIN  PLAIN"),
+        locales: LongStr::new(b""),
+    };
+    let tune = ConnectionTune {
+        channel_max: 0,
+        frame_max: 0,
+        heartbeat: 0,
+    };
+    let name = |text| ShortStr::new(text).unwrap();
+    let deliver = BasicDeliver {
+        consumer_tag: name("c"),
+        delivery_tag: 1,
+        redelivered: false,
+        exchange: name(""),
+        routing_key: name("q"),
+    };
+    let script = Script::new()
+        .expect("protocol header")
+        .reply(start)
+        .expect("connection.start-ok")
+        .reply(tune)
+        .expect("connection.tune-ok")
+        .expect("connection.open")
+        .reply(ConnectionOpenOk {})
+        .expect("channel.open")
+        .reply(ChannelOpenOk {})
+        .expect("confirm.select")
+        .reply(ConfirmSelectOk {})
+        .expect("queue.declare")
+        .reply(QueueDeclareOk {
+            queue: name("q"),
+            message_count: 0,
+            consumer_count: 0,
+        })
+        .expect("basic.consume")
+        .reply(BasicConsumeOk {
+            consumer_tag: name("c"),
+        })
+        .expect_content("basic.publish", b"x")
+        .reply(BasicAck {
+            delivery_tag: 1,
+            multiple: false,
+        })
+        .send_all(CraftedFrame::content(1, deliver, Properties::default(), b"x"))
+        .expect("basic.ack")
+        .skip_to("connection.close")
+        .reply(ConnectionCloseOk {})
+        .hang_up();
+    let world = World::scripted(script);
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        let options = ConsumeOptions::default().tag("c");
+        let mut consumer = queue.consume_with(options).await.unwrap();
+        channel.default_exchange().publish("x", "q").await.unwrap();
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(delivery.body(), &b"x"[..]);
+        delivery.ack().await.unwrap();
+        let report = connection.close().await;
+        assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
+    });
+    world.wind_up();
+    world.finish_script();
 }
 
 #[test]
