@@ -25,6 +25,9 @@ use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
 ///
 /// It holds as much as the prefetch limit of its channel allows ([`Channel::set_qos`]). Without such a limit, or without
 /// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer.
+///
+/// **Streams** (`x-queue-type` = `stream`) take nothing back: RabbitMQ ends the connection of who tries (540). Acknowledge every delivery
+/// of one, and [close the channel](Channel::close) before the consumer is cancelled or dropped.
 #[derive(Debug)]
 pub struct Consumer {
     /// What its deliveries have in common.

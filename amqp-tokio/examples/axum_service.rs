@@ -25,7 +25,7 @@ const QUEUE: &str = "messages";
 
 async fn publish(State(broker): State<watch::Receiver<Broker>>, body: Bytes) -> (StatusCode, String) {
     let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why);
-    // No answer is waited for while the value is borrowed.
+    // A handle of its own: nothing is waited for while the shared one is borrowed.
     let channel = match broker.borrow().clone() {
         Ok(channel) => channel,
         Err(why) => return unavailable(why),
@@ -64,11 +64,11 @@ async fn keep_connected(url: String, broker: watch::Sender<Broker>) {
 async fn main() -> Result<(), Box<dyn Error>> {
     let url = env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost/".into());
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".into());
-    let (sender, broker) = watch::channel(Err("not connected yet".to_owned()));
-    let connecting = tokio::spawn(keep_connected(url, sender));
-
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
+
+    let (sender, broker) = watch::channel(Err("not connected yet".to_owned()));
+    let connecting = tokio::spawn(keep_connected(url, sender));
     let router = Router::new()
         .route("/messages", post(publish))
         .with_state(broker.clone());
