@@ -10,9 +10,9 @@ mod runtime {
     use std::future::Future;
     use std::time::Duration;
 
-    use amqp_async_std::Connection;
+    use amqp_async_std::proto::ConnectionParameters;
     pub(crate) use amqp_async_std::{AttemptError, ConnectError};
-    use amqp_testbroker::TestBroker;
+    use amqp_async_std::{Connection, Connector};
     use async_std::{future, task};
 
     use crate::scenarios::World;
@@ -24,6 +24,10 @@ mod runtime {
         amqp_async_std::connect(url).await
     }
 
+    pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
+        Connector::new(parameters).connect().await
+    }
+
     /// Runs it at the same time, perhaps on another thread.
     pub(crate) fn thread<T: Send + 'static>(
         future: impl Future<Output = T> + Send + 'static,
@@ -32,8 +36,7 @@ mod runtime {
     }
 
     pub(crate) fn on_embedded<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
-        let broker = TestBroker::start().unwrap();
-        run(scenario(World::new(broker.uri())));
+        run(scenario(World::embedded()));
     }
 
     /// On the broker that this variable names.

@@ -3,15 +3,22 @@
 //!
 //! Scenarios share a broker, so each has its own names ([`World::name`]), and waits for events, never for time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use amqp_async::proto::CloseReason;
+use amqp_async::proto::{CloseReason, Config, ConnectionParameters};
 use amqp_async::{Channel, Connection, FieldTable, FieldValue, Queue};
+use amqp_testbroker::TestBroker;
 
+use self::operator::Operator;
+
+pub(crate) mod alarms;
 pub(crate) mod connecting;
 pub(crate) mod consuming;
 pub(crate) mod failing;
 pub(crate) mod flow;
+pub(crate) mod operator;
+pub(crate) mod outages;
 pub(crate) mod poison;
 pub(crate) mod publishing;
 pub(crate) mod routing;
@@ -22,15 +29,34 @@ pub(crate) mod worker;
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) url: String,
+    pub(crate) operator: Operator,
     prefix: String,
 }
 
 impl World {
+    /// RabbitMQ.
     pub(crate) fn new(url: String) -> Self {
+        Self::with_operator(url, Operator::RabbitMq)
+    }
+
+    /// An embedded broker, which lives as long as this.
+    pub(crate) fn embedded() -> Self {
+        let broker = TestBroker::builder()
+            .config(operator::embedded_config())
+            .start()
+            .unwrap();
+        Self::with_operator(broker.uri(), Operator::Embedded(Arc::new(broker)))
+    }
+
+    fn with_operator(url: String, operator: Operator) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("scenario.{}.{number}", std::process::id());
-        Self { url, prefix }
+        Self {
+            url,
+            operator,
+            prefix,
+        }
     }
 
     /// A name that nobody else uses.
@@ -40,6 +66,18 @@ impl World {
 
     pub(crate) async fn connect(&self) -> Connection {
         crate::runtime::connect(&self.url).await.unwrap()
+    }
+
+    /// With another configuration.
+    pub(crate) async fn connect_with(&self, change: impl FnOnce(Config) -> Config) -> Connection {
+        let parameters = self.parameters(change);
+        crate::runtime::connect_with(parameters).await.unwrap()
+    }
+
+    pub(crate) fn parameters(&self, change: impl FnOnce(Config) -> Config) -> ConnectionParameters {
+        let mut parameters = ConnectionParameters::from_uri(&self.url).unwrap();
+        parameters.config = change(parameters.config);
+        parameters
     }
 
     pub(crate) async fn channel(&self) -> Channel {
@@ -102,6 +140,43 @@ macro_rules! scenarios {
                         crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
                     })+
                 })+
+            }
+        }
+    };
+}
+
+/// Makes tests of those that disturb everybody, and that need what the module's name says: no other test runs meanwhile on a
+/// broker that is not embedded.
+macro_rules! disturbing_scenarios {
+    ($need:ident { $($module:ident: $($name:ident)+;)+ }) => {
+        mod $need {
+            mod embedded {
+                $(mod $module {
+                    $(#[test]
+                    fn $name() {
+                        crate::runtime::on_embedded(crate::scenarios::$module::$name);
+                    })+
+                })+
+            }
+
+            mod alone {
+                $(mod $module {
+                    $(#[test]
+                    #[ignore = "needs a broker: cargo xtask test"]
+                    fn $name() {
+                        crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
+                    })+
+                })+
+
+                mod over_tls {
+                    $(mod $module {
+                        $(#[test]
+                        #[ignore = "needs a broker: cargo xtask test"]
+                        fn $name() {
+                            crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
+                        })+
+                    })+
+                }
             }
         }
     };
@@ -171,6 +246,25 @@ macro_rules! all_scenarios {
                 tasks_are_done_and_settled_by_their_outcome
                 a_task_that_nobody_ever_did_comes_back
                 a_task_that_always_fails_is_parked;
+        }
+        disturbing_scenarios! {
+            with_ctl {
+                alarms:
+                    a_blocked_publish_fails_gives_up_or_waits_as_it_was_told
+                    a_close_takes_no_longer_than_it_may_although_nothing_is_read
+                    a_connection_that_stays_blocked_is_given_up;
+                outages:
+                    an_operator_who_closes_all_connections_is_quoted
+                    a_broker_that_shuts_down_says_so
+                    a_broker_that_falls_silent_is_noticed_after_two_intervals
+                    a_user_who_is_deleted_is_told;
+            }
+        }
+        disturbing_scenarios! {
+            with_restart {
+                outages:
+                    a_broker_that_is_killed_loses_nothing_that_it_had_confirmed;
+            }
         }
     };
 }

@@ -10,9 +10,9 @@ mod runtime {
     use std::future::Future;
     use std::time::Duration;
 
-    use amqp_testbroker::TestBroker;
-    use amqp_tokio::Connection;
+    use amqp_tokio::proto::ConnectionParameters;
     pub(crate) use amqp_tokio::{AttemptError, ConnectError};
+    use amqp_tokio::{Connection, Connector};
     use tokio::runtime::Runtime;
 
     use crate::scenarios::World;
@@ -24,6 +24,10 @@ mod runtime {
         amqp_tokio::connect(url).await
     }
 
+    pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
+        Connector::new(parameters).connect().await
+    }
+
     /// Runs it at the same time, perhaps on another thread.
     pub(crate) fn thread<T: Send + 'static>(
         future: impl Future<Output = T> + Send + 'static,
@@ -33,8 +37,7 @@ mod runtime {
     }
 
     pub(crate) fn on_embedded<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
-        let broker = TestBroker::start().unwrap();
-        run(scenario(World::new(broker.uri())));
+        run(scenario(World::embedded()));
     }
 
     /// On the broker that this variable names.

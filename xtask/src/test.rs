@@ -23,19 +23,23 @@ pub(crate) struct TestOptions {
     /// A command line that runs its rabbitmqctl, whose arguments are put at the end
     #[arg(long, value_name = "COMMAND", requires = "broker")]
     broker_ctl: Option<String>,
+    /// A command line that kills it without warning and starts it again, as `cargo xtask broker restart` does
+    #[arg(long, value_name = "COMMAND", requires = "broker")]
+    broker_restart: Option<String>,
     /// Arguments for cargo test; only tests are run then, no examples
     #[arg(last = true)]
     cargo_arguments: Vec<String>,
 }
 
 /// What a test with this in its path needs, and how a broker of one's own gets it.
-const NEEDS: [(&str, &str); 3] = [
+const NEEDS: [(&str, &str); 4] = [
     ("over_tls", "no --broker-tls"),
     (
         "with_client_certificate",
         "no AMQP_TEST_CLIENT_CERT and AMQP_TEST_CLIENT_KEY, or no --broker-tls",
     ),
     ("with_ctl", "no --broker-ctl"),
+    ("with_restart", "no --broker-restart"),
 ];
 
 /// A test in a module of this name disturbs all other users of the broker: it is run when nothing else is.
@@ -108,6 +112,7 @@ impl Broker {
                 tls_url: options.broker_tls.clone(),
                 client: Client::from_environment(),
                 control: options.broker_ctl.clone(),
+                restart: options.broker_restart.clone(),
             }));
         }
         match Lease::take() {
@@ -177,6 +182,7 @@ fn lacks(endpoint: &Endpoint) -> Vec<(&'static str, &'static str)> {
         endpoint.tls_url.is_some(),
         endpoint.tls_url.is_some() && endpoint.client.is_some(),
         endpoint.control.is_some(),
+        endpoint.restart.is_some(),
     ];
     NEEDS
         .into_iter()
@@ -353,6 +359,7 @@ mod tests {
         let plain = Endpoint {
             client: Some(client),
             control: Some("ctl".into()),
+            restart: Some("restart".into()),
             ..Endpoint::default()
         };
         assert_eq!(lacks(&plain), NEEDS[..2]);

@@ -17,6 +17,8 @@ pub(crate) struct Endpoint {
     pub(crate) client: Option<Client>,
     /// The beginning of a shell command line; arguments of rabbitmqctl follow.
     pub(crate) control: Option<String>,
+    /// A shell command that kills it without warning and starts it again with what it has on disk.
+    pub(crate) restart: Option<String>,
 }
 
 /// The files of a client certificate.
@@ -31,7 +33,7 @@ const CLIENT_KEY: &str = "AMQP_TEST_CLIENT_KEY";
 
 impl Endpoint {
     /// The variables tests read. One that has no value must be absent from their environment.
-    pub(crate) fn variables(&self) -> [(&'static str, Option<&str>); 5] {
+    pub(crate) fn variables(&self) -> [(&'static str, Option<&str>); 6] {
         let client = self.client.as_ref();
         [
             ("AMQP_TEST_URL", Some(&self.url)),
@@ -42,6 +44,7 @@ impl Endpoint {
             ),
             (CLIENT_KEY, client.map(|client| client.key.as_str())),
             ("AMQP_TEST_CTL", self.control.as_deref()),
+            ("AMQP_TEST_RESTART", self.restart.as_deref()),
         ]
     }
 }

@@ -12,7 +12,7 @@ mod tls;
 use std::io::{self, Read, Write};
 use std::process;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 pub(crate) use self::endpoint::{Client, Endpoint};
 pub(crate) use self::lease::Lease;
@@ -29,6 +29,8 @@ pub(crate) enum BrokerCommand {
         #[arg(long, hide = true)]
         at_end_of_input: bool,
     },
+    /// Kill it without warning, and start it again with its data and on its ports
+    Restart,
     /// Say whether it runs, and print its addresses
     Status,
     /// Run rabbitmqctl on it
@@ -38,6 +40,8 @@ pub(crate) enum BrokerCommand {
         arguments: Vec<String>,
     },
 }
+
+const NOT_RUNNING: &str = "the private RabbitMQ is not running; type: cargo xtask broker start";
 
 /// `cargo xtask broker`.
 pub(crate) fn main(command: BrokerCommand) -> Result<()> {
@@ -49,6 +53,7 @@ pub(crate) fn main(command: BrokerCommand) -> Result<()> {
         BrokerCommand::Stop {
             at_end_of_input: true,
         } => stop_at_end_of_input(),
+        BrokerCommand::Restart => restart(),
         BrokerCommand::Status => status(),
         BrokerCommand::Ctl { arguments } => ctl(&arguments),
     }
@@ -79,10 +84,12 @@ fn stop_at_end_of_input() -> Result<()> {
     Node::clear().map(drop)
 }
 
+fn restart() -> Result<()> {
+    Node::alive().context(NOT_RUNNING)?.restart()
+}
+
 fn status() -> Result<()> {
-    let Some(node) = Node::running() else {
-        bail!("the private RabbitMQ is not running; type: cargo xtask broker start");
-    };
+    let node = Node::running().context(NOT_RUNNING)?;
     eprintln!(
         "the private RabbitMQ is running (its log: {})",
         node::log_file().display()
@@ -96,9 +103,7 @@ fn print_endpoint(node: &Node) -> Result<()> {
 }
 
 fn ctl(arguments: &[String]) -> Result<()> {
-    let Some(node) = Node::running() else {
-        bail!("the private RabbitMQ is not running; type: cargo xtask broker start");
-    };
+    let node = Node::alive().context(NOT_RUNNING)?;
     let status = node.control(arguments).status()?;
     // Scripts tell rabbitmqctl's failures apart by its exit code.
     process::exit(status.code().unwrap_or(1));

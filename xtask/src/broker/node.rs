@@ -52,8 +52,7 @@ pub(super) fn log_file() -> PathBuf {
 impl Node {
     /// The node that is up, if it is. One that another process is starting at this moment is waited for.
     pub(super) fn running() -> Option<Self> {
-        let ports = fs::read_to_string(folder().join("ports")).ok()?.parse().ok()?;
-        let node = Self { ports };
+        let node = Self::alive()?;
         let deadline = Instant::now() + START_TIME;
         while running_process().is_some() && Instant::now() < deadline {
             if node.ports.accept_clients() {
@@ -64,6 +63,13 @@ impl Node {
         None
     }
 
+    /// The node whose process is alive, be it that its application was stopped and no client can connect.
+    pub(super) fn alive() -> Option<Self> {
+        running_process()?;
+        let ports = fs::read_to_string(folder().join("ports")).ok()?.parse().ok()?;
+        Some(Self { ports })
+    }
+
     /// Starts a node with nothing in it, installing RabbitMQ if need be, and waits until clients can connect.
     pub(super) fn start() -> Result<Self> {
         install::ensure_installed()?;
@@ -72,13 +78,27 @@ impl Node {
             ports: Ports::choose(root())?,
         };
         node.write_files()?;
-        let mut process = node.spawn()?;
-        if let Err(error) = node.wait_until_up(&mut process) {
+        node.run()?;
+        Ok(node)
+    }
+
+    /// Kills the node without warning and starts it again, with its data and on its ports.
+    pub(super) fn restart(&self) -> Result<()> {
+        end_node()?;
+        // The old process's sockets go a little later than the rest of it.
+        wait_until("the ports are free", || !self.ports.accept_any_client())?;
+        self.run()
+    }
+
+    /// Starts the node's process, and waits until clients can connect.
+    fn run(&self) -> Result<()> {
+        let mut process = self.spawn()?;
+        let outcome = self.wait_until_up(&mut process);
+        if outcome.is_err() {
             eprintln!("the end of {}:\n{}", log_file().display(), log_tail());
             end_processes()?;
-            return Err(error);
         }
-        Ok(node)
+        outcome
     }
 
     /// Ends what is left of a node, whatever its state, and deletes its folder. Returns whether it was alive.
@@ -96,7 +116,7 @@ impl Node {
         let Ports { amqp, amqps, .. } = self.ports;
         let tls = tls_files();
         let authority = query_value(&tls.authority);
-        let xtask = env::current_exe()?;
+        let xtask = shell_word(&env::current_exe()?.to_string_lossy());
         Ok(Endpoint {
             url: format!("amqp://guest:guest@127.0.0.1:{amqp}"),
             tls_url: Some(format!(
@@ -106,7 +126,8 @@ impl Node {
                 certificate: tls.client.certificate.display().to_string(),
                 key: tls.client.key.display().to_string(),
             }),
-            control: Some(format!("{} broker ctl", shell_word(&xtask.to_string_lossy()))),
+            control: Some(format!("{xtask} broker ctl")),
+            restart: Some(format!("{xtask} broker restart")),
         })
     }
 
@@ -136,7 +157,7 @@ impl Node {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let log = File::create(log_file())?;
+        let log = File::options().create(true).append(true).open(log_file())?;
         let mut command = Command::new("setsid"); // Ctrl-C in our terminal is not meant for the node.
         self.set_environment(&mut command);
         command
@@ -230,13 +251,19 @@ fn running_process() -> Option<u32> {
         .then_some(pid)
 }
 
+/// Kills the node: a stopped process ends as well.
+fn end_node() -> Result<()> {
+    let Some(pid) = running_process() else {
+        return Ok(());
+    };
+    // The whole group (setsid made it one), for what runs may still be a script and its children.
+    run(Command::new("sh").arg("-c").arg(format!("kill -KILL -{pid}")))?;
+    wait_until("the private RabbitMQ ends", || running_process().is_none())
+}
+
+/// All it has will be deleted, so there is nothing it should save.
 fn end_processes() -> Result<()> {
-    if let Some(pid) = running_process() {
-        // All it has will be deleted, so there is nothing it should save; and a stopped process ends as well. The
-        // whole group (setsid made it one), for what runs may still be a script and its children.
-        run(Command::new("sh").arg("-c").arg(format!("kill -KILL -{pid}")))?;
-        wait_until("the private RabbitMQ ends", || running_process().is_none())?;
-    }
+    end_node()?;
     let Ok(ports) = fs::read_to_string(folder().join("ports"))
         .unwrap_or_default()
         .parse::<Ports>()

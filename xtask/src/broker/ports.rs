@@ -50,6 +50,11 @@ impl Ports {
     pub(super) fn accept_clients(&self) -> bool {
         accepts(self.amqp) && accepts(self.amqps)
     }
+
+    /// Whether some still can, with or without TLS.
+    pub(super) fn accept_any_client(&self) -> bool {
+        accepts(self.amqp) || accepts(self.amqps)
+    }
 }
 
 /// Whether something listens on this port of 127.0.0.1.
