@@ -1,9 +1,10 @@
 //! Getting in, or learning why not.
 
 use std::net::TcpListener;
+use std::sync::mpsc;
 
-use amqp_async::proto::CloseReason;
 use amqp_async::proto::wire::ReplyCode;
+use amqp_async::proto::{CloseReason, ConnectionState};
 
 use super::{World, close};
 use crate::runtime::{AttemptError, ConnectError, connect};
@@ -80,4 +81,29 @@ pub(crate) async fn hosts_are_tried_in_their_order(world: World) {
         .url
         .replacen('@', &format!("@127.0.0.1:{},", free_port()), 1);
     close(&connect(&url).await.unwrap()).await;
+}
+
+pub(crate) async fn a_connection_says_what_it_is_doing(world: World) {
+    let connection = world.connect().await;
+    assert_eq!(connection.state(), ConnectionState::Open);
+    let (sender, receiver) = mpsc::channel();
+    connection.on_close(move |reason| sender.send(reason).unwrap());
+    let channel = connection.channel().await.unwrap();
+    let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+    let exchange = channel.default_exchange();
+    exchange
+        .publish_unconfirmed(vec![0; 100_000], queue.name())
+        .await
+        .unwrap();
+    connection.flush().await.unwrap();
+    drop(queue.get().await.unwrap().unwrap());
+    let stats = connection.stats();
+    assert_eq!(
+        (stats.channels, stats.unsettled_dropped, stats.counters.got),
+        (1, 1, 1)
+    );
+    close(&connection).await;
+    assert_eq!(connection.state(), ConnectionState::Closed);
+    let reason = receiver.recv().unwrap();
+    assert_eq!(reason, connection.closed().await);
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use amqp_async::{ConsumeOptions, ConsumerEnd, Error, ProcessOptions, Qos};
+use amqp_async::{ConsumeOptions, ConsumerEnd, DeliverySource, Error, Next, ProcessOptions, Qos};
 
 use super::{World, close};
 
@@ -202,4 +203,31 @@ pub(crate) async fn a_consumer_without_acks_can_be_dropped_in_a_flood(world: Wor
     let counted = channel.declare_queue(queue.name()).passive(true).await.unwrap();
     assert_eq!(counted.consumer_count(), Some(0));
     close(channel.connection()).await;
+}
+
+pub(crate) async fn a_consumer_is_taken_from_until_nothing_comes(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    for number in 0..3_u8 {
+        exchange.publish(vec![number], queue.name()).await.unwrap();
+    }
+    let options = ConsumeOptions::default().tag("mine");
+    let mut consumer = queue.consume_with(options).await.unwrap();
+    let Next::Delivery(first) = consumer.next_within(Duration::from_secs(60)).await else {
+        panic!("there is a message");
+    };
+    assert_eq!(first.source(), DeliverySource::Consume { tag: "mine" });
+    first.ack().await.unwrap();
+    let mut rest = consumer.until_idle(Duration::from_millis(300));
+    let mut count = 0;
+    while let Some(delivery) = rest.next().await {
+        delivery.unwrap().ack().await.unwrap();
+        count += 1;
+    }
+    assert_eq!((count, rest.is_idle()), (2, true));
+    let mut consumer = rest.into_consumer();
+    exchange.publish("late", queue.name()).await.unwrap();
+    consumer.next().await.unwrap().unwrap().ack().await.unwrap();
+    consumer.cancel().await.unwrap();
+    close(queue.channel().connection()).await;
 }

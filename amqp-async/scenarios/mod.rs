@@ -190,7 +190,8 @@ macro_rules! all_scenarios {
                 a_wrong_password_is_refused_for_good
                 an_unknown_virtual_host_is_refused_for_good
                 a_port_where_nobody_listens_is_told
-                hosts_are_tried_in_their_order;
+                hosts_are_tried_in_their_order
+                a_connection_says_what_it_is_doing;
             publishing:
                 a_message_is_confirmed_delivered_and_acknowledged
                 a_mandatory_message_that_no_queue_gets_comes_back
@@ -201,7 +202,10 @@ macro_rules! all_scenarios {
                 two_threads_on_one_channel_never_mix_up_their_confirms
                 a_publish_without_confirms_is_done_when_it_is_written
                 a_transaction_counts_when_it_is_committed
-                the_limit_of_unconfirmed_publishes_makes_others_wait;
+                the_limit_of_unconfirmed_publishes_makes_others_wait
+                all_publishes_of_a_channel_are_waited_for
+                what_comes_back_is_told_to_those_who_listen
+                a_message_expires_at_its_moment;
             consuming:
                 no_more_than_the_prefetch_comes_before_it_is_settled
                 what_is_given_back_comes_again_and_says_so
@@ -211,13 +215,15 @@ macro_rules! all_scenarios {
                 several_consumers_take_turns
                 a_consumer_without_acks_can_be_dropped_in_a_flood
                 a_handler_settles_by_its_outcome
-                handlers_run_in_the_background_a_few_at_a_time;
+                handlers_run_in_the_background_a_few_at_a_time
+                a_consumer_is_taken_from_until_nothing_comes;
             routing:
                 direct_topic_and_fanout_route_by_key
                 headers_route_by_headers
                 an_exchange_can_be_bound_to_another
                 queues_are_purged_and_deleted_as_asked
-                exchanges_are_deleted_as_asked;
+                exchanges_are_deleted_as_asked
+                a_queue_is_declared_again_as_it_was;
             failing:
                 declaring_otherwise_closes_the_channel_with_the_reason
                 a_publish_to_no_exchange_loses_what_is_under_way

@@ -246,3 +246,80 @@ pub(crate) async fn the_limit_of_unconfirmed_publishes_makes_others_wait(world: 
     }
     close(&connection).await;
 }
+
+pub(crate) async fn all_publishes_of_a_channel_are_waited_for(world: World) {
+    let queue = world.queue().await;
+    let channel = queue.channel();
+    let exchange = channel.default_exchange();
+    for number in 0..100_u8 {
+        match number % 10 {
+            7 => drop(
+                exchange
+                    .publish_deferred(vec![number], &world.name("nowhere"))
+                    .await
+                    .unwrap(),
+            ),
+            _ => exchange
+                .publish_unconfirmed(vec![number], queue.name())
+                .await
+                .unwrap(),
+        }
+    }
+    let report = channel.wait_for_confirms().await;
+    let returned = report
+        .returned
+        .iter()
+        .map(|(tag, message)| (tag.value(), message.message.body().to_vec()));
+    let expected = (0..10_u8).map(|ten| (u64::from(ten) * 10 + 8, vec![ten * 10 + 7]));
+    assert_eq!(returned.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert_eq!((report.confirmed, report.unlisted, report.unsettled), (90, 0, 0));
+    assert_eq!(
+        queue.declare().passive(true).await.unwrap().message_count(),
+        Some(90)
+    );
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn what_comes_back_is_told_to_those_who_listen(world: World) {
+    let connection = world.connect().await;
+    let options = ChannelOptions::default().without_confirms();
+    let channel = connection.channel_with(options).await.unwrap();
+    let mut returns = channel.returns();
+    let nowhere = world.name("nowhere");
+    let message = Message::new("nobody").message_id("id");
+    channel
+        .default_exchange()
+        .publish(message, &nowhere)
+        .await
+        .unwrap();
+    let returned = returns.next().await.unwrap();
+    assert_eq!(
+        (returned.code, &*returned.text),
+        (ReplyCode::NO_ROUTE, "NO_ROUTE")
+    );
+    assert_eq!(returned.message.routing_key().to_string(), nowhere);
+    assert_eq!(&*returned.message.body(), b"nobody");
+    let id = returned.message.properties().message_id.unwrap().to_string();
+    assert_eq!((id.as_str(), returns.missed()), ("id", 0));
+    close(&connection).await;
+    assert!(returns.next().await.is_none());
+}
+
+pub(crate) async fn a_message_expires_at_its_moment(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    let late = SystemTime::now() + Duration::from_secs(1000);
+    for at in [SystemTime::UNIX_EPOCH, late] {
+        let message = Message::new("x").expiration(at).timestamp(7);
+        exchange.publish(message, queue.name()).await.unwrap();
+    }
+    // The first one had no time left.
+    let delivery = queue.get().await.unwrap().unwrap();
+    let expiration = delivery.properties().expiration.unwrap().to_string();
+    let left: u64 = expiration.parse().unwrap();
+    assert!((900_000..=1_000_000).contains(&left), "{left}");
+    assert_eq!(delivery.properties().timestamp, Some(7));
+    delivery.ack().await.unwrap();
+    assert!(queue.get().await.unwrap().is_none());
+    close(queue.channel().connection()).await;
+}

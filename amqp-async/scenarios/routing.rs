@@ -141,3 +141,23 @@ pub(crate) async fn exchanges_are_deleted_as_asked(world: World) {
     exchange.delete(false).await.unwrap();
     close(channel.connection()).await;
 }
+
+pub(crate) async fn a_queue_is_declared_again_as_it_was(world: World) {
+    let channel = world.channel().await;
+    let arguments = FieldTable::new().with("x-max-length", 5_i64).unwrap();
+    let declare = channel.declare_queue(world.name("queue")).exclusive(true);
+    let queue = declare.auto_delete(true).arguments(arguments).await.unwrap();
+    let exchange = channel.default_exchange();
+    exchange.publish("x", queue.name()).await.unwrap();
+    assert_eq!(queue.declare().await.unwrap().message_count(), Some(1));
+    assert_eq!(queue.delete_if(true, false).await.unwrap(), 1);
+    let again = queue.declare().await.unwrap();
+    assert_eq!(
+        (again.message_count(), again.consumer_count()),
+        (Some(0), Some(0))
+    );
+    assert!(again.is_exclusive() && again.is_auto_delete() && !again.is_durable());
+    let length = again.arguments().get("x-max-length").unwrap().unwrap();
+    assert_eq!(length.as_i64(), Some(5));
+    close(channel.connection()).await;
+}

@@ -1,6 +1,6 @@
 //! Many publishes that are waited for together.
 
-use amqp_proto::{ConfirmTag, Returned};
+use amqp_proto::{ConfirmOutcome, ConfirmTag, ConfirmTags, Returned};
 
 use crate::error::{Error, PublishError};
 use crate::publish::Confirm;
@@ -24,7 +24,7 @@ pub struct Batch {
     confirms: Vec<Confirm>,
 }
 
-/// What became of a [`Batch`].
+/// What became of a [`Batch`], or of all publishes of a channel ([`Channel::wait_for_confirms`](crate::Channel::wait_for_confirms)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchReport {
@@ -36,6 +36,11 @@ pub struct BatchReport {
     pub returned: Vec<(ConfirmTag, Box<Returned>)>,
     /// Those of which nothing was heard before the channel or the connection ended.
     pub lost: Vec<(ConfirmTag, Error)>,
+    /// How many more failed that are not listed, because nobody had asked when they did: of a channel, the last 1024 failures and
+    /// 1 MiB of returned messages are kept.
+    pub unlisted: usize,
+    /// How many the broker has said nothing of yet: the channel's timeout was over ([`Channel::with_timeout`](crate::Channel::with_timeout)).
+    pub unsettled: usize,
 }
 
 impl Batch {
@@ -84,7 +89,28 @@ impl BatchReport {
     /// Whether the broker has confirmed all of them.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.nacked.is_empty() && self.returned.is_empty() && self.lost.is_empty()
+        let is_without_failures = self.nacked.is_empty() && self.returned.is_empty() && self.lost.is_empty();
+        is_without_failures && self.unlisted == 0 && self.unsettled == 0
+    }
+
+    /// These failed.
+    pub(crate) fn note(
+        &mut self,
+        tags: ConfirmTags,
+        outcome: &ConfirmOutcome,
+        returned: Option<Box<Returned>>,
+    ) {
+        match (outcome, returned) {
+            (ConfirmOutcome::Returned, Some(message)) => {
+                self.returned
+                    .extend(tags.iter().map(|tag| (tag, message.clone())));
+            }
+            (ConfirmOutcome::Lost(reason), _) => {
+                let error = Error::from(reason.clone());
+                self.lost.extend(tags.iter().map(|tag| (tag, error.clone())));
+            }
+            _ => self.nacked.extend(tags.iter()),
+        }
     }
 }
 

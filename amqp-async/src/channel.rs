@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use amqp_proto::wire::*;
 use amqp_proto::{
-    Answered, ChannelCloseReason, ConfirmLimits, DeliveryTag, NoWait, Reply, Request, RequestId, SendError,
+    Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, NoWait, Reply, Request,
+    RequestId, SendError,
 };
 
+use crate::batch::BatchReport;
 use crate::call::{Call, Deadline, Place, retry};
+use crate::channels::Entry;
 use crate::connection::Connection;
 use crate::consumer::Consumer;
 use crate::error::Error;
 use crate::exchange::{DeclareExchange, Exchange, ExchangeKind};
 use crate::inbox::Inbox;
+use crate::ledger::Wait;
 use crate::queue::{DeclareQueue, Queue};
+use crate::returns::Returns;
 use crate::shared::{Answer, Shared, State};
 
 /// A channel. Clones are handles of the same one; when the last of them is dropped, those of its queues, exchanges, consumers and
@@ -197,11 +202,12 @@ impl Channel {
     /// Its number on the wire.
     #[must_use]
     pub fn number(&self) -> u16 {
+        self.id().map_or(0, ChannelId::number)
+    }
+
+    fn id(&self) -> Option<ChannelId> {
         let state = self.shared().lock();
-        state
-            .channels
-            .get(self.place())
-            .map_or(0, |entry| entry.id().number())
+        state.channels.get(self.place()).map(Entry::id)
     }
 
     /// The same channel, with calls that wait no longer than that. Without it, a call waits for
@@ -407,6 +413,69 @@ impl Channel {
         })
     }
 
+    /// Waits until all that was published so far is settled, and tells of what was not settled yet and of what was settled since
+    /// somebody asked last; this includes publishes whose [`Confirm`](crate::Confirm) was dropped or is waited for elsewhere. Tasks that
+    /// share a channel and want to know of their own publishes only use a [`Batch`](crate::Batch), or
+    /// [`wait_for_confirms_of`](Self::wait_for_confirms_of).
+    ///
+    /// It waits as long as the channel's timeout says; without one, as long as the channel lives. Nothing is waited for on a channel
+    /// that does not confirm.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: amqp_async::Channel) -> Result<(), amqp_async::Error> {
+    /// let exchange = channel.default_exchange();
+    /// for number in 0..1000 {
+    ///     exchange.publish_unconfirmed(number.to_string(), "numbers").await?;
+    /// }
+    /// let report = channel.wait_for_confirms().await;
+    /// assert!(report.is_complete(), "{report:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn wait_for_confirms(&self) -> BatchReport {
+        self.wait_for(|entry| {
+            let id = entry.id();
+            entry.ledger.ask_about_all(id)
+        })
+        .await
+    }
+
+    /// The same for some publishes, as far as they are published: whoever asks about the same ones is told the same. Those of an
+    /// earlier life of this channel, or of another one, are [`unlisted`](BatchReport#structfield.unlisted).
+    pub async fn wait_for_confirms_of(&self, tags: ConfirmTags) -> BatchReport {
+        if self.id() != Some(tags.channel()) {
+            return BatchReport {
+                unlisted: usize::try_from(tags.count()).unwrap_or(usize::MAX),
+                ..BatchReport::default()
+            };
+        }
+        self.wait_for(|entry| entry.ledger.ask(tags)).await
+    }
+
+    async fn wait_for(&self, ask: impl FnOnce(&mut Entry) -> Option<u64>) -> BatchReport {
+        let (shared, place) = (self.shared(), self.place());
+        let deadline = self.deadline();
+        let wait = shared.lock().channels.get_mut(place).and_then(ask);
+        let Some(wait) = wait else {
+            return BatchReport::default();
+        };
+        let asked = Asked { channel: self, wait };
+        let is_answered = |entry: &Entry| entry.ledger.is_answered(wait);
+        let look = |state: &mut State| {
+            let entry = state.channels.get(place);
+            entry.is_none_or(is_answered).then_some(())
+        };
+        // What is not answered in time is told as that.
+        let _ = Place::settled(shared).until_deadline(&deadline, look).await;
+        asked.take().map(Wait::report).unwrap_or_default()
+    }
+
+    /// What comes back from now on because no queue got it and nobody waits for its confirm: from a channel that does not confirm,
+    /// from [`Exchange::publish_unconfirmed`], or if the [`Confirm`](crate::Confirm) was dropped. It keeps the channel open.
+    pub fn returns(&self) -> Returns {
+        Returns::new(self.clone())
+    }
+
     /// Closes it: ends its consumers, and waits for the broker's answer.
     ///
     /// # Errors
@@ -457,6 +526,26 @@ pub(crate) fn read<M: Answered, T>(reply: &Reply, read: impl FnOnce(M::Answer<'_
     let request = RequestId::<M>::new(reply.request().channel(), reply.request().sequence());
     // The core has matched it.
     reply.read(request).map(read).ok_or(Error::Timeout)
+}
+
+/// Asks no more when it is dropped.
+struct Asked<'c> {
+    channel: &'c Channel,
+    wait: u64,
+}
+
+impl Asked<'_> {
+    fn take(&self) -> Option<Wait> {
+        let mut state = self.channel.shared().lock();
+        let entry = state.channels.get_mut(self.channel.place())?;
+        entry.ledger.take(self.wait)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.take();
+    }
 }
 
 impl Drop for Inner {

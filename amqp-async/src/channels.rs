@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, DeliveryTag};
+use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, DeliveryTag, Returned};
 
 use crate::confirms::Confirms;
 use crate::inbox::Inbox;
+use crate::ledger::Ledger;
+use crate::returns::Listeners;
 use crate::wakers::WakerSet;
 
 /// The channels, by their place, which a handle keeps, and by the number that they have on the wire.
@@ -28,6 +30,9 @@ pub(crate) struct Entry {
     /// No handle is left.
     pub(crate) is_orphaned: bool,
     pub(crate) confirms: Confirms,
+    pub(crate) ledger: Ledger,
+    /// Who listens to what comes back.
+    pub(crate) listeners: Listeners,
     /// In the order in which they started.
     pub(crate) consumers: Vec<Inbox>,
     /// Who waits for it to open or to end.
@@ -58,6 +63,8 @@ impl Channels {
             closed: None,
             is_orphaned: false,
             confirms: Confirms::default(),
+            ledger: Ledger::default(),
+            listeners: Listeners::default(),
             consumers: Vec::new(),
             changed: WakerSet::default(),
             room: WakerSet::default(),
@@ -159,6 +166,20 @@ impl Entry {
         is_changing || self.confirms.is_awaited() || self.room.len() > 0
     }
 
+    /// A message came back. Who waits for its confirm learns it then; else it is for those who listen.
+    pub(crate) fn returned(&mut self, returned: Returned, wakes: &mut Vec<Waker>) {
+        let unawaited = match returned.tag {
+            Some(tag) => {
+                self.ledger.returned(tag, &returned);
+                self.confirms.returned(tag.value(), returned)
+            }
+            None => Some(returned),
+        };
+        if let Some(returned) = unawaited {
+            self.listeners.tell(&returned, wakes);
+        }
+    }
+
     /// It ended: everything that waits for it learns why.
     pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.closed = Some(reason.clone());
@@ -168,5 +189,6 @@ impl Entry {
         }
         self.changed.drain_into(wakes);
         self.room.drain_into(wakes);
+        self.listeners.end(wakes);
     }
 }

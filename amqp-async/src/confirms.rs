@@ -65,10 +65,14 @@ impl Confirms {
         self.slots.get_mut(usize::try_from(index).ok()?)
     }
 
-    /// It came back; that it is confirmed follows.
-    pub(crate) fn returned(&mut self, number: u64, message: Returned) {
-        if let Some(Slot::Waiting { returned, .. }) = self.slot(number) {
-            *returned = Some(Box::new(message));
+    /// It came back; that it is confirmed follows. Gives the message back if nobody waits for it.
+    pub(crate) fn returned(&mut self, number: u64, message: Returned) -> Option<Returned> {
+        match self.slot(number) {
+            Some(Slot::Waiting { returned, .. }) => {
+                *returned = Some(Box::new(message));
+                None
+            }
+            _ => Some(message),
         }
     }
 

@@ -18,16 +18,15 @@ impl State {
             Event::Confirmed { tags, outcome } => {
                 let wakes = &mut self.wakes;
                 if let Some(entry) = self.channels.find_mut(tags.channel()) {
+                    entry.ledger.confirmed(tags, &outcome);
                     entry.confirms.confirmed(tags, &outcome, wakes);
                     entry.room.drain_into(wakes);
                 }
                 self.settled.drain_into(wakes);
             }
             Event::Returned(returned) => {
-                if let Some(tag) = returned.tag
-                    && let Some(entry) = self.entry_of(tag.channel())
-                {
-                    entry.confirms.returned(tag.value(), returned);
+                if let Some(entry) = self.channels.find_mut(returned.channel) {
+                    entry.returned(returned, &mut self.wakes);
                 }
             }
             Event::Reply(reply) => self.answer(reply.request(), Ok(Answer::Reply(reply))),

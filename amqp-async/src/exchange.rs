@@ -167,7 +167,8 @@ impl Exchange {
         self.send(&message, routing_key, true, true).await
     }
 
-    /// Publishes a message as soon as there is room for it; nobody learns what becomes of it.
+    /// Publishes a message as soon as there is room for it, without anything to wait for. What no queue gets comes back if somebody
+    /// listens ([`Channel::returns`]); [`Channel::wait_for_confirms`] tells of it too.
     ///
     /// # Errors
     /// Nothing was sent.

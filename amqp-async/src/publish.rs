@@ -10,6 +10,7 @@ use amqp_proto::{ConfirmOutcome, ConfirmTag, SendError};
 
 use crate::call::Deadline;
 use crate::channel::{BlockedPolicy, Channel};
+use crate::channels::Entry;
 use crate::confirms::Settled;
 use crate::error::{Error, PublishError};
 use crate::message::Message;
@@ -139,11 +140,12 @@ impl Publish<'_> {
                 state.unblocked.register(key, cx);
                 return Attempt::Blocked(reason);
             }
-            match self.write(state, place) {
+            match self.write(state, is_awaited) {
                 Ok(tag) => {
                     if let Some(tag) = tag
                         && let Some(entry) = state.channels.get_mut(place)
                     {
+                        entry.ledger.published(tag.value());
                         entry.confirms.push(tag.value(), is_awaited);
                     }
                     Attempt::Done(Ok(tag))
@@ -167,11 +169,15 @@ impl Publish<'_> {
         })
     }
 
-    fn write(&self, state: &mut State, place: usize) -> Result<Option<ConfirmTag>, SendError> {
+    fn write(&self, state: &mut State, is_awaited: bool) -> Result<Option<ConfirmTag>, SendError> {
+        let place = self.channel.place();
+        // Nobody would learn that it came back, but for those who listen.
+        let has_listeners = |entry: &Entry| !entry.listeners.is_empty();
+        let is_listened_to = || state.channels.get(place).is_some_and(has_listeners);
         let method = BasicPublish {
             exchange: ShortStr::new(self.exchange)?,
             routing_key: ShortStr::new(self.routing_key)?,
-            mandatory: self.mandatory,
+            mandatory: self.mandatory || !is_awaited && is_listened_to(),
             ..BasicPublish::default()
         };
         let expiration = self.message.expiration_digits();

@@ -146,7 +146,7 @@ impl std::fmt::Debug for Shared {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let entries = || self.channels.iter();
-        let waiting = entries().map(|entry| entry.changed.len() + entry.room.len());
+        let waiting = entries().map(|entry| entry.changed.len() + entry.room.len() + entry.ledger.len());
         let sets = self.waiting_for_input().map(WakerSet::len);
         let waiting =
             waiting.sum::<usize>() + sets.iter().sum::<usize>() + self.changed.len() + self.written.len();

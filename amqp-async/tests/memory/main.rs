@@ -8,6 +8,7 @@ mod dropped;
 mod flood;
 mod handlers;
 mod handles;
+mod ledger;
 mod pipe;
 mod world;
 
