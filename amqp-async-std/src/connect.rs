@@ -69,6 +69,11 @@ impl Connector {
     /// # Errors
     /// All that was tried and why it failed. A refusal that would be the same everywhere, as of a password, ends the search.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        // A task is as large as the largest future that it ever awaits, to its end: this one is kept out of it.
+        Box::pin(self.search()).await
+    }
+
+    async fn search(&self) -> Result<Connection, ConnectError> {
         self.parameters.validate()?;
         let way = Way {
             parameters: &self.parameters,

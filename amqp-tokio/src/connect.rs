@@ -70,6 +70,11 @@ impl Connector {
     /// # Panics
     /// Outside of a tokio runtime with its time and I/O enabled.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        // A task is as large as the largest future that it ever awaits, to its end: this one is kept out of it.
+        Box::pin(self.search()).await
+    }
+
+    async fn search(&self) -> Result<Connection, ConnectError> {
         self.parameters.validate()?;
         let way = Way {
             parameters: &self.parameters,
