@@ -57,11 +57,12 @@ fn a_hundred_connections_leave_no_open_file_however_they_are_left() {
     let test = async {
         connect_and_leave(&url, 0).await;
         until(|| broker.connections().is_empty()).await;
+        // Our end of the first may still be open, so there may be fewer later.
         let before = open_files();
         for number in 0..100 {
             connect_and_leave(&url, number % WAYS).await;
         }
-        until(|| broker.connections().is_empty() && open_files() == before).await;
+        until(|| broker.connections().is_empty() && open_files() <= before).await;
     };
     task::block_on(timeout(DEADLINE, test)).expect("it takes too long");
 }

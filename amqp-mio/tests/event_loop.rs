@@ -186,7 +186,13 @@ fn timers_come_in_their_order_and_can_be_removed() {
     assert!(!ctx.remove_timeout(removed));
     assert_eq!(ctx.call_later(Duration::MAX, |_| ()), None);
     event_loop.run().unwrap();
-    assert_eq!(event_loop.state(), &["first", "second", "soon after", "third"]);
+    let log = event_loop.state();
+    let place = |name: &str| log.iter().position(|told| told == name);
+    let in_order = [place("first"), place("second"), place("third")];
+    assert_eq!(log.len(), 4, "{log:?}");
+    assert!(in_order.is_sorted() && in_order[0].is_some(), "{log:?}");
+    // Before or after the third: that depends on how late the second was.
+    assert!(place("soon after") > place("second"), "{log:?}");
 }
 
 #[test]

@@ -81,11 +81,12 @@ fn a_hundred_connections_leave_no_task_and_no_open_file_however_they_are_left() 
         // Names are resolved on threads that stay for a while.
         connect_and_leave(&url, 0).await;
         until(|| alive_tasks() == 0 && broker.connections().is_empty()).await;
+        // Our end of the first may still be open, so there may be fewer later.
         let before = open_files();
         for number in 0..100 {
             connect_and_leave(&url, number % WAYS).await;
         }
-        until(|| alive_tasks() == 0 && broker.connections().is_empty() && open_files() == before).await;
+        until(|| alive_tasks() == 0 && broker.connections().is_empty() && open_files() <= before).await;
     });
 }
 
