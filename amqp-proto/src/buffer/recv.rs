@@ -1,6 +1,7 @@
 //! What arrives: the caller reads into it, the core takes frames out of it.
 
-use core::fmt;
+use alloc::collections::VecDeque;
+use core::{fmt, mem};
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,6 +13,10 @@ const BUSY: usize = 64 * 1024;
 
 /// After how many small arrivals in a row a busy buffer becomes an idle one.
 const QUIET: u8 = 16;
+
+/// How many pieces of memory a busy buffer keeps in sight while what was taken out of them is in use: as much as a consumer that is
+/// a little behind holds. To free and to get them again costs more than what arrives in them.
+const SPENT: usize = 8;
 
 /// What a buffer holds at most unless it is told otherwise: two of RabbitMQ's largest frames.
 const LIMIT: usize = 256 * 1024;
@@ -33,9 +38,9 @@ const LIMIT: usize = 256 * 1024;
 ///
 /// It takes 4 KiB while little arrives and up to 64 KiB under load, more only while a larger frame is arriving (it doubles
 /// with what is there, whatever a frame declares), and goes back when it is quiet again. What is [taken](Self::take) out
-/// shares the buffer's memory without a copy, and that memory is read into again once nothing taken out is left. It never
-/// holds more than its limit, 256 KiB unless [`with_limit`](Self::with_limit) says otherwise: unread octets are the
-/// back-pressure.
+/// shares the buffer's memory without a copy, and that memory is read into again once nothing taken out is left; a busy buffer
+/// keeps up to eight such pieces of at most 64 KiB. It never holds more than its limit, 256 KiB unless
+/// [`with_limit`](Self::with_limit) says otherwise: unread octets are the back-pressure.
 #[derive(Default)]
 pub struct RecvBuf {
     /// `filled` octets that arrived, then octets to read into.
@@ -43,6 +48,8 @@ pub struct RecvBuf {
     /// The size of the memory behind `storage`, which itself does not count what was consumed of it.
     memory: usize,
     filled: usize,
+    /// Memory that was full, oldest first, which what was taken out of it shares.
+    spent: VecDeque<BytesMut>,
     limit: Limit,
     space: Space,
 }
@@ -74,7 +81,7 @@ impl RecvBuf {
             return &mut [];
         }
         if self.filled == 0 && self.space.is_to_shrink(self.memory) {
-            self.move_to(0);
+            self.give_back();
         }
         if self.storage.len() - self.filled < self.space.smallest_spare().min(self.limit.0 - self.filled) {
             self.make_spare();
@@ -140,10 +147,10 @@ impl RecvBuf {
     /// Gives memory back now: keeps what is unread, and starts small again.
     pub fn shrink(&mut self) {
         self.space = Space::default();
-        self.move_to(self.filled);
+        self.give_back();
     }
 
-    /// How many octets of memory it holds itself, taken pieces not counted.
+    /// How many octets of memory it reads into, taken pieces not counted.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.storage.capacity()
@@ -167,9 +174,29 @@ impl RecvBuf {
         self.storage.resize(wanted, 0);
     }
 
-    /// Keeps what is unread, in new memory of that size.
+    /// Keeps what is unread, in other memory of that size at least: in some that was full and is free again, or new.
     fn move_to(&mut self, capacity: usize) {
-        let mut storage = BytesMut::with_capacity(capacity);
+        let is_free = |memory: &mut BytesMut| memory.try_reclaim(capacity);
+        let mut storage = match self.spent.front_mut().is_some_and(is_free) {
+            true => self.spent.pop_front().unwrap_or_default(),
+            false => BytesMut::with_capacity(capacity),
+        };
+        storage.extend_from_slice(self.unread());
+        let memory = mem::replace(&mut self.memory, storage.capacity());
+        let mut full = mem::replace(&mut self.storage, storage);
+        if memory == BUSY {
+            full.clear();
+            if self.spent.len() == SPENT {
+                self.spent.pop_front();
+            }
+            self.spent.push_back(full);
+        }
+    }
+
+    /// Keeps what is unread, in new memory of just that size.
+    fn give_back(&mut self) {
+        self.spent = VecDeque::new();
+        let mut storage = BytesMut::with_capacity(self.filled);
         storage.extend_from_slice(self.unread());
         self.memory = storage.capacity();
         self.storage = storage;
@@ -400,6 +427,35 @@ mod tests {
         drop(buffer.take(usize::MAX));
         arrive(&mut buffer, usize::MAX);
         assert_eq!(buffer.unread().as_ptr(), before);
+    }
+
+    #[test]
+    fn memory_is_read_into_again_although_more_was_taken_out_since() {
+        let mut buffer = RecvBuf::new();
+        while buffer.spare_mut().len() < BUSY {
+            let count = arrive(&mut buffer, usize::MAX);
+            buffer.consume(count);
+        }
+        let mut taken = VecDeque::new();
+        for _ in 0..40 {
+            arrive(&mut buffer, usize::MAX);
+            taken.push_back(buffer.take(usize::MAX));
+            if taken.len() > 3 {
+                taken.pop_front();
+            }
+        }
+        // Three are in use; were they not read into again, there would be more.
+        assert_eq!(buffer.spent.len(), 3);
+        let kept: Vec<Bytes> = (0..40)
+            .map(|_| {
+                arrive(&mut buffer, usize::MAX);
+                buffer.take(usize::MAX)
+            })
+            .collect();
+        assert_eq!(buffer.spent.len(), SPENT);
+        drop(kept);
+        buffer.shrink();
+        assert!(buffer.spent.is_empty());
     }
 
     #[test]

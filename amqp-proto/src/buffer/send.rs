@@ -8,7 +8,7 @@ use core::fmt;
 
 use bytes::{Buf, Bytes};
 
-use crate::wire::encode::Output;
+use crate::wire::encode::{Output, USUAL};
 use crate::wire::frame::{FRAME_OVERHEAD, HEARTBEAT, body_frame, write_body, write_header, write_method};
 use crate::wire::{Arguments, CarriesContent, EncodeError, PROTOCOL_HEADER, Properties};
 
@@ -19,7 +19,7 @@ const SHARED_FROM: usize = 4096;
 const IDLE: usize = 8 * 1024;
 
 /// Memory that an emptied buffer gives back at once, beyond this.
-const BUSY: usize = 1024 * 1024;
+const BUSY: usize = USUAL;
 
 /// After how many small fillings in a row a busy buffer becomes an idle one.
 const QUIET: u8 = 16;
@@ -48,7 +48,7 @@ const QUIET: u8 = 16;
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 ///
-/// It keeps memory for as much as it usually holds, at most 1 MiB, and 8 KiB after sixteen small fillings in a row;
+/// It keeps memory for as much as it usually holds, at most 1 MiB and 64 KiB, and 8 KiB after sixteen small fillings in a row;
 /// [`shrink`](Self::shrink) gives it back at once.
 #[derive(Default)]
 pub struct SendBuf {

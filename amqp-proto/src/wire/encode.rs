@@ -12,6 +12,10 @@ use super::{EncodeError, FieldTableRef, LongStr, ReplyCode, SecretStr, ShortStr}
 /// one and ten in the other, of 256 octets each. Only tables, long strings and bodies come on top.
 const SHORT_PARTS: usize = 4096;
 
+/// What an emptied buffer may keep is reached before more than that is taken: 1 MiB, which is how much may wait to be written by
+/// default, and room for what comes on top of it.
+pub(crate) const USUAL: usize = 1024 * 1024 + 64 * 1024;
+
 /// Octets that grow at the end. Behind them is memory that is already initialised, so that a frame is written into a slice with
 /// one comparison a value; a `Vec` that grows value by value takes twice as long.
 #[derive(Default)]
@@ -99,11 +103,13 @@ impl Output {
 
     #[cold]
     fn grow(&mut self, room: usize) {
-        let size = self
-            .end
-            .saturating_add(room)
-            .max(self.storage.len().saturating_mul(2));
-        self.storage.resize(size, 0);
+        let doubled = self.storage.len().saturating_mul(2);
+        let size = if self.storage.len() < USUAL {
+            doubled.min(USUAL)
+        } else {
+            doubled
+        };
+        self.storage.resize(size.max(self.end.saturating_add(room)), 0);
     }
 }
 
