@@ -1,6 +1,7 @@
 //! Messages as they arrive: octets of the receive buffer and where in them things stand.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -38,8 +39,8 @@ pub(crate) struct Span {
 enum Body {
     /// In the message's head.
     Within(Span),
-    /// Pieces, none of them empty.
-    Pieces(Vec<Bytes>),
+    /// Pieces, none of them empty. (A slice, since every event is as large as the largest, and is moved.)
+    Pieces(Box<[Bytes]>),
 }
 
 /// A message that came to a consumer.
@@ -205,7 +206,7 @@ impl Message {
     }
 
     pub(crate) fn with_pieces(mut self, pieces: Vec<Bytes>) -> Self {
-        self.body = Body::Pieces(pieces);
+        self.body = Body::Pieces(pieces.into());
         self
     }
 
@@ -277,9 +278,10 @@ impl Message {
                     Bytes::new()
                 }
             }
-            Body::Pieces(mut pieces) => match pieces.len() {
-                0 | 1 => pieces.pop().unwrap_or_default(),
-                _ => pieces.concat().into(),
+            Body::Pieces(pieces) => match &pieces[..] {
+                [] => Bytes::new(),
+                [piece] => piece.clone(),
+                pieces => pieces.concat().into(),
             },
         }
     }
