@@ -12,6 +12,7 @@ use crate::shared::{Answer, CallState, State};
 const MOST_UNSAID: usize = 1 << 16;
 
 impl State {
+    #[inline]
     pub(crate) fn on_event(&mut self, event: Event) {
         match event {
             Event::Delivery(delivery) => self.on_delivery(delivery),
@@ -38,6 +39,7 @@ impl State {
     }
 
     /// What changes how a connection or a channel is.
+    #[inline(never)]
     fn on_change(&mut self, event: Event) {
         let wakes = &mut self.wakes;
         if let Some(event) = ConnectionEvent::of(&event) {
@@ -93,6 +95,7 @@ impl State {
         }
     }
 
+    #[inline]
     fn on_delivery(&mut self, delivery: Delivery) {
         let wakes = &mut self.wakes;
         let entry = self.channels.find_mut(delivery.consumer.channel());
@@ -102,7 +105,12 @@ impl State {
             inbox.push(delivery, wakes);
             return;
         }
-        // Nobody takes it any more. Without acknowledgements it is lost; otherwise it goes back.
+        self.on_unwanted(&delivery);
+    }
+
+    /// Nobody takes it any more. Without acknowledgements it is lost; otherwise it goes back.
+    #[cold]
+    fn on_unwanted(&mut self, delivery: &Delivery) {
         let (tag, requeue) = (delivery.tag, true);
         let core = self.connection.channel(tag.channel());
         if core.is_ok_and(|mut core| core.wants_acks(delivery.consumer) != Some(false)) {

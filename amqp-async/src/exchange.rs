@@ -151,7 +151,10 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<(), PublishError> {
         let message = message.into();
-        self.send(&message, routing_key, false, true).await?.await
+        self.message(&message, routing_key, false)
+            .send_awaited()
+            .await?
+            .await
     }
 
     /// Publishes a message as soon as there is room for it, and gives what to wait for its confirm with: many can be under way.
@@ -164,7 +167,7 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<Confirm, Error> {
         let message = message.into();
-        self.send(&message, routing_key, true, true).await
+        self.message(&message, routing_key, true).send_awaited().await
     }
 
     /// Publishes a message as soon as there is room for it, without anything to wait for. What no queue gets comes back if somebody
@@ -178,24 +181,20 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<(), Error> {
         let message = message.into();
-        self.send(&message, routing_key, false, false).await.map(drop)
+        self.message(&message, routing_key, false)
+            .send(false)
+            .await
+            .map(drop)
     }
 
-    async fn send(
-        &self,
-        message: &Message,
-        routing_key: &str,
-        mandatory: bool,
-        is_awaited: bool,
-    ) -> Result<Confirm, Error> {
-        let publish = Publish {
+    fn message<'p>(&'p self, message: &'p Message, routing_key: &'p str, mandatory: bool) -> Publish<'p> {
+        Publish {
             channel: &self.channel,
             exchange: &self.name,
             routing_key,
             message,
             mandatory,
-        };
-        publish.send(is_awaited).await
+        }
     }
 
     /// Has it get what `source` routes to it (RabbitMQ page "Exchange to Exchange Bindings").

@@ -212,6 +212,7 @@ impl Message {
     }
 
     /// How the properties go onto the wire, with that expiration.
+    #[inline]
     pub(crate) fn properties<'m>(&'m self, expiration: Option<&'m str>) -> Result<Properties<'m>, SendError> {
         let mut properties = Properties {
             delivery_mode: self.delivery_mode,
@@ -219,20 +220,8 @@ impl Message {
             ..Properties::default()
         };
         if let Some(more) = &self.more {
-            if let Some(problem) = &more.bad_header {
-                return Err(SendError::Headers(problem.as_str().into()));
-            }
-            properties.headers = more.headers.as_ref().map(FieldTable::as_ref);
-            properties.content_type = short(&more.content_type)?;
-            properties.content_encoding = short(&more.content_encoding)?;
-            properties.correlation_id = short(&more.correlation_id)?;
-            properties.reply_to = short(&more.reply_to)?;
+            more.add_to(&mut properties)?;
             properties.expiration = expiration.map(ShortStr::new).transpose()?;
-            properties.message_id = short(&more.message_id)?;
-            properties.timestamp = more.timestamp;
-            properties.message_type = short(&more.message_type)?;
-            properties.user_id = short(&more.user_id)?;
-            properties.app_id = short(&more.app_id)?;
         }
         Ok(properties)
     }
@@ -254,6 +243,26 @@ impl fmt::Debug for Message {
         message
             .field("body_len", &self.body.len())
             .finish_non_exhaustive()
+    }
+}
+
+impl More {
+    /// All but the expiration.
+    fn add_to<'m>(&'m self, properties: &mut Properties<'m>) -> Result<(), SendError> {
+        if let Some(problem) = &self.bad_header {
+            return Err(SendError::Headers(problem.as_str().into()));
+        }
+        properties.headers = self.headers.as_ref().map(FieldTable::as_ref);
+        properties.content_type = short(&self.content_type)?;
+        properties.content_encoding = short(&self.content_encoding)?;
+        properties.correlation_id = short(&self.correlation_id)?;
+        properties.reply_to = short(&self.reply_to)?;
+        properties.message_id = short(&self.message_id)?;
+        properties.timestamp = self.timestamp;
+        properties.message_type = short(&self.message_type)?;
+        properties.user_id = short(&self.user_id)?;
+        properties.app_id = short(&self.app_id)?;
+        Ok(())
     }
 }
 

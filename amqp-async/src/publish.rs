@@ -47,6 +47,9 @@ impl Future for Confirm {
             Some(entry) => entry.confirms.poll(tag.value(), cx),
             None => Poll::Ready(None),
         };
+        if settled.is_pending() {
+            state.driver_wakes = 0;
+        }
         drop(state);
         settled.map(|settled| {
             self.tag = None;
@@ -79,6 +82,8 @@ fn outcome((outcome, returned): Settled) -> Result<(), PublishError> {
 enum Attempt {
     Done(Result<Option<ConfirmTag>, Error>),
     NoRoom,
+    /// Others get their turn first.
+    GiveWay,
     /// The broker takes none, and why.
     Blocked(Arc<str>),
 }
@@ -93,18 +98,28 @@ pub(crate) struct Publish<'p> {
 }
 
 impl Publish<'_> {
+    /// Writes it as soon as there is room, and gives what to wait for its confirm with.
+    pub(crate) async fn send_awaited(&self) -> Result<Confirm, Error> {
+        let tag = self.send(true).await?;
+        Ok(Confirm {
+            channel: self.channel.clone(),
+            tag,
+        })
+    }
+
     /// Writes it as soon as there is room, and says under which number.
-    pub(crate) async fn send(&self, is_awaited: bool) -> Result<Confirm, Error> {
+    pub(crate) async fn send(&self, is_awaited: bool) -> Result<Option<ConfirmTag>, Error> {
         let deadline = self.channel.deadline();
         let mut waiting = Waiting {
             channel: self.channel,
             key: WakerKey::new(),
         };
         let mut patience = None;
-        let tag = std::future::poll_fn(|cx| {
+        std::future::poll_fn(|cx| {
             match self.try_send(cx, &mut waiting.key, is_awaited) {
                 Attempt::Done(result) => return Poll::Ready(result),
                 Attempt::NoRoom => {}
+                Attempt::GiveWay => cx.waker().wake_by_ref(),
                 Attempt::Blocked(reason) => {
                     if self.is_blocked_for_too_long(cx, &mut patience) {
                         return Poll::Ready(Err(Error::Blocked { reason }));
@@ -113,11 +128,7 @@ impl Publish<'_> {
             }
             deadline.poll(cx).map(|()| Err(Error::Timeout))
         })
-        .await?;
-        Ok(Confirm {
-            channel: self.channel.clone(),
-            tag: tag.filter(|_| is_awaited),
-        })
+        .await
     }
 
     fn is_blocked_for_too_long<'s>(&'s self, cx: &Context<'_>, patience: &mut Option<Deadline<'s>>) -> bool {
@@ -134,6 +145,10 @@ impl Publish<'_> {
     fn try_send(&self, cx: &Context<'_>, key: &mut WakerKey, is_awaited: bool) -> Attempt {
         let place = self.channel.place();
         self.channel.shared().command(|state| {
+            if state.driver_wakes == MOST_DRIVER_WAKES {
+                state.driver_wakes = 0;
+                return Attempt::GiveWay;
+            }
             if let Some(reason) = state.connection.blocked().map(Arc::from)
                 && state.core(place).is_ok()
             {
@@ -148,6 +163,7 @@ impl Publish<'_> {
                         entry.ledger.published(tag.value());
                         entry.confirms.push(tag.value(), is_awaited);
                     }
+                    state.driver_wakes += u8::from(state.is_asleep);
                     Attempt::Done(Ok(tag))
                 }
                 Err(SendError::Full { .. }) => {
@@ -194,6 +210,11 @@ impl Publish<'_> {
 
 /// From how many octets on a body is shared with the core instead of copied.
 const SHARED_FROM: usize = 4096;
+
+/// After how many publishes that woke the driver a task waits for the others, if it has not waited for anything itself. On a runtime
+/// with several threads the driver may be keeping up with it message by message, each with its own write and wake-up, which costs
+/// more than the message. Afterwards the driver mostly gets its turn when the publisher has filled the buffer.
+const MOST_DRIVER_WAKES: u8 = 16;
 
 /// Waits for room, in one list of tasks after the other, and leaves them when dropped.
 struct Waiting<'c> {

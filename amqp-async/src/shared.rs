@@ -24,7 +24,9 @@ pub(crate) struct State {
     pub(crate) connection: Connection,
     driver: Option<Waker>,
     /// The driver has looked at everything: who changes something wakes it.
-    is_asleep: bool,
+    pub(crate) is_asleep: bool,
+    /// How often publishes have woken the driver since one of their tasks waited for something.
+    pub(crate) driver_wakes: u8,
     pub(crate) channels: Channels,
     pub(crate) calls: HashMap<RequestId, CallState>,
     pub(crate) alarms: Alarms,
@@ -81,6 +83,7 @@ impl Shared {
             connection,
             driver: None,
             is_asleep: false,
+            driver_wakes: 0,
             channels: Channels::default(),
             calls: HashMap::new(),
             alarms: Alarms::default(),
@@ -181,7 +184,7 @@ impl State {
     /// The driver, if it sleeps, to be woken where no lock is held.
     pub(crate) fn take_driver(&mut self) -> Option<Waker> {
         let was_asleep = std::mem::take(&mut self.is_asleep);
-        self.driver.clone().filter(|_| was_asleep)
+        self.driver.as_ref().filter(|_| was_asleep).cloned()
     }
 
     /// A refusal of the core, with the reason that is known for it here.
