@@ -2,7 +2,7 @@
 
 use amqp_async::proto::wire::{BasicQos, MethodId, ReplyCode};
 use amqp_async::proto::{ChannelCloseReason, CloseReason, SendError};
-use amqp_async::{ConsumerEnd, Error, FieldTable, PublishError};
+use amqp_async::{ChannelOptions, ConsumerEnd, Error, FieldTable, PublishError, Qos, Reopen};
 
 use super::{World, close};
 
@@ -131,4 +131,50 @@ pub(crate) async fn a_closed_channel_takes_no_calls(world: World) {
     let error = channel.default_exchange().publish("", "").await.unwrap_err();
     assert_eq!(error, PublishError::NotSent(expected));
     close(channel.connection()).await;
+}
+
+/// One of ten; the others do not notice.
+pub(crate) async fn a_channel_is_opened_again_as_it_was(world: World) {
+    let connection = world.connect().await;
+    let options = ChannelOptions::default().reopen(Reopen::Always);
+    let mut queues = Vec::new();
+    for _ in 0..10 {
+        let channel = connection.channel_with(options.clone()).await.unwrap();
+        channel.set_qos(Qos::prefetch(1)).await.unwrap();
+        queues.push(channel.declare_queue("").exclusive(true).await.unwrap());
+    }
+    let queue = queues.pop().unwrap();
+    let channel = queue.channel();
+    let exchange = channel.default_exchange();
+    exchange.publish("first", queue.name()).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let stale = consumer.next().await.unwrap().unwrap();
+    for _ in 0..2 {
+        let lost = channel.exchange(world.name("nowhere")).publish("lost", "").await;
+        let error = lost.unwrap_err();
+        assert_eq!(error.peer().unwrap().code, ReplyCode::NOT_FOUND);
+        // It confirms as before, and what was not settled is back.
+        exchange.publish("next", queue.name()).await.unwrap();
+    }
+    let end = consumer.next().await.unwrap().unwrap_err();
+    assert!(
+        matches!(end, ConsumerEnd::Channel(ChannelCloseReason::Peer(_))),
+        "{end:?}"
+    );
+    let error = stale.ack().await.unwrap_err();
+    assert_eq!(error.peer().unwrap().code, ReplyCode::NOT_FOUND);
+    assert!(channel.is_open());
+
+    let mut consumer = queue.consume().await.unwrap();
+    let first = consumer.next().await.unwrap().unwrap();
+    assert!(first.is_redelivered() && *first.body() == *b"first");
+    // The limit is as it was: the others wait.
+    assert_eq!(queue.declare().passive(true).await.unwrap().message_count(), Some(2));
+    first.ack().await.unwrap();
+    consumer.next().await.unwrap().unwrap().ack().await.unwrap();
+    for other in queues {
+        assert!(other.channel().is_open());
+        other.purge().await.unwrap();
+    }
+    close(&connection).await;
 }

@@ -232,7 +232,8 @@ macro_rules! all_scenarios {
                 an_exclusive_queue_is_its_connection_s_only
                 names_over_255_octets_are_refused_before_anything_is_sent
                 what_breaks_the_protocol_ends_the_connection
-                a_closed_channel_takes_no_calls;
+                a_closed_channel_takes_no_calls
+                a_channel_is_opened_again_as_it_was;
             flow:
                 a_consumer_without_acks_may_wait_for_confirms
                 a_thousand_channels_are_opened_and_closed

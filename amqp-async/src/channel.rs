@@ -19,6 +19,7 @@ use crate::exchange::{DeclareExchange, Exchange, ExchangeKind};
 use crate::inbox::Inbox;
 use crate::ledger::Wait;
 use crate::queue::{DeclareQueue, Queue};
+use crate::reopen::Reopen;
 use crate::returns::Returns;
 use crate::shared::{Answer, Shared, State};
 
@@ -53,6 +54,8 @@ pub struct ChannelOptions {
     pub limits: ConfirmLimits,
     /// What a publish does while the broker takes none. Default: it waits.
     pub blocked: BlockedPolicy,
+    /// When it is opened again after the broker has closed it. Default: never.
+    pub reopen: Reopen,
 }
 
 /// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"). All else goes on: acknowledgements
@@ -76,6 +79,7 @@ impl Default for ChannelOptions {
             confirms: true,
             limits: ConfirmLimits::default(),
             blocked: BlockedPolicy::default(),
+            reopen: Reopen::default(),
         }
     }
 }
@@ -106,6 +110,13 @@ impl ChannelOptions {
     #[must_use]
     pub const fn blocked(mut self, policy: BlockedPolicy) -> Self {
         self.blocked = policy;
+        self
+    }
+
+    /// Sets [`reopen`](Self#structfield.reopen).
+    #[must_use]
+    pub fn reopen(mut self, reopen: Reopen) -> Self {
+        self.reopen = reopen;
         self
     }
 }
@@ -151,7 +162,7 @@ impl Channel {
                 None => state.connection.open_channel()?,
             };
             state.connection.channel(id)?.set_confirm_limits(options.limits);
-            Ok(state.channels.insert(id))
+            Ok(state.channels.insert(id, options.clone()))
         };
         let place = retry(&shared, &deadline, open, refusal(usize::MAX)).await?;
         let inner = Arc::new(Inner {
@@ -226,10 +237,21 @@ impl Channel {
     /// [`Error::ChannelClosed`] with the broker's words if it refuses, [`Error::ConnectionClosed`], [`Error::Timeout`],
     /// [`Error::Refused`].
     pub async fn request<R: Request>(&self, method: &R) -> Result<Reply, Error> {
-        let answer = self
-            .call(|channel| Ok(channel.request(method)?.untyped()))
-            .await?;
-        match answer {
+        self.request_noting(method, |_| {}).await
+    }
+
+    /// The same, with something to be known of the channel as soon as it is sent.
+    async fn request_noting<R: Request>(
+        &self,
+        method: &R,
+        note: impl Fn(&mut Entry),
+    ) -> Result<Reply, Error> {
+        let send = |channel: &mut amqp_proto::Channel<'_>| Ok(channel.request(method)?.untyped());
+        let note = |entry: &mut Entry| {
+            note_mode::<R>(entry);
+            note(entry);
+        };
+        match self.call_noting(send, note).await? {
             Answer::Reply(reply) => Ok(reply),
             // The core matches answers to requests.
             Answer::Got(_) | Answer::GetEmpty => Err(Error::Timeout),
@@ -242,7 +264,11 @@ impl Channel {
     /// As [`request`](Self::request).
     pub async fn send_nowait<R: NoWait>(&self, method: &R) -> Result<(), Error> {
         let deadline = self.deadline();
-        let send = |state: &mut State| state.core(self.place())?.send_nowait(method);
+        let send = |state: &mut State| {
+            state.core(self.place())?.send_nowait(method)?;
+            state.channels.get_mut(self.place()).map(note_mode::<R>);
+            Ok(())
+        };
         retry(self.shared(), &deadline, send, refusal(self.place())).await
     }
 
@@ -251,10 +277,19 @@ impl Channel {
         &self,
         send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
     ) -> Result<Answer, Error> {
+        self.call_noting(send, |_| {}).await
+    }
+
+    async fn call_noting(
+        &self,
+        send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
+        note: impl Fn(&mut Entry),
+    ) -> Result<Answer, Error> {
         let deadline = self.deadline();
         let command = |state: &mut State| {
             let request = send(&mut state.core(self.place())?)?;
             state.await_answer(request);
+            state.channels.get_mut(self.place()).map(&note);
             Ok(request)
         };
         let request = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
@@ -270,7 +305,7 @@ impl Channel {
             let tag = core.consumer_tag(id).map(|tag| tag.to_string());
             state.await_answer(request.untyped());
             if let Some(entry) = state.channels.get_mut(self.place()) {
-                let is_limited = entry.prefetch != 0 && !method.no_ack;
+                let is_limited = entry.has_prefetch() && !method.no_ack;
                 entry.consumers.push(Inbox::new(id, method.no_ack, is_limited));
             }
             Ok((id, request.untyped(), tag.unwrap_or_default()))
@@ -323,11 +358,13 @@ impl Channel {
             prefetch_count: qos.count,
             global: qos.global,
         };
-        self.request(&method).await?;
-        if let Some(entry) = self.shared().lock().channels.get_mut(self.place()) {
-            entry.prefetch = qos.count;
-        }
-        Ok(())
+        // It counts for what is asked behind it, whether its answer is waited for or not.
+        let note = |entry: &mut Entry| {
+            let [each, all] = &mut entry.qos;
+            let place = if qos.global { all } else { each };
+            *place = Some(method);
+        };
+        self.request_noting(&method, note).await.map(drop)
     }
 
     /// Asks for a flow, or for none, of deliveries. RabbitMQ refuses to stop it (540).
@@ -514,6 +551,13 @@ impl Channel {
             .core(self.place())
             .map_or(0, |channel| channel.unconfirmed())
     }
+}
+
+/// A request that changes what a channel is for good.
+fn note_mode<R: Request>(entry: &mut Entry) {
+    let method = R::SPEC.id;
+    entry.options.confirms |= method == ConfirmSelect::SPEC.id;
+    entry.is_transactional |= method == TxSelect::SPEC.id;
 }
 
 /// Says what is known of a refusal on that channel.

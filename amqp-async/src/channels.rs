@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use amqp_proto::wire::BasicQos;
 use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, DeliveryTag, Returned};
 
+use crate::channel::ChannelOptions;
 use crate::confirms::Confirms;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
+use crate::reopen::Restore;
 use crate::returns::Listeners;
 use crate::wakers::WakerSet;
 
@@ -24,9 +27,21 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 pub(crate) struct Entry {
     id: ChannelId,
+    /// How it is to be when it is opened again.
+    pub(crate) options: ChannelOptions,
+    /// Limits that were asked for, for each consumer and for all together.
+    pub(crate) qos: [Option<BasicQos>; 2],
+    /// It was used for transactions.
+    pub(crate) is_transactional: bool,
+    /// What has to be sent before it can be used again.
+    pub(crate) restore: VecDeque<Restore>,
     pub(crate) is_open: bool,
     pub(crate) is_closing: bool,
     pub(crate) closed: Option<ChannelCloseReason>,
+    /// Why it ended before it was opened again the last time.
+    pub(crate) last_end: Option<ChannelCloseReason>,
+    /// Of former lives, what somebody still wants to know.
+    former: Vec<(ChannelId, Confirms)>,
     /// No handle is left.
     pub(crate) is_orphaned: bool,
     pub(crate) confirms: Confirms,
@@ -41,8 +56,6 @@ pub(crate) struct Entry {
     pub(crate) room: WakerSet,
     /// What could not be said yet, in order.
     pub(crate) unsaid: VecDeque<Unsaid>,
-    /// How many deliveries of a consumer may be unsettled, for consumers that start from now on; 0 is no limit.
-    pub(crate) prefetch: u16,
 }
 
 /// What must be said although nobody waits until there is room for it.
@@ -55,9 +68,15 @@ pub(crate) enum Unsaid {
 
 impl Channels {
     /// A new channel; its place.
-    pub(crate) fn insert(&mut self, id: ChannelId) -> usize {
+    pub(crate) fn insert(&mut self, id: ChannelId, options: ChannelOptions) -> usize {
         let entry = Box::new(Entry {
             id,
+            options,
+            qos: [None; 2],
+            is_transactional: false,
+            restore: VecDeque::new(),
+            last_end: None,
+            former: Vec::new(),
             is_open: false,
             is_closing: false,
             closed: None,
@@ -69,7 +88,6 @@ impl Channels {
             changed: WakerSet::default(),
             room: WakerSet::default(),
             unsaid: VecDeque::new(),
-            prefetch: 0,
         });
         let place = match self.free.pop() {
             Some(place) => place,
@@ -81,14 +99,45 @@ impl Channels {
         if let Some(slot) = self.entries.get_mut(place) {
             *slot = Some(entry);
         }
-        let number = usize::from(id.number());
+        self.note_number(id.number(), place);
+        place
+    }
+
+    /// It is another channel of the core's from now on.
+    pub(crate) fn renumber(&mut self, place: usize, id: ChannelId) {
+        let Some(entry) = self.get_mut(place) else {
+            return;
+        };
+        let former = std::mem::replace(&mut entry.id, id);
+        entry.former.retain(|(_, confirms)| confirms.len() > 0);
+        let confirms = std::mem::take(&mut entry.confirms);
+        entry.former.push((former, confirms));
+        entry.ledger.restart();
+        self.forget_number(former.number(), place);
+        self.note_number(id.number(), place);
+    }
+
+    fn note_number(&mut self, number: u16, place: usize) {
+        let number = usize::from(number);
         if self.by_number.len() <= number {
             self.by_number.resize(number + 1, 0);
         }
         if let Some(slot) = self.by_number.get_mut(number) {
             *slot = place + 1;
         }
-        place
+    }
+
+    fn forget_number(&mut self, number: u16, place: usize) {
+        if let Some(slot) = self.by_number.get_mut(usize::from(number))
+            && *slot == place + 1
+        {
+            *slot = 0;
+        }
+    }
+
+    /// All places.
+    pub(crate) const fn places(&self) -> std::ops::Range<usize> {
+        0..self.entries.len()
     }
 
     #[inline]
@@ -123,11 +172,7 @@ impl Channels {
         let Some(entry) = self.entries.get_mut(place).and_then(Option::take) else {
             return;
         };
-        if let Some(slot) = self.by_number.get_mut(usize::from(entry.id.number()))
-            && *slot == place + 1
-        {
-            *slot = 0;
-        }
+        self.forget_number(entry.id.number(), place);
         self.free.push(place);
     }
 
@@ -180,15 +225,46 @@ impl Entry {
         }
     }
 
+    /// The confirms of this life of the channel or of a former one.
+    #[inline]
+    pub(crate) fn confirms_of(&mut self, id: ChannelId) -> Option<&mut Confirms> {
+        if id == self.id {
+            return Some(&mut self.confirms);
+        }
+        let mut former = self.former.iter_mut();
+        former
+            .find(|(former, _)| *former == id)
+            .map(|(_, confirms)| confirms)
+    }
+
+    /// How many publishes are kept, of all lives.
+    pub(crate) fn kept_confirms(&self) -> usize {
+        let former = self.former.iter().map(|(_, confirms)| confirms.len());
+        self.confirms.len() + former.sum::<usize>()
+    }
+
+    /// Whether the broker holds back what a consumer cannot take, if it starts now.
+    pub(crate) fn has_prefetch(&self) -> bool {
+        self.qos.iter().flatten().any(|qos| qos.prefetch_count != 0)
+    }
+
     /// It ended: everything that waits for it learns why.
     pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
+        self.end_life(reason, wakes);
         self.closed = Some(reason.clone());
+        self.listeners.end(wakes);
+    }
+
+    /// What belongs to this life of the channel has ended with it; another one may begin.
+    pub(crate) fn end_life(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
+        self.is_open = false;
+        self.last_end = Some(reason.clone());
+        self.restore.clear();
         self.unsaid.clear();
         for inbox in &mut self.consumers {
             inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
         }
         self.changed.drain_into(wakes);
         self.room.drain_into(wakes);
-        self.listeners.end(wakes);
     }
 }

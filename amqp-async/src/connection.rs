@@ -6,7 +6,7 @@ use amqp_proto::wire::ConnectionUpdateSecret;
 use amqp_proto::{CloseReason, Config, ConnectionState, Counters, Negotiated, RequestId, Secret};
 
 use crate::call::{Call, Deadline, Place, retry};
-use crate::channel::{Channel, ChannelOptions};
+use crate::channel::{Channel, ChannelOptions, refusal};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::Events;
@@ -202,11 +202,7 @@ impl Connection {
             state.await_answer(request.untyped());
             Ok(request.untyped())
         };
-        let refusal = |state: &State, error| match &state.closed {
-            Some(reason) => Error::ConnectionClosed(reason.clone()),
-            None => Error::Refused(error),
-        };
-        let request = retry(shared, &deadline, command, refusal).await?;
+        let request = retry(shared, &deadline, command, refusal(usize::MAX)).await?;
         Call::new(shared, request, deadline).await.map(drop)
     }
 

@@ -50,12 +50,7 @@ impl State {
                 self.is_connected = true;
                 self.changed.drain_into(wakes);
             }
-            Event::ChannelOpened { channel } => {
-                if let Some(entry) = self.channels.find_mut(channel) {
-                    entry.is_open = true;
-                    entry.changed.drain_into(wakes);
-                }
-            }
+            Event::ChannelOpened { channel } => self.on_channel_opened(channel),
             Event::ConsumerCancelled { consumer } => {
                 let entry = self.channels.find_mut(consumer.channel());
                 if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer)) {
@@ -67,29 +62,22 @@ impl State {
                     entry.room.drain_into(wakes);
                 }
             }
-            Event::ChannelClosed { channel, reason } => {
-                if let Some(entry) = self.channels.find_mut(channel) {
-                    entry.close(&reason, wakes);
-                }
-                self.channels.remove_if_over(channel);
-                // A command that is refused from now on must be tried again to learn it.
-                self.writable.drain_into(wakes);
-                self.answered.drain_into(wakes);
-                self.unblocked.drain_into(wakes);
-            }
+            Event::ChannelClosed { channel, reason } => self.on_channel_closed(channel, &reason),
             Event::Blocked { .. } | Event::Unblocked => self.unblocked.drain_into(wakes),
             Event::Writable => self.writable.drain_into(wakes),
             Event::Closed(reason) => {
-                self.closed = Some(reason);
+                self.closed = Some(reason.clone());
                 self.changed.drain_into(wakes);
                 self.writable.drain_into(wakes);
                 self.answered.drain_into(wakes);
                 self.unblocked.drain_into(wakes);
                 self.settled.drain_into(wakes);
                 self.written.drain_into(wakes);
-                self.channels
-                    .iter_mut()
-                    .for_each(|entry| entry.room.drain_into(wakes));
+                // The core has told the end of its channels: those are left that were to be opened again.
+                let reason = amqp_proto::ChannelCloseReason::Connection(reason);
+                for entry in self.channels.iter_mut().filter(|entry| entry.closed.is_none()) {
+                    entry.close(&reason, wakes);
+                }
             }
             _ => {}
         }
@@ -209,6 +197,7 @@ impl State {
 
     /// Closes a channel, if it is not closed or closing.
     pub(crate) fn close_channel(&mut self, place: usize) {
+        self.stop_restoring(place);
         let _ = self
             .core(place)
             .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));

@@ -136,6 +136,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         if self.input.unread().len() != unread {
             state.on_input();
         }
+        state.restore();
         state.say_unsaid();
         let is_paused = state.holds_back();
         if is_paused != self.stream.is_paused {

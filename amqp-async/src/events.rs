@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use amqp_proto::{CloseReason, Event};
+use amqp_proto::{ChannelCloseReason, CloseReason, Event};
 use futures_core::Stream;
 
 use crate::shared::Shared;
@@ -36,6 +36,13 @@ pub enum ConnectionEvent {
     BackpressureOff {
         /// What waits, in octets.
         queued: usize,
+    },
+    /// A channel that the broker had closed is open again ([`Reopen`](crate::Reopen)).
+    ChannelReopened {
+        /// Its number now.
+        number: u16,
+        /// Why it had been closed.
+        reason: ChannelCloseReason,
     },
     /// A delivery was dropped without being settled, and went back to its queue: mostly an acknowledgement was forgotten. Told for
     /// the first one, the second, the fourth, the eighth and so on.

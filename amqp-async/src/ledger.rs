@@ -62,6 +62,15 @@ impl Ledger {
         self.published = number;
     }
 
+    /// The channel counts from 1 again. Who has asked already is told of what he asked about.
+    pub(crate) fn restart(&mut self) {
+        *self = Self {
+            waits: std::mem::take(&mut self.waits),
+            next_wait: self.next_wait,
+            ..Self::default()
+        };
+    }
+
     /// A message came back; that it is settled follows.
     pub(crate) fn returned(&mut self, tag: ConfirmTag, message: &Returned) {
         let is_asked_for = self.waits.values().any(|wait| wait.tags.contains(tag));

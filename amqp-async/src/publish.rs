@@ -43,8 +43,9 @@ impl Future for Confirm {
             return Poll::Ready(Ok(()));
         };
         let mut state = self.channel.shared().lock();
-        let settled = match state.entry_of(tag.channel()) {
-            Some(entry) => entry.confirms.poll(tag.value(), cx),
+        let entry = state.channels.get_mut(self.channel.place());
+        let settled = match entry.and_then(|entry| entry.confirms_of(tag.channel())) {
+            Some(confirms) => confirms.poll(tag.value(), cx),
             None => Poll::Ready(None),
         };
         if settled.is_pending() {
@@ -61,10 +62,13 @@ impl Future for Confirm {
 
 impl Drop for Confirm {
     fn drop(&mut self) {
-        if let Some(tag) = self.tag
-            && let Some(entry) = self.channel.shared().lock().entry_of(tag.channel())
-        {
-            entry.confirms.abandon(tag.value());
+        let Some(tag) = self.tag else {
+            return;
+        };
+        let mut state = self.channel.shared().lock();
+        let entry = state.channels.get_mut(self.channel.place());
+        if let Some(confirms) = entry.and_then(|entry| entry.confirms_of(tag.channel())) {
+            confirms.abandon(tag.value());
         }
     }
 }

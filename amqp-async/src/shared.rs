@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) is_given_up: bool,
     /// Some channel has something that could not be said yet.
     pub(crate) has_unsaid: bool,
+    /// Some channel is not as it was before the broker closed it.
+    pub(crate) has_to_restore: bool,
     /// Deliveries that were dropped without being settled.
     pub(crate) unsettled_dropped: u64,
 }
@@ -102,6 +104,7 @@ impl Shared {
             is_detached: false,
             is_given_up: false,
             has_unsaid: false,
+            has_to_restore: false,
             unsettled_dropped: 0,
         };
         Arc::new(Self {
@@ -160,10 +163,7 @@ impl std::fmt::Debug for State {
                 "consumers",
                 &entries().map(|entry| entry.consumers.len()).sum::<usize>(),
             )
-            .field(
-                "publishes",
-                &entries().map(|entry| entry.confirms.len()).sum::<usize>(),
-            )
+            .field("publishes", &entries().map(Entry::kept_confirms).sum::<usize>())
             .field("calls", &self.calls.len())
             .field("alarms", &self.alarms.len())
             .field("waiting", &waiting)
@@ -192,8 +192,15 @@ impl State {
         if let Some(reason) = &self.closed {
             return Error::ConnectionClosed(reason.clone());
         }
-        let entry = self.channels.get(channel);
-        match (error, entry.and_then(|entry| entry.closed.clone())) {
+        if error == SendError::Closed {
+            // We are closing it, and do not know yet how that ends.
+            return Error::ConnectionClosed(CloseReason::Requested { acknowledged: false });
+        }
+        let ended = |entry: &Entry| {
+            let former = entry.last_end.clone().filter(|_| !entry.is_closing);
+            entry.closed.clone().or(former)
+        };
+        match (error, self.channels.get(channel).and_then(ended)) {
             (SendError::Stale, Some(reason)) => reason.into(),
             (error, _) => Error::Refused(error),
         }
@@ -201,11 +208,16 @@ impl State {
 
     /// The core's view of a channel.
     pub(crate) fn core(&mut self, channel: usize) -> Result<amqp_proto::Channel<'_>, SendError> {
-        let id = self
-            .channels
-            .get(channel)
-            .map(Entry::id)
-            .ok_or(SendError::Stale)?;
+        let entry = self.channels.get(channel).ok_or(SendError::Stale)?;
+        if !entry.restore.is_empty() {
+            // It is not sent yet for want of room.
+            let queued = self.connection.queued_bytes();
+            return Err(SendError::Full {
+                queued,
+                limit: queued,
+            });
+        }
+        let id = entry.id();
         self.connection.channel(id)
     }
 

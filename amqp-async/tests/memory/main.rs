@@ -13,6 +13,7 @@ mod pipe;
 mod world;
 
 mod policies;
+mod reopen;
 mod round;
 mod stalls;
 mod strange;

@@ -30,7 +30,8 @@ pub(crate) struct World<S: Server = Broker> {
     common: Arc<Mutex<Common<S>>>,
     executor: Arc<Mutex<Executor>>,
     ready: Arc<Mutex<VecDeque<usize>>>,
-    idle: Mutex<Vec<Waker>>,
+    /// Who waits for that, and whether it has come: they may be woken for other reasons.
+    idle: Mutex<Vec<(Arc<AtomicBool>, Waker)>>,
     random: Mutex<Option<Random>>,
     window: usize,
     /// Handles that outlive the test, to look whether anything was left behind.
@@ -312,12 +313,12 @@ where
 
     /// Waits until there is nothing more to be done at this moment.
     pub(crate) async fn idle(&self) {
-        let mut was_waiting = false;
+        let is_idle = Arc::new(AtomicBool::new(false));
         poll_fn(|cx| {
-            if std::mem::replace(&mut was_waiting, true) {
+            if is_idle.load(Ordering::Relaxed) {
                 return Poll::Ready(());
             }
-            lock(&self.idle).push(cx.waker().clone());
+            lock(&self.idle).push((Arc::clone(&is_idle), cx.waker().clone()));
             Poll::Pending
         })
         .await;
@@ -478,7 +479,10 @@ where
     fn jump(&self) {
         let idle = std::mem::take(&mut *lock(&self.idle));
         if !idle.is_empty() {
-            idle.into_iter().for_each(Waker::wake);
+            for (is_idle, waker) in idle {
+                is_idle.store(true, Ordering::Relaxed);
+                waker.wake();
+            }
             return;
         }
         let mut common = lock(&self.common);
