@@ -8,7 +8,9 @@ use crate::events::ConnectionEvent;
 use crate::inbox::{ConsumerEnd, HARD_LIMIT, SOFT_LIMIT};
 use crate::shared::{Answer, CallState, State};
 
-/// How much may wait to be said on a channel until nothing more is read.
+/// How much may wait to be said on a channel until it is closed instead, which gives back all that was delivered on it. To read
+/// nothing more would not do: a broker that cannot write may read nothing either, and while a transaction is committed its answer
+/// must be read.
 const MOST_UNSAID: usize = 1 << 16;
 
 impl State {
@@ -133,14 +135,27 @@ impl State {
         let ids: Vec<ChannelId> = self.channels.iter().map(Entry::id).collect();
         for id in ids {
             while let Some(what) = self.entry_of(id).and_then(|entry| entry.unsaid.pop_front()) {
-                if self.try_to_say(id, what)
-                    && let Some(entry) = self.channels.find_mut(id)
-                {
+                if !self.try_to_say(id, what) {
+                    continue;
+                }
+                if let Some(entry) = self.channels.find_mut(id) {
                     entry.unsaid.push_front(what);
                     self.has_unsaid = true;
-                    break;
+                    if entry.unsaid.len() > MOST_UNSAID {
+                        self.close_overflowing(id);
+                    }
                 }
+                break;
             }
+        }
+    }
+
+    fn close_overflowing(&mut self, channel: ChannelId) {
+        let core = self.connection.channel(channel);
+        let text = "too much waits to be settled";
+        let _ = core.and_then(|mut core| core.close(ReplyCode::REPLY_SUCCESS, text));
+        if let Some(entry) = self.channels.find_mut(channel) {
+            entry.is_closing = true;
         }
     }
 
@@ -191,7 +206,6 @@ impl State {
         for consumer in overflows {
             self.end_consumer(consumer, ConsumerEnd::Overflow);
         }
-        is_over_hard |= self.has_unsaid && self.channels.iter().any(|entry| entry.unsaid.len() > MOST_UNSAID);
         is_over_hard || is_over_soft && !self.is_awaiting()
     }
 

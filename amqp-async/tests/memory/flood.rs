@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use amqp_async::{Channel, ChannelOptions, ConsumeOptions, ConsumerEnd, Qos};
-use amqp_proto::{CloseReason, ConfirmLimits};
+use amqp_async::{Channel, ChannelOptions, ConsumeOptions, Consumer, ConsumerEnd, Qos};
+use amqp_proto::{ChannelCloseReason, CloseReason, ConfirmLimits};
 
-use crate::world::World;
+use crate::world::{World, config};
 
 /// Fills a queue, a thousand messages at a time.
 async fn fill(channel: &Channel, queue: &str, count: usize, size: usize) {
@@ -237,6 +237,74 @@ fn a_consumer_without_acknowledgements_dropped_in_a_flood_harms_nobody() {
         world.idle().await;
         assert!(channel.is_open());
         assert_eq!(world.consumer_count("q"), 0);
+    });
+    world.wind_up();
+}
+
+/// More than may wait to be said on a channel.
+const MANY: usize = 66_000;
+
+/// A flood comes for a consumer that is gone, on the last connection, whose broker reads nothing.
+async fn flood_a_dropped_consumer(world: &World, publisher: &Channel, consumer: Consumer) {
+    drop(consumer);
+    let exchange = publisher.default_exchange();
+    for _ in 0..MANY {
+        exchange.publish_unconfirmed("x", "q").await.unwrap();
+    }
+    assert!(publisher.wait_for_confirms().await.is_complete());
+    world.idle().await;
+}
+
+#[test]
+fn what_cannot_be_said_for_want_of_room_ends_the_channel_at_last() {
+    let world = World::new();
+    world.run(async {
+        let (_other, publisher) = world.channel().await;
+        publisher.declare_queue("q").await.unwrap();
+        let config = config().outbound_high_water(100_000).outbound_limit(200_000);
+        let connection = world.connect_with(config).await;
+        let (channel, neighbour) = (
+            connection.channel().await.unwrap(),
+            connection.channel().await.unwrap(),
+        );
+        let consumer = channel.queue("q").consume().await.unwrap();
+        world.set_deaf(true);
+        let exchange = neighbour.default_exchange();
+        let confirm = exchange.publish_deferred(vec![0; 1_000_000], "q").await.unwrap();
+        flood_a_dropped_consumer(&world, &publisher, consumer).await;
+        assert_eq!(world.queue_len("q"), 0);
+        world.set_deaf(false);
+        assert_eq!(channel.closed().await, ChannelCloseReason::Requested);
+        confirm.await.unwrap();
+        assert_eq!((world.queue_len("q"), world.consumer_count("q")), (MANY + 1, 0));
+        assert!(neighbour.is_open());
+        assert_eq!(world.elapsed(), Duration::ZERO);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn what_cannot_be_said_during_a_commit_ends_the_channel() {
+    let world = World::new();
+    world.run(async {
+        let (_other, publisher) = world.channel().await;
+        publisher.declare_queue("q").await.unwrap();
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().without_confirms();
+        let channel = connection.channel_with(options).await.unwrap();
+        channel.tx_select().await.unwrap();
+        let consumer = channel.queue("q").consume().await.unwrap();
+        world.set_deaf(true);
+        let committing = channel.clone();
+        let committed = world.spawn_with_result(async move { committing.tx_commit().await });
+        world.idle().await;
+        flood_a_dropped_consumer(&world, &publisher, consumer).await;
+        assert!(committed.lock().unwrap().is_none());
+        world.set_deaf(false);
+        assert_eq!(channel.closed().await, ChannelCloseReason::Requested);
+        assert_eq!(*committed.lock().unwrap(), Some(Ok(())));
+        assert_eq!((world.queue_len("q"), world.consumer_count("q")), (MANY, 0));
+        assert_eq!(world.elapsed(), Duration::ZERO);
     });
     world.wind_up();
 }
