@@ -119,10 +119,11 @@ impl<'c> Channel<'c> {
         Ok(ConsumerId::new(self.state.id, number))
     }
 
-    /// Ends a consumer. Deliveries may come until the answer does.
+    /// Ends a consumer. Deliveries may come until the answer does. One whose `basic.consume` was not answered yet is better given up
+    /// with [`Connection::abandon`](crate::Connection::abandon): RabbitMQ 3 ends the connection (541) if `basic.cancel` comes first.
     ///
     /// # Errors
-    /// [`SendError::UnknownConsumer`]; as [`request`](Self::request).
+    /// [`SendError::UnknownConsumer`], also if it was given up so; as [`request`](Self::request).
     pub fn cancel(&mut self, consumer: ConsumerId) -> Result<RequestId<BasicCancel<'static>>, SendError> {
         self.check_request()?;
         let number = self.send_cancel(consumer)?;
@@ -358,7 +359,7 @@ impl<'c> Channel<'c> {
     fn send_cancel(&mut self, consumer: ConsumerId) -> Result<u32, SendError> {
         let is_ours = consumer.channel() == self.state.id;
         match self.state.consumers.by_number(consumer.number()) {
-            Some((tag, found)) if is_ours && !found.is_cancelling => {
+            Some((tag, found)) if is_ours && !found.is_cancelling && !found.is_unwanted => {
                 let consumer_tag = ShortStr::from_bytes(tag)?;
                 let cancel = BasicCancel {
                     consumer_tag,

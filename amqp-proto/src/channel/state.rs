@@ -452,6 +452,10 @@ impl ChannelState {
         reason: ChannelCloseReason,
     ) {
         for (tag, consumer) in self.consumers.active() {
+            // RabbitMQ 3 ends the connection if it is cancelled before it has started.
+            if self.requests.is_about(consumer.number) {
+                continue;
+            }
             consumer.is_cancelling = true;
             let cancel = BasicCancel {
                 consumer_tag: ShortStr::delimited(tag),

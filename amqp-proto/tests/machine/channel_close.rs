@@ -160,12 +160,8 @@ fn closing_cancels_the_consumers_first() {
     peer.channel(id).close(ReplyCode::REPLY_SUCCESS, "bye").unwrap();
     assert_eq!(
         peer.sent(),
-        [
-            r#"ch 1 basic.cancel consumer_tag="b""#,
-            r#"ch 1 basic.cancel consumer_tag="c""#,
-            CLOSE,
-        ],
-        "a was cancelled before"
+        [r#"ch 1 basic.cancel consumer_tag="b""#, CLOSE],
+        "a was cancelled before, and c is not there yet: RabbitMQ 3 would end the connection"
     );
 }
 

@@ -169,6 +169,22 @@ fn a_consumer_can_be_cancelled_once() {
     peer.assert_quiet();
 }
 
+/// RabbitMQ 3 ends the connection (541) if `basic.cancel` overtakes `basic.consume-ok`.
+#[test]
+fn a_consumer_given_up_before_it_is_there_is_cancelled_when_it_is_and_not_before() {
+    let (mut peer, id) = open();
+    let (consumer, request) = peer.channel(id).consume(&with_tag("c")).unwrap();
+    peer.connection.abandon(request.untyped());
+    assert_eq!(peer.channel(id).cancel(consumer), Err(SendError::UnknownConsumer));
+    assert_eq!(peer.sent().len(), 1);
+    let consumer_tag = short("c");
+    peer.send(1, BasicConsumeOk { consumer_tag });
+    assert_eq!(peer.events(), []);
+    assert_eq!(peer.sent(), [r#"ch 1 basic.cancel consumer_tag="c""#]);
+    peer.send(1, BasicCancelOk { consumer_tag });
+    assert_eq!(peer.events(), []);
+}
+
 #[test]
 fn the_server_can_end_a_consumer_and_is_answered_if_it_wants() {
     for no_wait in [true, false] {
