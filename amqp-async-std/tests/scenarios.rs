@@ -11,7 +11,7 @@ mod runtime {
     use std::time::Duration;
 
     use amqp_async_std::proto::ConnectionParameters;
-    pub(crate) use amqp_async_std::{AttemptError, ConnectError};
+    pub(crate) use amqp_async_std::{AttemptError, ConnectError, Stage};
     use amqp_async_std::{Connection, Connector};
     use async_std::{future, task};
 

@@ -169,7 +169,10 @@ pub(crate) async fn a_channel_is_opened_again_as_it_was(world: World) {
     let first = consumer.next().await.unwrap().unwrap();
     assert!(first.is_redelivered() && *first.body() == *b"first");
     // The limit is as it was: the others wait.
-    assert_eq!(queue.declare().passive(true).await.unwrap().message_count(), Some(2));
+    assert_eq!(
+        queue.declare().passive(true).await.unwrap().message_count(),
+        Some(2)
+    );
     first.ack().await.unwrap();
     consumer.next().await.unwrap().unwrap().ack().await.unwrap();
     for other in queues {

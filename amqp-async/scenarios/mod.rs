@@ -17,10 +17,12 @@ pub(crate) mod connecting;
 pub(crate) mod consuming;
 pub(crate) mod failing;
 pub(crate) mod flow;
+pub(crate) mod misuse;
 pub(crate) mod operator;
 pub(crate) mod outages;
 pub(crate) mod poison;
 pub(crate) mod publishing;
+pub(crate) mod refusing;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod worker;
@@ -192,6 +194,12 @@ macro_rules! all_scenarios {
                 a_port_where_nobody_listens_is_told
                 hosts_are_tried_in_their_order
                 a_connection_says_what_it_is_doing;
+                a_host_that_says_nothing_is_given_up_in_time
+                a_connection_that_may_take_no_time_is_given_up_or_there
+                the_wrong_protocol_for_a_port_is_told_at_once;
+            refusing:
+                who_may_not_configure_is_told_what_was_refused_and_goes_on
+                who_may_do_nothing_is_refused_for_good;
             publishing:
                 a_message_is_confirmed_delivered_and_acknowledged
                 a_mandatory_message_that_no_queue_gets_comes_back
@@ -234,6 +242,17 @@ macro_rules! all_scenarios {
                 what_breaks_the_protocol_ends_the_connection
                 a_closed_channel_takes_no_calls
                 a_channel_is_opened_again_as_it_was;
+                a_closed_channel_takes_no_calls;
+            misuse:
+                a_closed_connection_takes_no_calls
+                a_message_that_fits_no_frame_is_refused_at_the_call
+                numbers_and_tags_that_are_in_use_are_refused_at_the_call
+                tags_of_no_delivery_of_the_channel_are_refused_at_the_call
+                what_is_settled_twice_ends_its_channel_which_is_told_the_tag
+                calls_that_may_take_no_time_leave_nothing_behind
+                a_time_without_end_is_one
+                a_close_that_may_take_no_time_waits_for_nothing
+                a_message_over_our_limit_ends_its_channel_and_no_other;
             flow:
                 a_consumer_without_acks_may_wait_for_confirms
                 a_thousand_channels_are_opened_and_closed

@@ -11,7 +11,7 @@ mod runtime {
     use std::time::Duration;
 
     use amqp_tokio::proto::ConnectionParameters;
-    pub(crate) use amqp_tokio::{AttemptError, ConnectError};
+    pub(crate) use amqp_tokio::{AttemptError, ConnectError, Stage};
     use amqp_tokio::{Connection, Connector};
     use tokio::runtime::Runtime;
 
