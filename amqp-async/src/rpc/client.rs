@@ -124,7 +124,12 @@ impl RpcClient {
             timeout: options.timeout,
             calls: Arc::clone(&calls),
         };
-        channel.shared().spawn(Box::pin(take(consumer, calls)));
+        // Made here: the task may be dropped before it is polled.
+        let ending = Ending {
+            calls,
+            end: ConsumerEnd::Requested,
+        };
+        channel.shared().spawn(Box::pin(take(consumer, ending)));
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -209,8 +214,9 @@ impl Drop for Inner {
 }
 
 /// Brings answers to their calls, until no client is left or the consumer ends.
-async fn take(mut consumer: Consumer, calls: Arc<Calls>) {
-    let end = loop {
+async fn take(mut consumer: Consumer, mut ending: Ending) {
+    let calls = Arc::clone(&ending.calls);
+    ending.end = loop {
         let next = poll_fn(|cx| {
             let mut state = calls.lock();
             if state.is_over {
@@ -226,15 +232,26 @@ async fn take(mut consumer: Consumer, calls: Arc<Calls>) {
             None => break ConsumerEnd::Requested,
         }
     };
-    let mut state = calls.lock();
-    state.end = Some(end);
-    let wakers: Vec<_> = state
-        .waiting
-        .values_mut()
-        .filter_map(|call| call.waker.take())
-        .collect();
-    drop(state);
-    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// No more answers come when this is dropped, be it with a task whose runtime ends.
+struct Ending {
+    calls: Arc<Calls>,
+    end: ConsumerEnd,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut state = self.calls.lock();
+        state.end = Some(self.end.clone());
+        let wakers: Vec<_> = state
+            .waiting
+            .values_mut()
+            .filter_map(|call| call.waker.take())
+            .collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Calls {
