@@ -46,7 +46,7 @@ mod runtime {
         run(scenario(World::new(url)));
     }
 
-    fn run(scenario: impl Future<Output = ()>) {
+    pub(crate) fn run(scenario: impl Future<Output = ()>) {
         let finished = task::block_on(future::timeout(DEADLINE, scenario));
         finished.expect("it takes too long");
     }

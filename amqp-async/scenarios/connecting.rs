@@ -58,7 +58,7 @@ pub(crate) async fn an_unknown_virtual_host_is_refused_for_good(world: World) {
 }
 
 /// A port that nobody has.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

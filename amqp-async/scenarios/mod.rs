@@ -25,6 +25,7 @@ pub(crate) mod publishing;
 pub(crate) mod refusing;
 pub(crate) mod routing;
 pub(crate) mod rpc;
+pub(crate) mod securing;
 pub(crate) mod worker;
 
 /// Where a scenario happens.
@@ -48,6 +49,22 @@ impl World {
             .start()
             .unwrap();
         Self::with_operator(broker.uri(), Operator::Embedded(Arc::new(broker)))
+    }
+
+    /// The same, over TLS.
+    pub(crate) fn embedded_over_tls() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let builder = TestBroker::builder().config(operator::embedded_config());
+        let broker = builder.tls_address(([127, 0, 0, 1], 0).into()).start().unwrap();
+        let authority = format!(
+            "{}/ca.{}.{number}.pem",
+            env!("CARGO_TARGET_TMPDIR"),
+            std::process::id()
+        );
+        std::fs::write(&authority, broker.ca_pem().unwrap()).unwrap();
+        let url = format!("{}?cacertfile={authority}", broker.tls_uri().unwrap());
+        Self::with_operator(url, Operator::Embedded(Arc::new(broker)))
     }
 
     fn with_operator(url: String, operator: Operator) -> Self {
@@ -184,6 +201,38 @@ macro_rules! disturbing_scenarios {
     };
 }
 
+/// Makes tests of those that are about TLS.
+macro_rules! securing_scenarios {
+    ($($name:ident)+; on_rabbitmq: $($need:ident::$only:ident)+) => {
+        mod securing {
+            mod embedded {
+                $(#[test]
+                fn $name() {
+                    crate::runtime::run(crate::scenarios::securing::$name(crate::scenarios::World::embedded_over_tls()));
+                })+
+            }
+
+            mod over_tls {
+                $(#[test]
+                #[ignore = "needs a broker: cargo xtask test"]
+                fn $name() {
+                    crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::securing::$name);
+                })+
+
+                $(mod $only {
+                    mod $need {
+                        #[test]
+                        #[ignore = "needs a broker: cargo xtask test"]
+                        fn on_rabbitmq() {
+                            crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::securing::$only);
+                        }
+                    }
+                })+
+            }
+        }
+    };
+}
+
 /// All of them. The list is here so that every runtime has the same ones.
 macro_rules! all_scenarios {
     () => {
@@ -193,7 +242,7 @@ macro_rules! all_scenarios {
                 an_unknown_virtual_host_is_refused_for_good
                 a_port_where_nobody_listens_is_told
                 hosts_are_tried_in_their_order
-                a_connection_says_what_it_is_doing;
+                a_connection_says_what_it_is_doing
                 a_host_that_says_nothing_is_given_up_in_time
                 a_connection_that_may_take_no_time_is_given_up_or_there
                 the_wrong_protocol_for_a_port_is_told_at_once;
@@ -242,7 +291,6 @@ macro_rules! all_scenarios {
                 what_breaks_the_protocol_ends_the_connection
                 a_closed_channel_takes_no_calls
                 a_channel_is_opened_again_as_it_was;
-                a_closed_channel_takes_no_calls;
             misuse:
                 a_closed_connection_takes_no_calls
                 a_message_that_fits_no_frame_is_refused_at_the_call
@@ -291,6 +339,15 @@ macro_rules! all_scenarios {
                 outages:
                     a_broker_that_is_killed_loses_nothing_that_it_had_confirmed;
             }
+        }
+        securing_scenarios! {
+            a_server_of_an_unknown_authority_is_not_trusted
+            a_server_of_another_name_is_not_trusted
+            an_authority_that_cannot_be_read_is_told_before_anything_is_tried
+            external_without_a_certificate_is_refused_for_good;
+            on_rabbitmq:
+                with_client_certificate::external_takes_the_name_in_the_certificate
+                with_client_certificate_and_with_ctl::a_server_that_wants_a_certificate_says_so
         }
     };
 }

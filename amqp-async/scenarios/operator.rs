@@ -156,6 +156,19 @@ impl Operator {
         }
     }
 
+    /// Listens for TLS on another port of 127.0.0.1 too, for clients with certificates only; RabbitMQ alone can.
+    pub(crate) fn demand_client_certificates(&self) -> (u16, Disturbance) {
+        const SET: &str = "lists:keystore(fail_if_no_peer_cert, 1, O, {fail_if_no_peer_cert, true})";
+        let port = super::connecting::free_port();
+        let stop = format!("eval 'rabbit_networking:stop_tcp_listener({{\"127.0.0.1\", {port}, inet}}).'");
+        let listener = Disturbance::until_done(move || ctl(&stop));
+        must_ctl(&format!(
+            "eval '{{ok, O}} = application:get_env(rabbit, ssl_options), \
+             ok = rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}, inet}}, {SET}, 1).'"
+        ));
+        (port, listener)
+    }
+
     /// Deletes [`TEMPORARY_USER`].
     pub(crate) fn delete_user(&self) {
         match self {
@@ -224,7 +237,7 @@ fn close_where(broker: &TestBroker, is_meant: impl Fn(&ConnectionInfo) -> bool, 
     });
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
 

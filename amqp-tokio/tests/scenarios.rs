@@ -47,7 +47,7 @@ mod runtime {
         run(scenario(World::new(url)));
     }
 
-    fn run(scenario: impl Future<Output = ()>) {
+    pub(crate) fn run(scenario: impl Future<Output = ()>) {
         let runtime = Runtime::new().unwrap();
         let scenario = async { tokio::time::timeout(DEADLINE, scenario).await };
         runtime.block_on(scenario).expect("it takes too long");
