@@ -22,7 +22,7 @@ pub(crate) fn only_failure(error: &ConnectError) -> &AttemptError {
 }
 
 /// The same URI with another virtual host.
-fn with_virtual_host(url: &str, name: &str) -> String {
+pub(crate) fn with_virtual_host(url: &str, name: &str) -> String {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let authority: Vec<&str> = base.splitn(4, '/').take(3).collect();
     format!("{}/{name}?{query}", authority.join("/"))

@@ -331,7 +331,10 @@ macro_rules! all_scenarios {
                     an_operator_who_closes_all_connections_is_quoted
                     a_broker_that_shuts_down_says_so
                     a_broker_that_falls_silent_is_noticed_after_two_intervals
-                    a_user_who_is_deleted_is_told;
+                    a_user_who_is_deleted_is_told
+                    a_virtual_host_that_is_deleted_takes_its_connections;
+                refusing:
+                    a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
             }
         }
         disturbing_scenarios! {

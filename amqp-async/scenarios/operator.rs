@@ -31,6 +31,12 @@ pub(crate) enum Resource {
 /// A user that comes and goes; the password is the same.
 pub(crate) const TEMPORARY_USER: &str = "temporary";
 
+/// A virtual host that comes and goes, of `guest`'s.
+pub(crate) const TEMPORARY_VIRTUAL_HOST: &str = "temporary";
+
+/// RabbitMQ's default from 4.0 on, in octets, and the embedded broker's.
+pub(crate) const MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
+
 /// The users of the private RabbitMQ: `guest` may do all, `limited` may not configure, `nobody` may not even come in.
 pub(crate) fn embedded_config() -> BrokerConfig {
     let limited = Permissions::new(Access::Nothing, Access::All, Access::All);
@@ -46,6 +52,11 @@ pub(crate) fn embedded_config() -> BrokerConfig {
             None => User::new(name),
         };
         config.users.insert(name.to_owned(), user);
+    }
+    config.virtual_hosts.push(TEMPORARY_VIRTUAL_HOST.to_owned());
+    if let Some(guest) = config.users.get_mut("guest") {
+        let all = Permissions::default();
+        guest.permissions.insert(TEMPORARY_VIRTUAL_HOST.to_owned(), all);
     }
     config
 }
@@ -152,6 +163,56 @@ impl Operator {
                 let user = Disturbance::until(|| drop(ctl(&format!("delete_user {TEMPORARY_USER}"))));
                 must_ctl(&format!("set_permissions {TEMPORARY_USER} '.*' '.*' '.*'"));
                 user
+            }
+        }
+    }
+
+    /// Makes [`TEMPORARY_VIRTUAL_HOST`].
+    pub(crate) fn add_virtual_host(&self) -> Disturbance {
+        match self {
+            // It is in the configuration.
+            Self::Embedded(_) => Disturbance(None),
+            Self::RabbitMq => {
+                must_ctl(&format!("add_vhost {TEMPORARY_VIRTUAL_HOST}"));
+                // It may have been deleted meanwhile.
+                let delete = format!("delete_vhost {TEMPORARY_VIRTUAL_HOST}");
+                let host = Disturbance::until(move || drop(ctl(&delete)));
+                must_ctl(&format!(
+                    "set_permissions -p {TEMPORARY_VIRTUAL_HOST} guest '.*' '.*' '.*'"
+                ));
+                host
+            }
+        }
+    }
+
+    /// Deletes [`TEMPORARY_VIRTUAL_HOST`].
+    pub(crate) fn delete_virtual_host(&self) {
+        match self {
+            Self::Embedded(broker) => {
+                let is_there =
+                    |info: &ConnectionInfo| info.virtual_host.as_deref() == Some(TEMPORARY_VIRTUAL_HOST);
+                close_where(
+                    broker,
+                    is_there,
+                    &format!("vhost '{TEMPORARY_VIRTUAL_HOST}' is deleted"),
+                );
+            }
+            Self::RabbitMq => drop(must_ctl(&format!("delete_vhost {TEMPORARY_VIRTUAL_HOST}"))),
+        }
+    }
+
+    /// Takes no bodies over [`MAX_MESSAGE_SIZE`] on channels that are opened from now on.
+    pub(crate) fn limit_messages(&self) -> Disturbance {
+        match self {
+            Self::Embedded(_) => Disturbance(None),
+            Self::RabbitMq => {
+                let set =
+                    |size: &str| format!("eval 'application:set_env(rabbit, max_message_size, {size}).'");
+                let before = must_ctl("eval 'element(2, application:get_env(rabbit, max_message_size)).'");
+                let reset = set(before.trim());
+                let limit = Disturbance::until_done(move || ctl(&reset));
+                must_ctl(&set(&MAX_MESSAGE_SIZE.to_string()));
+                limit
             }
         }
     }

@@ -6,7 +6,8 @@ use amqp_async::proto::wire::ReplyCode;
 use amqp_async::proto::{ChannelCloseReason, CloseReason, Heartbeat};
 use amqp_async::{ConnectionEvent, Consumer, ConsumerEnd, Error, Message, PublishError, Queue};
 
-use super::operator::{Resource, TEMPORARY_USER};
+use super::connecting::with_virtual_host;
+use super::operator::{Resource, TEMPORARY_USER, TEMPORARY_VIRTUAL_HOST};
 use super::{World, close};
 
 /// The connection ended for that reason, and so did all that was on it.
@@ -165,4 +166,28 @@ pub(crate) async fn a_user_who_is_deleted_is_told(world: World) {
     );
     close(&bystander).await;
     user.end();
+}
+
+pub(crate) async fn a_virtual_host_that_is_deleted_takes_its_connections(world: World) {
+    let host = world.operator.add_virtual_host();
+    let url = with_virtual_host(&world.url, TEMPORARY_VIRTUAL_HOST);
+    let connection = crate::runtime::connect(&url).await.unwrap();
+    let channel = connection.channel().await.unwrap();
+    let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let bystander = world.connect().await;
+    world.operator.delete_virtual_host();
+    // RabbitMQ 3 deletes the queues first.
+    let end = consumer.next().await.unwrap().unwrap_err();
+    let reason = connection.closed().await;
+    // RabbitMQ 3 says that it is down.
+    let words = format!("CONNECTION_FORCED - vhost '{TEMPORARY_VIRTUAL_HOST}' is ");
+    assert!(forced(&reason).starts_with(&words), "{reason}");
+    let of_connection = ConsumerEnd::Channel(ChannelCloseReason::Connection(reason));
+    assert!(
+        end == of_connection || end == ConsumerEnd::CancelledByBroker,
+        "{end:?}"
+    );
+    close(&bystander).await;
+    host.end();
 }

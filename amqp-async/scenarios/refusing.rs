@@ -2,9 +2,10 @@
 
 use amqp_async::proto::wire::{Arguments, ExchangeDeclare, MethodId, QueueDeclare, QueueDelete, ReplyCode};
 use amqp_async::proto::{ChannelCloseReason, CloseReason};
-use amqp_async::{Channel, Connection, Error, ExchangeKind};
+use amqp_async::{Channel, Connection, Error, ExchangeKind, PublishError};
 
 use super::connecting::only_failure;
+use super::operator::MAX_MESSAGE_SIZE;
 use super::{World, close};
 use crate::runtime::{AttemptError, connect};
 
@@ -87,4 +88,30 @@ pub(crate) async fn who_may_do_nothing_is_refused_for_good(world: World) {
             .contains("access to vhost '/' refused for user 'nobody'"),
         "{peer}"
     );
+}
+
+pub(crate) async fn a_message_over_the_broker_s_limit_is_refused_with_both_sizes(world: World) {
+    let limit = world.operator.limit_messages();
+    let queue = world.queue().await;
+    let connection = queue.channel().connection();
+    let channel = channel_of(connection).await;
+    let exchange = channel.default_exchange();
+    exchange
+        .publish(vec![0; MAX_MESSAGE_SIZE], queue.name())
+        .await
+        .unwrap();
+    let error = exchange
+        .publish(vec![0; MAX_MESSAGE_SIZE + 1], queue.name())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PublishError::Lost(_)), "{error:?}");
+    let peer = error.peer().unwrap();
+    assert_eq!(peer.code, ReplyCode::PRECONDITION_FAILED);
+    assert!(
+        peer.text.contains("16777217") && peer.text.contains("16777216"),
+        "{peer}"
+    );
+    assert_eq!(queue.purge().await.unwrap(), 1);
+    close(connection).await;
+    limit.end();
 }
