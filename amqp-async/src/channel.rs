@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::exchange::{DeclareExchange, Exchange, ExchangeKind};
 use crate::inbox::Inbox;
 use crate::ledger::Wait;
+use crate::observe;
 use crate::queue::{DeclareQueue, Queue};
 use crate::reopen::Reopen;
 use crate::returns::Returns;
@@ -299,13 +300,16 @@ impl Channel {
     /// Starts a consumer, and waits until the broker has done so. Dropped before, it is cancelled.
     pub(crate) async fn start_consumer(&self, method: &BasicConsume<'_>) -> Result<Consumer, Error> {
         let deadline = self.deadline();
+        let mut is_unlimited = false;
         let command = |state: &mut State| {
             let mut core = state.core(self.place())?;
             let (id, request) = core.consume(method)?;
             let tag = core.consumer_tag(id).map(|tag| tag.to_string());
             state.await_answer(request.untyped());
             if let Some(entry) = state.channels.get_mut(self.place()) {
-                let is_limited = entry.has_prefetch() && !method.no_ack;
+                let has_prefetch = entry.has_prefetch();
+                let is_limited = has_prefetch && !method.no_ack;
+                is_unlimited = !has_prefetch && !method.no_ack;
                 entry.consumers.push(Inbox::new(id, method.no_ack, is_limited));
             }
             Ok((id, request.untyped(), tag.unwrap_or_default()))
@@ -313,6 +317,9 @@ impl Channel {
         let (id, request, tag) = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
         let consumer = Consumer::new(self.clone(), id, tag, method.no_ack);
         Call::new(self.shared(), request, deadline).await?;
+        if is_unlimited {
+            observe::unlimited(consumer.tag());
+        }
         Ok(consumer)
     }
 

@@ -10,6 +10,7 @@ use crate::channel::ChannelOptions;
 use crate::confirms::Confirms;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
+use crate::observe::Sample;
 use crate::reopen::Restore;
 use crate::returns::Listeners;
 use crate::wakers::WakerSet;
@@ -56,6 +57,7 @@ pub(crate) struct Entry {
     pub(crate) room: WakerSet,
     /// What could not be said yet, in order.
     pub(crate) unsaid: VecDeque<Unsaid>,
+    pub(crate) sample: Sample,
 }
 
 /// What must be said although nobody waits until there is room for it.
@@ -88,6 +90,7 @@ impl Channels {
             changed: WakerSet::default(),
             room: WakerSet::default(),
             unsaid: VecDeque::new(),
+            sample: Sample::default(),
         });
         let place = match self.free.pop() {
             Some(place) => place,

@@ -12,6 +12,7 @@ use crate::call::retry;
 use crate::channel::{Channel, refusal};
 use crate::channels::Unsaid;
 use crate::error::{Error, PublishError};
+use crate::observe::{self, InHand, Outcome};
 use crate::poison::PoisonPolicy;
 use crate::shared::State;
 use crate::times::DeliveryMode;
@@ -37,6 +38,7 @@ pub struct Delivery {
     message: Message,
     /// There is nothing to settle, or it was.
     is_settled: bool,
+    in_hand: InHand,
 }
 
 /// Where deliveries come from: one for all of a consumer.
@@ -46,6 +48,12 @@ pub(crate) struct Origin {
     /// Its tag.
     pub(crate) consumer: Option<String>,
     pub(crate) no_ack: bool,
+}
+
+impl Origin {
+    fn in_hand(&self) -> InHand {
+        InHand::new(self.channel.shared().meters(), self.no_ack)
+    }
 }
 
 /// How a message came.
@@ -122,6 +130,7 @@ impl Delivery {
             message_count: 0,
             message: delivery.message,
             is_settled: origin.no_ack,
+            in_hand: origin.in_hand(),
         }
     }
 
@@ -133,6 +142,7 @@ impl Delivery {
             message_count: got.message_count,
             message: got.message,
             is_settled: origin.no_ack,
+            in_hand: origin.in_hand(),
             origin,
         }
     }
@@ -189,7 +199,7 @@ impl Delivery {
     /// # Errors
     /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`]: it will be delivered again. Nothing is waited for but room.
     pub async fn ack(self) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.ack(tag)).await
+        self.settle(Outcome::Ack, |channel, tag| channel.ack(tag)).await
     }
 
     /// This one and all before it on the channel were dealt with.
@@ -197,7 +207,8 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn ack_multiple(self) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.ack_multiple(tag)).await
+        self.settle(Outcome::Ack, |channel, tag| channel.ack_multiple(tag))
+            .await
     }
 
     /// It was not dealt with: it goes back to its queue, or is dropped or dead-lettered.
@@ -205,7 +216,8 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn nack(self, requeue: bool) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.nack(tag, requeue)).await
+        self.settle(Outcome::Nack, |channel, tag| channel.nack(tag, requeue))
+            .await
     }
 
     /// This one and all before it on the channel were not dealt with.
@@ -213,7 +225,7 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn nack_multiple(self, requeue: bool) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.nack_multiple(tag, requeue))
+        self.settle(Outcome::Nack, |channel, tag| channel.nack_multiple(tag, requeue))
             .await
     }
 
@@ -222,7 +234,8 @@ impl Delivery {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn reject(self, requeue: bool) -> Result<(), Error> {
-        self.settle(|channel, tag| channel.reject(tag, requeue)).await
+        self.settle(Outcome::Reject, |channel, tag| channel.reject(tag, requeue))
+            .await
     }
 
     /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or if this is dropped while it runs.
@@ -279,7 +292,7 @@ impl Delivery {
         };
         let message = delivery.message.clone();
         guard.delivery = Some(delivery);
-        let result = handler(message).await;
+        let result = observe::processing(message, handler).await;
         let settled = match (verdict(&result), last) {
             (Verdict::Ack, _) => guard.succeed().await,
             (Verdict::Retry { .. }, Some(policy)) => guard.put_away(policy).await,
@@ -297,6 +310,7 @@ impl Delivery {
 
     async fn settle(
         mut self,
+        outcome: Outcome,
         settle: impl Fn(&mut amqp_proto::Channel<'_>, DeliveryTag) -> Result<(), SendError>,
     ) -> Result<(), Error> {
         if self.is_settled {
@@ -309,6 +323,7 @@ impl Delivery {
         retry(channel.shared(), &deadline, command, refusal(place)).await?;
         drop(deadline);
         self.is_settled = true;
+        self.in_hand.settled(outcome);
         Ok(())
     }
 
@@ -318,6 +333,10 @@ impl Delivery {
             // A channel that ended has given it back already.
             let shared = self.channel().shared();
             shared.command(|state| state.say(self.tag.channel(), what));
+            self.in_hand.settled(match what {
+                Unsaid::Reject { .. } => Outcome::Reject,
+                _ => Outcome::Nack,
+            });
         }
     }
 }
@@ -346,6 +365,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         let (tag, requeue) = (self.tag, true);
         if !self.is_settled {
+            observe::forgotten(self);
             let shared = self.channel().shared();
             shared.command(|state| state.note_unsettled(tag.channel()));
         }

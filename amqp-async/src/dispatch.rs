@@ -20,7 +20,10 @@ impl State {
             Event::Delivery(delivery) => self.on_delivery(delivery),
             Event::Confirmed { tags, outcome } => {
                 let wakes = &mut self.wakes;
-                if let Some(entry) = self.channels.find_mut(tags.channel()) {
+                let mut entry = self.channels.find_mut(tags.channel());
+                let sample = entry.as_deref_mut().map(|entry| &mut entry.sample);
+                self.notes.measured.confirmed(sample, tags, &outcome);
+                if let Some(entry) = entry {
                     entry.ledger.confirmed(tags, &outcome);
                     entry.confirms.confirmed(tags, &outcome, wakes);
                     entry.room.drain_into(wakes);
@@ -43,6 +46,7 @@ impl State {
     /// What changes how a connection or a channel is.
     #[inline(never)]
     fn on_change(&mut self, event: Event) {
+        self.notes.note(&event, &self.connection);
         let wakes = &mut self.wakes;
         if let Some(event) = ConnectionEvent::of(&event) {
             self.watchers.tell(&event, wakes);

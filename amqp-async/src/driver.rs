@@ -10,6 +10,7 @@ use std::time::Duration;
 use amqp_proto::{CloseReason, Instant, RecvBuf, SendBuf, TransportError};
 use bytes::Buf;
 
+use crate::observe::{Notes, Told};
 use crate::shared::Shared;
 use crate::transport::{Timer, Transport};
 
@@ -39,6 +40,7 @@ pub struct Driver<T, C: Timer> {
     stream: Stream,
     /// Whom to wake; empty between turns, and kept for its room.
     wakes: Vec<Waker>,
+    told: Told,
 }
 
 /// How far the stream is.
@@ -90,6 +92,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
                 ..Stream::default()
             },
             wakes: Vec::new(),
+            told: Told::default(),
         }
     }
 
@@ -155,9 +158,11 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let alarm = state.alarms.tick(now, &mut self.wakes);
         let deadline = state.connection.poll_timeout();
         let is_closed = state.closed.is_some();
+        let notes = Notes::take(&mut state);
         state.sleep(cx);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
+        notes.tell(self.shared.meters(), &mut self.told);
         if is_closed || self.stream.is_broken {
             self.stream.linger.get_or_insert(now + LINGER);
         }
@@ -282,7 +287,11 @@ impl<T, C: Timer> Drop for Driver<T, C> {
             state.on_event(event);
         }
         let wakes = std::mem::take(&mut state.wakes);
+        let notes = Notes::take(&mut state);
         drop(state);
         wakes.into_iter().for_each(Waker::wake);
+        let meters = self.shared.meters();
+        notes.tell(meters, &mut self.told);
+        self.told.end(meters);
     }
 }

@@ -10,6 +10,7 @@ use crate::BoxFuture;
 use crate::channel::Channel;
 use crate::error::{Error, PublishError};
 use crate::message::Message;
+use crate::observe::publishing;
 use crate::publish::{Confirm, Publish};
 
 /// How an exchange finds the queues for a message (RabbitMQ page "Exchanges").
@@ -138,7 +139,10 @@ impl Exchange {
     /// # Errors
     /// [`PublishError`]. Nothing was sent if it is [`PublishError::NotSent`]; a routing key over 255 octets is that.
     pub async fn publish(&self, message: impl Into<Message>, routing_key: &str) -> Result<(), PublishError> {
-        self.publish_deferred(message, routing_key).await?.await
+        let message = message.into();
+        let publish = self.message(&message, routing_key, true);
+        let confirmed = async { publish.send_awaited().await?.await };
+        publishing(&self.name, routing_key, &message, confirmed).await
     }
 
     /// The same for a message that need not get to any queue.
@@ -151,10 +155,9 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<(), PublishError> {
         let message = message.into();
-        self.message(&message, routing_key, false)
-            .send_awaited()
-            .await?
-            .await
+        let publish = self.message(&message, routing_key, false);
+        let confirmed = async { publish.send_awaited().await?.await };
+        publishing(&self.name, routing_key, &message, confirmed).await
     }
 
     /// Publishes a message as soon as there is room for it, and gives what to wait for its confirm with: many can be under way.
@@ -167,7 +170,8 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<Confirm, Error> {
         let message = message.into();
-        self.message(&message, routing_key, true).send_awaited().await
+        let publish = self.message(&message, routing_key, true);
+        publishing(&self.name, routing_key, &message, publish.send_awaited()).await
     }
 
     /// Publishes a message as soon as there is room for it, without anything to wait for. What no queue gets comes back if somebody
@@ -181,8 +185,8 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<(), Error> {
         let message = message.into();
-        self.message(&message, routing_key, false)
-            .send(false)
+        let publish = self.message(&message, routing_key, false);
+        publishing(&self.name, routing_key, &message, publish.send(false))
             .await
             .map(drop)
     }

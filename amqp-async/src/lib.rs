@@ -17,6 +17,19 @@
 //! * [`Error`], [`PublishError`], [`ConsumerEnd`]: what goes wrong, in the broker's own words.
 //! * [`Driver`], [`Transport`], [`Timer`]: for whoever brings another runtime.
 //!
+//! # Features
+//!
+//! All are off by default, and cost nothing then.
+//!
+//! * `tracing`: events of what happens to connections, channels and consumers, and of what is done without care (a delivery that is
+//!   dropped, a consumer without a prefetch limit); a span for each publish and each handler, at the level `DEBUG`.
+//! * `metrics`: counters `amqp_published`, `amqp_confirmed`, `amqp_nacked`, `amqp_returned`, `amqp_lost`, `amqp_delivered`, `amqp_settled`
+//!   (by `outcome`), `amqp_received_octets`, `amqp_sent_octets`; gauges `amqp_unconfirmed`, `amqp_unsettled`, `amqp_queued_octets`;
+//!   the histogram `amqp_confirm_seconds`. Those of a connection with a
+//!   [name](amqp_proto::Config#structfield.connection_name) have it as label `connection`. The recorder must be installed before
+//!   the connection is made.
+//! * `trace-context`: the W3C trace context in message headers, without a dependency.
+//!
 //! Every future here can be dropped at any time. An answer that nobody waits for is discarded, and what it would leave behind is undone.
 
 mod alarms;
@@ -38,6 +51,7 @@ mod idle;
 mod inbox;
 mod ledger;
 mod message;
+mod observe;
 mod poison;
 mod publish;
 mod queue;
@@ -47,6 +61,8 @@ pub mod rpc;
 mod shared;
 mod stats;
 mod times;
+#[cfg(feature = "trace-context")]
+mod trace_context;
 mod transport;
 mod wakers;
 pub mod worker;
@@ -76,6 +92,8 @@ pub use reopen::Reopen;
 pub use returns::Returns;
 pub use stats::Stats;
 pub use times::{DeliveryMode, Expiration, Timestamp};
+#[cfg(feature = "trace-context")]
+pub use trace_context::{TraceContext, TraceContextError};
 pub use transport::{Spawner, Task, Timer, Transport};
 
 /// A future on the heap.

@@ -107,14 +107,10 @@ impl Message {
     pub(crate) fn for_keeping(mut self) -> Self {
         if let Some(more) = &mut self.more {
             (more.expiration, more.user_id) = (None, None);
-            if let Some(headers) = &mut more.headers {
-                // The last two say how often it came from another queue.
-                for unwanted in ["CC", "x-delivery-count", "x-acquired-count"] {
-                    headers.remove(unwanted);
-                }
-            }
         }
-        self
+        // The last two say how often it came from another queue.
+        let unwanted = ["CC", "x-delivery-count", "x-acquired-count"];
+        unwanted.into_iter().fold(self, Self::without_header)
     }
 
     /// The body.
@@ -164,6 +160,15 @@ impl Message {
         let headers = more.headers.get_or_insert_default();
         if let Err(error) = headers.insert(name, value) {
             more.bad_header = Some(format!("{name}: {error}"));
+        }
+        self
+    }
+
+    /// The same without that header.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
+        if let Some(headers) = self.more.as_mut().and_then(|more| more.headers.as_mut()) {
+            headers.remove(name);
         }
         self
     }

@@ -166,6 +166,7 @@ impl Publish<'_> {
                     {
                         entry.ledger.published(tag.value());
                         entry.confirms.push(tag.value(), is_awaited);
+                        state.notes.measured.published(&mut entry.sample, tag);
                     }
                     state.driver_wakes += u8::from(state.is_asleep);
                     Attempt::Done(Ok(tag))

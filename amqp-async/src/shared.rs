@@ -10,6 +10,7 @@ use crate::alarms::Alarms;
 use crate::channels::{Channels, Entry};
 use crate::error::Error;
 use crate::events::{ConnectionEvent, Watchers};
+use crate::observe::{Meters, Notes};
 use crate::transport::{Spawner, Task};
 use crate::wakers::WakerSet;
 
@@ -17,6 +18,7 @@ use crate::wakers::WakerSet;
 pub(crate) struct Shared {
     state: Mutex<State>,
     spawner: Spawner,
+    meters: Meters,
 }
 
 /// What is behind the lock.
@@ -60,6 +62,7 @@ pub(crate) struct State {
     pub(crate) has_to_restore: bool,
     /// Deliveries that were dropped without being settled.
     pub(crate) unsettled_dropped: u64,
+    pub(crate) notes: Notes,
 }
 
 /// A request that somebody waits for.
@@ -81,6 +84,7 @@ pub(crate) enum Answer {
 
 impl Shared {
     pub(crate) fn new(connection: Connection, spawner: Spawner) -> Arc<Self> {
+        let meters = Meters::new(connection.config().connection_name.as_deref());
         let state = State {
             connection,
             driver: None,
@@ -106,16 +110,23 @@ impl Shared {
             has_unsaid: false,
             has_to_restore: false,
             unsettled_dropped: 0,
+            notes: Notes::default(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
             spawner,
+            meters,
         })
     }
 
     /// To look at something. A panic elsewhere under this lock is no reason for another one here.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not to be used under the lock: what they tell is told to the user's code.
+    pub(crate) const fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Has a task run in the background.

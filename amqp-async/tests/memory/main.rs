@@ -9,6 +9,8 @@ mod flood;
 mod handlers;
 mod handles;
 mod ledger;
+#[cfg(feature = "metrics")]
+mod metered;
 mod pipe;
 mod world;
 
@@ -17,3 +19,5 @@ mod reopen;
 mod round;
 mod stalls;
 mod strange;
+#[cfg(feature = "tracing")]
+mod traced;
