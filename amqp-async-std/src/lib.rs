@@ -21,12 +21,16 @@
 //! # }
 //! ```
 //!
+//! The features `tracing`, `metrics` and `trace-context` are as [`amqp_async`] has them.
+//!
 //! The handles are those of `amqp-async`, all of which is here too; this crate brings connecting ([`connect()`], [`Connector`],
 //! [`connect_over`]) and runs each connection as one task.
 
 mod connect;
 mod runtime;
 
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 
 pub use amqp_async::*;
@@ -34,6 +38,8 @@ pub use amqp_net::{
     AttemptError, ConnectError, FailedAttempt, FailedAttempts, Stage, TlsConfig, TlsError, TlsMaterial,
     TlsVersion,
 };
+#[cfg(unix)]
+use async_std::os::unix::net::UnixStream;
 pub use connect::Connector;
 use futures_io::{AsyncRead, AsyncWrite};
 
@@ -45,7 +51,8 @@ pub async fn connect(uri: &str) -> Result<Connection, ConnectError> {
     Connector::from_uri(uri)?.connect().await
 }
 
-/// Connects over a stream that is there: a Unix socket, a tunnel, TLS of your own, memory.
+/// Connects over a stream that is there: a tunnel, TLS of your own, memory. What has to be said before
+/// AMQP (SOCKS, the PROXY protocol) is said on the stream first.
 ///
 /// # Errors
 /// [`Error::ConnectionClosed`] with why the broker did not let us in.
@@ -55,6 +62,30 @@ where
 {
     let opened = runtime::open(stream, config).await;
     opened.map_err(Error::ConnectionClosed)
+}
+
+/// Connects over a Unix socket.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), amqp_async_std::Error> {
+/// let connection = amqp_async_std::connect_unix("/run/rabbitmq.sock", Default::default()).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::ConnectionClosed`] with why there is nobody at that path, or why the broker did not let us in.
+#[cfg(unix)]
+pub async fn connect_unix(path: impl AsRef<Path>, config: Arc<proto::Config>) -> Result<Connection, Error> {
+    let limit = config.handshake_timeout;
+    // A deadline that has passed is an I/O error too.
+    match async_std::io::timeout(limit, UnixStream::connect(path.as_ref())).await {
+        Ok(stream) => connect_over(stream, config).await,
+        Err(error) => Err(Error::ConnectionClosed(proto::CloseReason::Transport {
+            state: proto::ConnectionState::WaitingForStart,
+            error: error.into(),
+        })),
+    }
 }
 
 /// The README's snippets are tests.
