@@ -140,13 +140,20 @@ impl Consumer {
         })
     }
 
+    #[inline]
     pub(crate) fn poll_delivery(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Delivery, ConsumerEnd>>> {
-        if let Some(delivery) = self.ready.pop_front() {
-            return Poll::Ready(Some(Ok(self.deliver(delivery))));
+        match self.ready.pop_front() {
+            Some(delivery) => Poll::Ready(Some(Ok(self.deliver(delivery)))),
+            None => self.poll_inbox(cx),
         }
+    }
+
+    /// Takes all that came since the last time.
+    #[inline(never)]
+    fn poll_inbox(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumerEnd>>> {
         if self.has_ended {
             return Poll::Ready(None);
         }

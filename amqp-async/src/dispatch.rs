@@ -14,7 +14,7 @@ use crate::shared::{Answer, CallState, State};
 const MOST_UNSAID: usize = 1 << 16;
 
 impl State {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_event(&mut self, event: Event) {
         match event {
             Event::Delivery(delivery) => self.on_delivery(delivery),

@@ -91,7 +91,7 @@ impl ChannelState {
         input: &mut RecvBuf,
         size: usize,
         limits: &FrameLimits,
-    ) -> Option<Delivery> {
+    ) -> Option<Event> {
         if !matches!(self.phase, Phase::Open) || self.partial.is_some() {
             return None;
         }
@@ -131,12 +131,14 @@ impl ChannelState {
         link.counters.delivered += 1;
         link.counters.frames_received += 3;
         link.counters.octets_received += end as u64;
-        Some(Delivery {
-            tag: DeliveryTag::new(self.id, tag),
+        let tag = DeliveryTag::new(self.id, tag);
+        let message = Message::within(input.take(end), envelope, header, body);
+        Some(Event::Delivery(Delivery::new(
+            tag,
             consumer,
             redelivered,
-            message: Message::within(input.take(end), envelope, header, body),
-        })
+            message,
+        )))
     }
 
     /// A method that carries content, and what belongs to it.

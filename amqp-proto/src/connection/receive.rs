@@ -33,9 +33,10 @@ impl Connection {
         match raw.payload.first_chunk()? {
             DELIVER => {
                 let channel = self.channels.get_mut(&number)?;
-                let delivery = channel.on_small_delivery(&mut self.link, input, size, &self.limits)?;
+                // Not `?`: the event would be moved, and with `None` nothing of the input was taken.
+                let event = channel.on_small_delivery(&mut self.link, input, size, &self.limits);
                 self.note_seen(input);
-                Some(Event::Delivery(delivery))
+                event
             }
             ACK => {
                 // If it cannot be read, the general way says where.
