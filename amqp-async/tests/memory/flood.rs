@@ -308,3 +308,34 @@ fn what_cannot_be_said_during_a_commit_ends_the_channel() {
     });
     world.wind_up();
 }
+
+#[test]
+fn a_publisher_that_wakes_the_driver_each_time_gives_way_after_sixteen() {
+    let world = World::new();
+    world.run(async {
+        let (_connection, channel) = world.channel().await;
+        channel.declare_queue("q").await.unwrap();
+        let exchange = channel.default_exchange();
+        world.idle().await;
+        let mut refused = Vec::new();
+        for number in 1..=40 {
+            if world
+                .poll_once(exchange.publish_unconfirmed("x", "q"))
+                .await
+                .is_none()
+            {
+                refused.push(number);
+            }
+            world.idle().await;
+        }
+        assert_eq!(refused, [17, 34]);
+        assert_eq!(world.queue_len("q"), 38);
+        // Who waits for each confirm gives way by that.
+        for _ in 0..40 {
+            let confirm = exchange.publish_deferred("x", "q");
+            let confirm = world.poll_once(confirm).await.expect("room").unwrap();
+            confirm.await.unwrap();
+        }
+    });
+    world.wind_up();
+}
