@@ -280,7 +280,9 @@ macro_rules! all_scenarios {
                 an_exchange_can_be_bound_to_another
                 queues_are_purged_and_deleted_as_asked
                 exchanges_are_deleted_as_asked
-                a_queue_is_declared_again_as_it_was;
+                a_queue_is_declared_again_as_it_was
+                a_message_goes_all_the_way
+                arguments_have_names;
             failing:
                 declaring_otherwise_closes_the_channel_with_the_reason
                 a_publish_to_no_exchange_loses_what_is_under_way

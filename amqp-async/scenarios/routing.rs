@@ -1,9 +1,13 @@
 //! Exchanges, bindings and queues.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use amqp_async::proto::wire::ReplyCode;
-use amqp_async::{Exchange, ExchangeKind, FieldTable, Message, Queue};
+use amqp_async::{
+    ConsumeOptions, DeliverySource, Exchange, ExchangeKind, FieldTable, Message, Overflow, PublishError,
+    Queue, QueueArguments,
+};
 
 use super::{World, close};
 
@@ -159,5 +163,85 @@ pub(crate) async fn a_queue_is_declared_again_as_it_was(world: World) {
     assert!(again.is_exclusive() && again.is_auto_delete() && !again.is_durable());
     let length = again.arguments().get("x-max-length").unwrap().unwrap();
     assert_eq!(length.as_i64(), Some(5));
+    close(channel.connection()).await;
+}
+
+/// The long example of aio-pika's documentation.
+pub(crate) async fn a_message_goes_all_the_way(world: World) {
+    let channel = world.channel().await;
+    let exchange = channel
+        .declare_exchange(world.name("direct"), ExchangeKind::Direct)
+        .auto_delete(true)
+        .await
+        .unwrap();
+    let queue = channel
+        .declare_queue(world.name("queue"))
+        .durable(true)
+        .auto_delete(true)
+        .await
+        .unwrap();
+    let routing_key = world.name("key");
+    queue.bind(&exchange, &routing_key).await.unwrap();
+    let message = Message::new("Hello").content_type("text/plain");
+    exchange
+        .publish(message.header("foo", "bar"), &routing_key)
+        .await
+        .unwrap();
+    let patient = channel.with_timeout(Duration::from_secs(5));
+    let delivery = patient.queue(queue.name()).get().await.unwrap().unwrap();
+    assert_eq!(delivery.source(), DeliverySource::Get { message_count: 0 });
+    let headers = delivery.properties().headers.unwrap();
+    assert_eq!(headers.get("foo").unwrap().unwrap().as_str(), Some("bar"));
+    delivery.ack().await.unwrap();
+    queue
+        .unbind(&exchange, &routing_key, &FieldTable::new())
+        .await
+        .unwrap();
+    assert_eq!(queue.delete().await.unwrap(), 0);
+    close(channel.connection()).await;
+}
+
+pub(crate) async fn arguments_have_names(world: World) {
+    let channel = world.channel().await;
+    let arguments = QueueArguments::classic()
+        .max_length(1)
+        .overflow(Overflow::RejectPublish)
+        .max_priority(3)
+        .message_ttl(Duration::from_secs(3600));
+    let classic = channel
+        .declare_queue("")
+        .exclusive(true)
+        .arguments(arguments)
+        .await
+        .unwrap();
+    let exchange = channel.default_exchange();
+    exchange.publish("fits", classic.name()).await.unwrap();
+    let error = exchange.publish("does not", classic.name()).await.unwrap_err();
+    assert_eq!(error, PublishError::Nacked);
+
+    let parked = channel.declare_queue("").exclusive(true).await.unwrap();
+    let arguments = QueueArguments::quorum()
+        .delivery_limit(1)
+        .dead_letter_exchange("")
+        .dead_letter_routing_key(parked.name());
+    let quorum = channel
+        .declare_queue(world.name("quorum"))
+        .durable(true)
+        .arguments(arguments)
+        .await
+        .unwrap();
+    exchange.publish("poison", quorum.name()).await.unwrap();
+    let mut consumer = quorum
+        .consume_with(ConsumeOptions::default().priority(5))
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        consumer.next().await.unwrap().unwrap().nack(true).await.unwrap();
+    }
+    let mut rest = parked.consume().await.unwrap();
+    let delivery = rest.next().await.unwrap().unwrap();
+    assert_eq!(*delivery.body(), *b"poison");
+    delivery.ack().await.unwrap();
+    quorum.delete_if(false, false).await.unwrap();
     close(channel.connection()).await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use amqp_proto::wire::*;
 use amqp_proto::{
-    Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, NoWait, Reply, Request,
-    RequestId, SendError,
+    Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, Lint, NoWait, Reply,
+    Request, RequestId, SendError, ServerVersion,
 };
 
 use crate::batch::BatchReport;
@@ -15,6 +15,7 @@ use crate::channels::Entry;
 use crate::connection::Connection;
 use crate::consumer::Consumer;
 use crate::error::Error;
+use crate::events::ConnectionEvent;
 use crate::exchange::{DeclareExchange, Exchange, ExchangeKind};
 use crate::inbox::Inbox;
 use crate::ledger::Wait;
@@ -273,6 +274,18 @@ impl Channel {
         retry(self.shared(), &deadline, send, refusal(self.place())).await
     }
 
+    /// Tells whoever watches if the broker's release does not like what is asked for.
+    pub(crate) fn warn(&self, lint: impl FnOnce(ServerVersion) -> Option<Lint>) {
+        self.shared().command(|state| {
+            let version = ServerVersion::of(state.connection.server_properties());
+            if let Some(lint) = version.and_then(lint) {
+                state
+                    .watchers
+                    .tell(&ConnectionEvent::Warning(lint), &mut state.wakes);
+            }
+        });
+    }
+
     /// Sends a request and waits for whatever answers it.
     pub(crate) async fn call(
         &self,
@@ -365,6 +378,7 @@ impl Channel {
             prefetch_count: qos.count,
             global: qos.global,
         };
+        self.warn(|version| version.lint_qos(&method));
         // It counts for what is asked behind it, whether its answer is waited for or not.
         let note = |entry: &mut Entry| {
             let [each, all] = &mut entry.qos;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use amqp_proto::wire::ConnectionUpdateSecret;
-use amqp_proto::{CloseReason, Config, ConnectionState, Counters, Negotiated, RequestId, Secret};
+use amqp_proto::{
+    CloseReason, Config, ConnectionState, Counters, Negotiated, RequestId, Secret, ServerVersion,
+};
 
 use crate::call::{Call, Deadline, Place, retry};
 use crate::channel::{Channel, ChannelOptions, refusal};
@@ -204,6 +206,12 @@ impl Connection {
         };
         let request = retry(shared, &deadline, command, refusal(usize::MAX)).await?;
         Call::new(shared, request, deadline).await.map(drop)
+    }
+
+    /// The broker's release, if it is RabbitMQ.
+    #[must_use]
+    pub fn server_version(&self) -> Option<ServerVersion> {
+        ServerVersion::of(self.shared().lock().connection.server_properties())
     }
 
     /// The limits that both sides agreed on.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use amqp_proto::{ChannelCloseReason, CloseReason, Event};
+use amqp_proto::{ChannelCloseReason, CloseReason, Event, Lint};
 use futures_core::Stream;
 
 use crate::shared::Shared;
@@ -44,6 +44,8 @@ pub enum ConnectionEvent {
         /// Why it had been closed.
         reason: ChannelCloseReason,
     },
+    /// Something was asked for that the broker's release refuses or has given up. It is asked for all the same.
+    Warning(Lint),
     /// A delivery was dropped without being settled, and went back to its queue: mostly an acknowledgement was forgotten. Told for
     /// the first one, the second, the fourth, the eighth and so on.
     DeliveryDropped {

@@ -297,7 +297,14 @@ impl DeclareExchange {
         self
     }
 
-    /// Arguments, such as `alternate-exchange`.
+    /// What cannot be routed goes there (RabbitMQ page "Alternate Exchanges").
+    pub fn alternate_exchange(mut self, exchange: &str) -> Self {
+        // Only what no frame holds fits no table.
+        let _ = self.settings.arguments.insert("alternate-exchange", exchange);
+        self
+    }
+
+    /// Arguments, such as `x-delayed-type`; all of them.
     pub fn arguments(mut self, arguments: FieldTable) -> Self {
         self.settings.arguments = arguments;
         self

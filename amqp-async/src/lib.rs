@@ -72,6 +72,7 @@ use std::pin::Pin;
 
 pub use amqp_proto as proto;
 pub use amqp_proto::wire::{FieldTable, FieldValue};
+pub use amqp_proto::{Overflow, QueueArguments};
 pub use batch::{Batch, BatchReport};
 pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::{CloseReport, Connection};
@@ -87,7 +88,7 @@ pub use inbox::ConsumerEnd;
 pub use message::{Body, Message};
 pub use poison::{Parking, PoisonPolicy};
 pub use publish::Confirm;
-pub use queue::{ConsumeOptions, DeclareQueue, Queue};
+pub use queue::{ConsumeOptions, DeclareQueue, Queue, StreamOffset};
 pub use reopen::Reopen;
 pub use returns::Returns;
 pub use stats::Stats;

@@ -11,6 +11,7 @@ use crate::consumer::Consumer;
 use crate::delivery::{Delivery, Origin};
 use crate::error::Error;
 use crate::shared::Answer;
+use crate::times::Timestamp;
 
 /// A queue, by name, on a channel.
 #[derive(Debug, Clone)]
@@ -61,6 +62,22 @@ pub struct ConsumeOptions {
     pub arguments: FieldTable,
 }
 
+/// Where a consumer of a stream begins (RabbitMQ page "Streams", section "Consuming").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamOffset {
+    /// At the first message that is there.
+    First,
+    /// At the last chunk of messages.
+    Last,
+    /// At what is published from now on.
+    Next,
+    /// At the message of that number; each delivery has its own in the header `x-stream-offset`.
+    Offset(u64),
+    /// At that moment, or somewhat before.
+    At(Timestamp),
+}
+
 impl ConsumeOptions {
     /// Sets [`tag`](Self#structfield.tag).
     #[must_use]
@@ -83,10 +100,36 @@ impl ConsumeOptions {
         self
     }
 
-    /// Sets [`arguments`](Self#structfield.arguments).
+    /// Sets [`arguments`](Self#structfield.arguments), all of them.
     #[must_use]
     pub fn arguments(mut self, arguments: FieldTable) -> Self {
         self.arguments = arguments;
+        self
+    }
+
+    /// Consumers of a higher priority get what there is as long as they can take it (RabbitMQ page "Consumer Priorities"). Without it
+    /// the priority is 0.
+    #[must_use]
+    pub fn priority(self, priority: i32) -> Self {
+        self.argument("x-priority", i64::from(priority))
+    }
+
+    /// Where in a stream to begin. Without it, at what is published from now on.
+    #[must_use]
+    pub fn stream_offset(self, offset: StreamOffset) -> Self {
+        let key = "x-stream-offset";
+        match offset {
+            StreamOffset::First => self.argument(key, "first"),
+            StreamOffset::Last => self.argument(key, "last"),
+            StreamOffset::Next => self.argument(key, "next"),
+            StreamOffset::Offset(offset) => self.argument(key, i64::try_from(offset).unwrap_or(i64::MAX)),
+            StreamOffset::At(at) => self.argument(key, FieldValue::Timestamp(at.as_secs())),
+        }
+    }
+
+    fn argument<'v>(mut self, key: &str, value: impl Into<FieldValue<'v>>) -> Self {
+        // Keys and values here fit every table.
+        let _ = self.arguments.insert(key, value);
         self
     }
 }
@@ -345,9 +388,9 @@ impl DeclareQueue {
         self
     }
 
-    /// Arguments, such as `x-queue-type`.
-    pub fn arguments(mut self, arguments: FieldTable) -> Self {
-        self.settings.arguments = arguments;
+    /// Arguments: [`QueueArguments`](amqp_proto::QueueArguments), or a table.
+    pub fn arguments(mut self, arguments: impl Into<FieldTable>) -> Self {
+        self.settings.arguments = arguments.into();
         self
     }
 
@@ -361,6 +404,7 @@ impl DeclareQueue {
             arguments: self.settings.arguments.as_ref(),
             ..QueueDeclare::default()
         };
+        self.channel.warn(|version| version.lint_queue(&method));
         let reply = self.channel.request(&method).await?;
         let settings = self.settings.clone();
         let read_ok = |ok: QueueDeclareOk<'_>| {

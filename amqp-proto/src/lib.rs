@@ -84,6 +84,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 extern crate alloc;
 
+mod arguments;
 mod buffer;
 mod channel;
 pub mod config;
@@ -108,6 +109,7 @@ pub mod trace;
 pub mod uri;
 pub mod wire;
 
+pub use arguments::{Lint, Overflow, QueueArguments, ServerVersion};
 pub use buffer::{Payload, RecvBuf, SendBuf};
 pub use channel::{Answered, Channel, ConfirmLimits, ConfirmOutcome, NoWait, Reply, Request};
 pub use config::{Config, ConfigError, Heartbeat};

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use amqp_async::{
     ConnectionEvent, ConsumeOptions, ConsumerEnd, Delivery, DeliveryMode, DeliverySource, Error,
-    ExchangeKind, FieldTable, Message, Next,
+    ExchangeKind, FieldTable, Message, Next, Qos, QueueArguments,
 };
-use amqp_proto::{CloseReason, ConnectionState};
+use amqp_proto::{CloseReason, ConnectionState, Lint};
+use amqp_testbroker::{BrokerConfig, Release};
 
 use crate::world::{World, config, everywhere, in_time};
 
@@ -314,4 +315,38 @@ fn flush_waits_until_all_is_written_and_no_longer() {
         assert_eq!(connection.flush().await, Err(Error::ConnectionClosed(error)));
     });
     world.wind_up();
+}
+
+#[test]
+fn what_the_release_does_not_like_is_told_and_done() {
+    for (release, version) in [(Release::V3_10, "3.10"), (Release::V4, "4.3")] {
+        let world = World::with_broker(BrokerConfig::of(release));
+        world.run(async {
+            let (connection, channel) = world.channel().await;
+            assert_eq!(connection.server_version().unwrap().to_string(), version);
+            let mut events = connection.events();
+            channel.set_qos(Qos::prefetch(1)).await.unwrap();
+            channel.set_qos(Qos::prefetch(1).global()).await.unwrap();
+            let arguments = QueueArguments::classic().max_length(5);
+            let declare = channel.declare_queue("q").durable(true);
+            let queue = declare.arguments(arguments).await.unwrap();
+            assert_eq!(
+                queue.arguments().get("x-max-length").unwrap().unwrap().as_i64(),
+                Some(5)
+            );
+            let refused = channel.declare_queue("transient").await.is_err();
+            connection.close().await;
+            let mut warnings = Vec::new();
+            while let Some(event) = events.next().await {
+                if let ConnectionEvent::Warning(lint) = event {
+                    warnings.push(lint);
+                }
+            }
+            match release {
+                Release::V3_10 => assert_eq!((warnings, refused), (vec![], false)),
+                _ => assert_eq!(warnings, [Lint::GlobalQos, Lint::TransientQueue]),
+            }
+        });
+        world.wind_up();
+    }
 }

@@ -54,8 +54,10 @@ fn of_ten_channels_one_is_closed_and_opened_again_and_nine_are_undisturbed() {
         assert!(channels[4].is_open() && channels[4].unconfirmed() == 0);
         let delivery = queue.get().await.unwrap().unwrap();
         delivery.ack().await.unwrap();
-        let Some(ConnectionEvent::ChannelReopened { number, reason }) = events.next().await else {
-            panic!("it is told");
+        let (number, reason) = loop {
+            if let ConnectionEvent::ChannelReopened { number, reason } = events.next().await.unwrap() {
+                break (number, reason);
+            }
         };
         assert_eq!(number, channels[4].number());
         assert_eq!(reason.peer().unwrap().code, ReplyCode::PRECONDITION_FAILED);
