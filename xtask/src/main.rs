@@ -9,6 +9,7 @@ mod features;
 mod fuzz;
 mod interop;
 mod process;
+mod scale;
 mod sim;
 mod test;
 
@@ -35,6 +36,8 @@ enum Xtask {
     FuzzSmoke(fuzz::FuzzOptions),
     /// Measure speed: wall clock, or with --check instruction counts
     Bench(bench::BenchOptions),
+    /// Do things in large numbers, and see that nothing grows: messages, channels, connections
+    Scale(scale::ScaleOptions),
     /// Do everything that must pass before a change is merged
     Ci,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Xtask::Interop(options) => interop::main(&options),
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),
+        Xtask::Scale(options) => scale::main(&options),
         Xtask::Ci => ci::main(),
     };
     // Not returned from here: under RUST_BACKTRACE a page of our own functions would bury the message.
