@@ -42,7 +42,7 @@ pub(crate) struct Case {
     pub(crate) count: u64,
     /// The number is one of repetitions, which nothing may be left of.
     pub(crate) is_repeated: bool,
-    /// The embedded broker writes all that a queue has at once, a confirm behind it; RabbitMQ no more than 200 messages ahead.
+    /// The embedded broker writes all that a queue has at once, and a confirm behind it: it is not for a queue of any length.
     pub(crate) is_for_embedded: bool,
     run: fn(u64, &str) -> Result<()>,
 }
