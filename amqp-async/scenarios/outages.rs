@@ -144,8 +144,9 @@ pub(crate) async fn a_broker_that_falls_silent_is_noticed_after_two_intervals(wo
         panic!("{reason:?}");
     };
     assert_eq!(interval, Duration::from_secs(1));
-    assert!((2.0..3.0).contains(&silence.as_secs_f64()), "{silence:?}");
-    assert!(begin.elapsed() < Duration::from_secs(4));
+    // The rest is for a machine that is busy.
+    assert!((2.0..4.0).contains(&silence.as_secs_f64()), "{silence:?}");
+    assert!(begin.elapsed() < Duration::from_secs(6));
     assert_eq!(error, Error::ConnectionClosed(reason.clone()));
     assert_ended(&queue, &mut consumer, &reason).await;
     pause.end();
