@@ -47,3 +47,7 @@ impl Notes {
         self.measured.tell(meters, told);
     }
 }
+
+/// With the features off, they take no room.
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+const _: () = assert!(size_of::<(Notes, Meters, Told, Sample, InHand)>() == 0);
