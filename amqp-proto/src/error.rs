@@ -188,6 +188,10 @@ pub enum SendError {
     /// A delivery tag that this channel has not seen.
     #[error("delivery tag {0} was never delivered")]
     UnknownDelivery(u64),
+    /// The delivery came from a stream, or one before it may have. A stream takes nothing back: what comes from it can only be
+    /// acknowledged. RabbitMQ would end the connection (540).
+    #[error("a stream takes nothing back: its deliveries can only be acknowledged")]
+    StreamDelivery,
     /// It does not fit a frame of the negotiated size.
     #[error("{0}")]
     Encode(#[from] EncodeError),

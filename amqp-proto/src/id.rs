@@ -40,29 +40,51 @@ impl ChannelId {
 }
 
 /// The tag by which one delivery is acknowledged, valid on the channel it came on and only there.
+// The channel in two parts, for the whole to fit 16 octets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryTag {
-    channel: ChannelId,
+    channel_number: u16,
+    incarnation: u32,
     value: u64,
+    is_from_stream: bool,
 }
 
 impl DeliveryTag {
-    /// Names a delivery of a channel.
+    /// Names a delivery of a channel; one from a stream is [named so](Self::from_stream) too.
     #[must_use]
     pub const fn new(channel: ChannelId, value: u64) -> Self {
-        Self { channel, value }
+        Self {
+            channel_number: channel.number,
+            incarnation: channel.incarnation,
+            value,
+            is_from_stream: false,
+        }
+    }
+
+    /// The same delivery, which came from a stream, or did not.
+    #[must_use]
+    pub const fn from_stream(mut self, is_from_stream: bool) -> Self {
+        self.is_from_stream = is_from_stream;
+        self
     }
 
     /// The channel it came on.
     #[must_use]
     pub const fn channel(self) -> ChannelId {
-        self.channel
+        ChannelId::new(self.channel_number, self.incarnation)
     }
 
     /// The number on the wire; counts from 1.
     #[must_use]
     pub const fn value(self) -> u64 {
         self.value
+    }
+
+    /// Whether it came from a stream, which takes nothing back: it can be acknowledged, and not refused. Known of a consumer
+    /// that was started with `x-stream-offset`.
+    #[must_use]
+    pub const fn is_from_stream(self) -> bool {
+        self.is_from_stream
     }
 }
 
@@ -248,7 +270,7 @@ macro_rules! debug_as {
     ($($type:ident $(<$parameter:ident>)? => $($field:ident).+;)+) => {
         $(impl $(<$parameter>)? fmt::Debug for $type $(<$parameter>)? {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($type), "({} of {})"), self.$($field).+, self.channel)
+                write!(f, concat!(stringify!($type), "({} of {})"), self.$($field).+, self.channel())
             }
         })+
     };
@@ -287,6 +309,16 @@ mod tests {
             RequestId::<u8>::new(old, 5).untyped()
         );
         assert!(!ConfirmTags::new(old, 1, 9).contains(ConfirmTag::new(new, 5)));
+    }
+
+    #[test]
+    fn a_delivery_from_a_stream_says_so_and_takes_no_more_room() {
+        let tag = DeliveryTag::new(ChannelId::new(3, 7), 5);
+        let from_stream = tag.from_stream(true);
+        assert!(from_stream.is_from_stream() && !tag.is_from_stream());
+        assert_eq!((from_stream.channel(), from_stream.value()), (tag.channel(), 5));
+        assert_eq!(from_stream.from_stream(false), tag);
+        assert_eq!(size_of::<DeliveryTag>(), 16);
     }
 
     #[test]

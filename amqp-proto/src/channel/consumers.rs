@@ -11,6 +11,8 @@ use super::request::Purpose;
 pub(crate) struct Consumers {
     by_tag: Vec<(Box<[u8]>, Consumer)>,
     next_number: u32,
+    /// What comes may be from a stream and be unsettled, even if nobody knows its consumer any more.
+    had_stream: bool,
     /// Where the last one was found: the next delivery is mostly for the same.
     recent: usize,
 }
@@ -26,6 +28,8 @@ pub(crate) struct Consumers {
 pub(crate) struct Consumer {
     pub(crate) number: u32,
     pub(crate) no_ack: bool,
+    /// Of a stream, which takes nothing back.
+    pub(crate) is_stream_queue: bool,
     /// Bodies come in pieces.
     pub(crate) is_streamed: bool,
     /// It was given up before it was there: its deliveries go back.
@@ -51,20 +55,27 @@ impl Consumers {
     }
 
     /// Adds one; its tag is not in use.
-    pub(crate) fn insert(&mut self, tag: Box<[u8]>, no_ack: bool) -> u32 {
+    pub(crate) fn insert(&mut self, tag: Box<[u8]>, no_ack: bool, is_stream_queue: bool) -> u32 {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         let consumer = Consumer {
             number,
             no_ack,
+            is_stream_queue,
             is_streamed: false,
             is_unwanted: false,
             is_cancelling: false,
         };
+        self.had_stream |= is_stream_queue && !no_ack;
         if let Err(place) = self.find(&tag) {
             self.by_tag.insert(place, (tag, consumer));
         }
         number
+    }
+
+    /// Whether one of them, or of those that are gone, was of a stream, with acknowledgements.
+    pub(crate) const fn had_stream(&self) -> bool {
+        self.had_stream
     }
 
     #[inline]

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+use super::consumers::Consumer;
 use super::request::Purpose;
 use super::state::{ChannelState, Phase, Step, payload, unexpected};
 use crate::RecvBuf;
@@ -124,14 +125,13 @@ impl ChannelState {
         let envelope = exchange_in_deliver(HEADER_SIZE, &deliver);
         let header = Span::new(size.checked_add(HEADER_SIZE)?..body_at.checked_sub(1)?);
         let body = Span::new(body_at.checked_add(HEADER_SIZE)?..end.checked_sub(1)?);
-        let tag = deliver.delivery_tag;
+        let tag = DeliveryTag::new(self.id, deliver.delivery_tag).from_stream(consumer.is_stream_queue);
         let redelivered = deliver.redelivered;
         let consumer = ConsumerId::new(self.id, consumer.number);
-        self.last_delivery = self.last_delivery.max(tag);
+        self.last_delivery = self.last_delivery.max(tag.value());
         link.counters.delivered += 1;
         link.counters.frames_received += 3;
         link.counters.octets_received += end as u64;
-        let tag = DeliveryTag::new(self.id, tag);
         let message = Message::within(input.take(end), envelope, header, body);
         Some(Event::Delivery(Delivery::new(
             tag,
@@ -398,19 +398,32 @@ impl ChannelState {
     }
 
     fn carried_by_deliver(&mut self, link: &mut Link, deliver: &BasicDeliver<'_>) -> Carried {
-        let tag = deliver.delivery_tag;
-        self.last_delivery = self.last_delivery.max(tag);
+        let tag = DeliveryTag::new(self.id, deliver.delivery_tag);
+        self.last_delivery = self.last_delivery.max(tag.value());
         let is_usable = self.is_usable();
+        let had_stream = self.consumers.had_stream();
         match self.consumers.get(deliver.consumer_tag.as_bytes()) {
             Some(consumer) if is_usable && !consumer.is_unwanted => Carried::Delivery {
-                tag: DeliveryTag::new(self.id, tag),
+                tag: tag.from_stream(consumer.is_stream_queue),
                 consumer: ConsumerId::new(self.id, consumer.number),
                 redelivered: deliver.redelivered,
                 is_streamed: consumer.is_streamed,
             },
-            unwanted => {
-                let no_ack = unwanted.is_some_and(|consumer| consumer.no_ack);
-                self.give_back(link, tag, no_ack);
+            Some(&Consumer {
+                no_ack,
+                is_stream_queue,
+                ..
+            }) => {
+                self.give_back(link, tag.from_stream(is_stream_queue), no_ack);
+                Carried::Nothing
+            }
+            // It may be from a stream, or not: neither can it be refused, nor acknowledged. It goes back when the channel ends.
+            None if had_stream => {
+                link.counters.undeliverable += 1;
+                Carried::Nothing
+            }
+            None => {
+                self.give_back(link, tag, false);
                 Carried::Nothing
             }
         }
@@ -440,6 +453,7 @@ impl ChannelState {
         let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id, |_| true).ok()?;
         if waiting.is_abandoned {
             link.counters.discarded_replies += 1;
+            let tag = DeliveryTag::new(self.id, tag);
             self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
             return None;
         }
@@ -448,22 +462,31 @@ impl ChannelState {
 
     /// Puts a message that nobody wants back into its queue. A channel that is closing gives it back by itself.
     #[cold]
-    fn give_back(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
+    fn give_back(&mut self, link: &mut Link, tag: DeliveryTag, no_ack: bool) {
         link.counters.undeliverable += 1;
         if no_ack || !self.is_usable() {
             return;
         }
         if !self.is_committing {
-            self.nack(link, tag);
+            self.say_unwanted(link, tag);
         } else if self.unwanted_deliveries.len() < MAX_UNWANTED {
             self.unwanted_deliveries.push(tag);
         }
     }
 
-    pub(super) fn nack(&self, link: &mut Link, tag: u64) {
+    /// To a stream, which keeps it and takes nothing back, an acknowledgement only says that the next one may come.
+    pub(super) fn say_unwanted(&self, link: &mut Link, tag: DeliveryTag) {
+        let (delivery_tag, multiple) = (tag.value(), false);
+        if tag.is_from_stream() {
+            let ack = BasicAck {
+                delivery_tag,
+                multiple,
+            };
+            return link.answer(self.id.number(), &ack);
+        }
         let nack = BasicNack {
-            delivery_tag: tag,
-            multiple: false,
+            delivery_tag,
+            multiple,
             requeue: true,
         };
         link.answer(self.id.number(), &nack);

@@ -94,6 +94,10 @@ impl<'c> Channel<'c> {
 
     /// Starts a consumer. Its deliveries name the [`ConsumerId`]; they may come before the answer is looked at.
     ///
+    /// The argument `x-stream-offset` makes it a stream's. A stream takes nothing back, and RabbitMQ ends the connection of who tries
+    /// (540): what comes to this consumer and is not wanted is acknowledged, and [`nack`](Self::nack) and its like refuse it. A stream
+    /// that is consumed without that argument is not known to be one.
+    ///
     /// Without a tag it gets one, `ctag` and numbers that this connection and its successors use once only. `no_wait` is not looked at.
     ///
     /// # Errors
@@ -207,8 +211,9 @@ impl<'c> Channel<'c> {
     /// Refuses one delivery: back to its queue, or dropped or dead-lettered (RabbitMQ page "Negative Acknowledgements").
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// [`SendError::StreamDelivery`]; as [`ack`](Self::ack).
     pub fn nack(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
+        self.check_goes_back(tag, false)?;
         self.settle(tag, |delivery_tag| BasicNack {
             delivery_tag,
             multiple: false,
@@ -219,8 +224,9 @@ impl<'c> Channel<'c> {
     /// Refuses a delivery and all before it on this channel.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// [`SendError::StreamDelivery`] always, once this channel has consumed from a stream; as [`ack`](Self::ack).
     pub fn nack_multiple(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
+        self.check_goes_back(tag, true)?;
         self.settle(tag, |delivery_tag| BasicNack {
             delivery_tag,
             multiple: true,
@@ -231,8 +237,9 @@ impl<'c> Channel<'c> {
     /// Refuses one delivery, by the method of the specification that brokers other than RabbitMQ know too.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// As [`nack`](Self::nack).
     pub fn reject(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
+        self.check_goes_back(tag, false)?;
         self.settle(tag, |delivery_tag| BasicReject {
             delivery_tag,
             requeue,
@@ -352,8 +359,9 @@ impl<'c> Channel<'c> {
             ..*method
         };
         self.link.method(self.state.id.number(), &method)?;
+        let is_stream_queue = matches!(method.arguments.get("x-stream-offset"), Ok(Some(_)));
         let no_ack = method.no_ack;
-        Ok(self.state.consumers.insert(tag, no_ack))
+        Ok(self.state.consumers.insert(tag, no_ack, is_stream_queue))
     }
 
     fn send_cancel(&mut self, consumer: ConsumerId) -> Result<u32, SendError> {
@@ -371,6 +379,15 @@ impl<'c> Channel<'c> {
             }
             _ => Err(SendError::UnknownConsumer),
         }
+    }
+
+    /// A stream takes nothing back.
+    fn check_goes_back(&self, tag: DeliveryTag, multiple: bool) -> Result<(), SendError> {
+        let is_from_stream = tag.is_from_stream() || multiple && self.state.consumers.had_stream();
+        if is_from_stream && tag.channel() == self.state.id {
+            return Err(SendError::StreamDelivery);
+        }
+        Ok(())
     }
 
     #[inline]

@@ -24,7 +24,7 @@ use super::request::{Purpose, Reply, Requests, Waiting};
 use crate::RecvBuf;
 use crate::error::{ChannelCloseReason, PeerClose, RequestError};
 use crate::event::Event;
-use crate::id::{ChannelId, ConfirmTags, ConsumerId, RequestId};
+use crate::id::{ChannelId, ConfirmTags, ConsumerId, DeliveryTag, RequestId};
 use crate::link::Link;
 use crate::time::Instant;
 use crate::wire::*;
@@ -46,7 +46,7 @@ pub(crate) struct ChannelState {
     /// `tx.commit` was not answered. RabbitMQ ends the connection if it gets anything but `channel.close` here before that.
     pub(super) is_committing: bool,
     /// Deliveries that nobody wants and that must wait for it.
-    pub(super) unwanted_deliveries: Vec<u64>,
+    pub(super) unwanted_deliveries: Vec<DeliveryTag>,
     /// Mandatory publishes carry their number in a header, so that returns can be told apart.
     pub(super) numbers_publishes: bool,
 }
@@ -296,7 +296,7 @@ impl ChannelState {
             return;
         }
         for tag in unwanted {
-            self.nack(link, tag);
+            self.say_unwanted(link, tag);
         }
         let requests = &self.requests;
         let active = self.consumers.active().map(|(_, consumer)| consumer);

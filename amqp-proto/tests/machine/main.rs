@@ -23,6 +23,7 @@ mod returns;
 mod settle;
 mod stage;
 mod states;
+mod streams;
 mod tap;
 mod timeouts;
 mod tune;
