@@ -89,7 +89,7 @@ pub(crate) async fn a_cancelled_consumer_gives_back_what_it_has_not_taken(world:
 pub(crate) async fn a_consumer_learns_that_its_queue_was_deleted(world: World) {
     let queue = world.queue().await;
     let mut consumer = queue.consume().await.unwrap();
-    queue.delete_if(false, false).await.unwrap();
+    queue.delete().await.unwrap();
     assert_eq!(
         consumer.next().await.unwrap().unwrap_err(),
         ConsumerEnd::CancelledByBroker

@@ -124,7 +124,7 @@ pub(crate) async fn a_broker_that_is_killed_loses_nothing_that_it_had_confirmed(
     let again = queue.get().await.unwrap().unwrap();
     assert_eq!(*again.body(), *b"kept");
     again.ack().await.unwrap();
-    queue.delete().await.unwrap();
+    queue.delete_if(true, true).await.unwrap();
     close(channel.connection()).await;
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn what_fails_too_often_is_dead_lettered(world: World) {
     assert_eq!(delivery.death_count_in(dead.name()), 0);
     delivery.ack().await.unwrap();
     handling.stop().await.unwrap();
-    queue.delete_if(false, false).await.unwrap();
+    queue.delete().await.unwrap();
     close(channel.connection()).await;
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn what_fails_too_often_is_parked_and_then_acknowledged(world: 
     // The closed channel has given back all that was not settled.
     let other = channel.connection().channel().await.unwrap();
     assert!(other.queue(queue.name()).get().await.unwrap().is_none());
-    assert_eq!(queue.delete_if(false, false).await, Ok(0));
+    assert_eq!(queue.delete().await, Ok(0));
     close(channel.connection()).await;
 }
 
@@ -158,7 +158,7 @@ pub(crate) async fn what_a_queue_gave_up_says_so(world: World) {
     assert!(PoisonPolicy::after(1).is_poison(&delivery));
     assert!(!PoisonPolicy::after(2).is_poison(&delivery));
     delivery.ack().await.unwrap();
-    queue.delete_if(false, false).await.unwrap();
+    queue.delete().await.unwrap();
     close(channel.connection()).await;
 }
 

@@ -54,7 +54,7 @@ pub(crate) async fn direct_topic_and_fanout_route_by_key(world: World) {
         taken(&queue).await,
         set(&["warning", "error", "kern.critical", "to all"])
     );
-    queue.unbind(&direct, "error", &FieldTable::new()).await.unwrap();
+    queue.unbind(&direct, "error").await.unwrap();
     direct.publish_optional("error", "error").await.unwrap();
     assert_eq!(taken(&queue).await, set(&[]));
     close(queue.channel().connection()).await;
@@ -87,14 +87,11 @@ pub(crate) async fn an_exchange_can_be_bound_to_another(world: World) {
     let first = exchange(&queue, ExchangeKind::Topic, &world.name("first")).await;
     let second = exchange(&queue, ExchangeKind::Fanout, &world.name("second")).await;
     queue.bind(&second, "").await.unwrap();
-    second.bind(&first, "passed.#", &FieldTable::new()).await.unwrap();
+    second.bind(&first, "passed.#").await.unwrap();
     first.publish("one", "passed.on").await.unwrap();
     first.publish_optional("two", "kept").await.unwrap();
     assert_eq!(taken(&queue).await, set(&["one"]));
-    second
-        .unbind(&first, "passed.#", &FieldTable::new())
-        .await
-        .unwrap();
+    second.unbind(&first, "passed.#").await.unwrap();
     let channel = queue.channel().connection().channel().await.unwrap();
     // It went with its last binding.
     let error = channel
@@ -121,7 +118,7 @@ pub(crate) async fn queues_are_purged_and_deleted_as_asked(world: World) {
     let again = channel.declare_queue(&name).durable(true).await.unwrap();
     assert_eq!(again.message_count(), Some(3));
     let other = channel.connection().channel().await.unwrap();
-    let error = other.queue(&name).delete().await.unwrap_err();
+    let error = other.queue(&name).delete_if(true, true).await.unwrap_err();
     assert_eq!(error.peer().unwrap().code, ReplyCode::PRECONDITION_FAILED);
     assert_eq!(queue.purge().await.unwrap(), 3);
     channel.default_exchange().publish("", &name).await.unwrap();
@@ -140,9 +137,9 @@ pub(crate) async fn exchanges_are_deleted_as_asked(world: World) {
         .unwrap();
     queue.bind(&exchange, "key").await.unwrap();
     let other = channel.connection().channel().await.unwrap();
-    let error = other.exchange(&name).delete(true).await.unwrap_err();
+    let error = other.exchange(&name).delete_if(true).await.unwrap_err();
     assert_eq!(error.peer().unwrap().code, ReplyCode::PRECONDITION_FAILED);
-    exchange.delete(false).await.unwrap();
+    exchange.delete().await.unwrap();
     close(channel.connection()).await;
 }
 

@@ -100,6 +100,6 @@ pub(crate) async fn a_task_that_always_fails_is_parked(world: World) {
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     delivery.ack().await.unwrap();
     worker.stop().await.unwrap();
-    assert_eq!(channel.queue(&*name).delete_if(false, false).await, Ok(0));
+    assert_eq!(channel.queue(&*name).delete().await, Ok(0));
     close(channel.connection()).await;
 }

@@ -444,7 +444,8 @@ impl Channel {
     /// Refuses a delivery by its tag, and with `multiple` all before it.
     ///
     /// # Errors
-    /// As [`basic_ack`](Self::basic_ack).
+    /// [`Error::Refused`] with [`SendError::StreamDelivery`] if it came from a [stream](Consumer), or with `multiple` if the channel has
+    /// consumed from one; as [`basic_ack`](Self::basic_ack).
     pub fn basic_nack(&self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Error> {
         self.settle(|channel| match multiple {
             true => channel.nack_multiple(tag, requeue),
@@ -455,7 +456,7 @@ impl Channel {
     /// Refuses a delivery by its tag.
     ///
     /// # Errors
-    /// As [`basic_ack`](Self::basic_ack).
+    /// As [`basic_nack`](Self::basic_nack).
     pub fn basic_reject(&self, tag: DeliveryTag, requeue: bool) -> Result<(), Error> {
         self.settle(|channel| channel.reject(tag, requeue))
     }

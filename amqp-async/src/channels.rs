@@ -60,7 +60,7 @@ pub(crate) struct Entry {
     pub(crate) sample: Sample,
 }
 
-/// What must be said although nobody waits until there is room for it.
+/// What must be said although nobody waits until there is room for it. What came from a stream is acknowledged instead of refused.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unsaid {
     Cancel(ConsumerId),

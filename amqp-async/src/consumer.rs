@@ -26,8 +26,10 @@ use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
 /// It holds as much as the prefetch limit of its channel allows ([`Channel::set_qos`]). Without such a limit, or without
 /// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer.
 ///
-/// **Streams** (`x-queue-type` = `stream`) take nothing back: RabbitMQ ends the connection of who tries (540). Acknowledge every delivery
-/// of one, and [close the channel](Channel::close) before the consumer is cancelled or dropped.
+/// A **stream** (RabbitMQ page "Streams") keeps what is read from it, and takes nothing back: RabbitMQ ends the connection of who tries
+/// (540). So what would go back to a queue, or be rejected because its handler failed, is acknowledged if it came from a stream, which only
+/// asks for more. A consumer is known to be a stream's if its [arguments](crate::ConsumeOptions::arguments) have `x-stream-offset`, or if
+/// its [`Queue`](crate::Queue) was declared by that handle with `x-queue-type` = `stream`. Streams want a prefetch limit.
 #[derive(Debug)]
 pub struct Consumer {
     /// What its deliveries have in common.

@@ -20,7 +20,7 @@ use crate::times::DeliveryMode;
 /// A message that came to a consumer, or that was asked for. It dereferences to the [`Message`].
 ///
 /// It is settled once: each of `ack`, `nack` and `reject` takes it away. Dropped without that it goes back to its queue, unless
-/// it needs no acknowledgement.
+/// it needs no acknowledgement. One from a [stream](crate::Consumer) is acknowledged then.
 ///
 /// ```compile_fail
 /// async fn twice(delivery: amqp_async::Delivery) {
@@ -214,7 +214,8 @@ impl Delivery {
     /// It was not dealt with: it goes back to its queue, or is dropped or dead-lettered.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// [`Error::Refused`] with [`SendError::StreamDelivery`] if it came from a [stream](crate::Consumer), which takes nothing back: it is
+    /// acknowledged. As [`ack`](Self::ack).
     pub async fn nack(self, requeue: bool) -> Result<(), Error> {
         self.settle(Outcome::Nack, |channel, tag| channel.nack(tag, requeue))
             .await
@@ -223,7 +224,8 @@ impl Delivery {
     /// This one and all before it on the channel were not dealt with.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// [`Error::Refused`] with [`SendError::StreamDelivery`] if the channel has consumed from a [stream](crate::Consumer): this one goes
+    /// back, or is acknowledged if it came from there. As [`ack`](Self::ack).
     pub async fn nack_multiple(self, requeue: bool) -> Result<(), Error> {
         self.settle(Outcome::Nack, |channel, tag| channel.nack_multiple(tag, requeue))
             .await
@@ -232,13 +234,22 @@ impl Delivery {
     /// As [`nack`](Self::nack), by the method that brokers other than RabbitMQ know too.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// As [`nack`](Self::nack).
     pub async fn reject(self, requeue: bool) -> Result<(), Error> {
         self.settle(Outcome::Reject, |channel, tag| channel.reject(tag, requeue))
             .await
     }
 
-    /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or if this is dropped while it runs.
+    /// It is not wanted: it is dropped or dead-lettered, and stays where it is in a stream.
+    pub(crate) async fn discard(self) -> Result<(), Error> {
+        match self.tag.is_from_stream() {
+            true => self.ack().await,
+            false => self.reject(false).await,
+        }
+    }
+
+    /// Runs a handler: acknowledges if it succeeds, rejects if it fails or panics, or if this is dropped while it runs. What came from a
+    /// [stream](crate::Consumer) is acknowledged in any case.
     ///
     /// # Errors
     /// The handler's; one in settling only if the handler succeeded. [`Error::Poison`] and [`Error::NotPutAway`] if the handler was

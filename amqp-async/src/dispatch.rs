@@ -167,6 +167,10 @@ impl State {
     fn try_to_say(&mut self, channel: ChannelId, what: Unsaid) -> bool {
         let said = self.connection.channel(channel).and_then(|mut core| match what {
             Unsaid::Cancel(consumer) => core.cancel(consumer).map(Some),
+            // A stream takes nothing back, and keeps it anyway.
+            Unsaid::Nack { tag, .. } | Unsaid::Reject { tag, .. } if tag.is_from_stream() => {
+                core.ack(tag).map(|()| None)
+            }
             Unsaid::Nack { tag, requeue } => core.nack(tag, requeue).map(|()| None),
             Unsaid::Reject { tag, requeue } => core.reject(tag, requeue).map(|()| None),
         });

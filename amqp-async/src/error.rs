@@ -18,6 +18,10 @@ pub enum Error {
     /// It was refused before anything was written.
     #[error("{0}")]
     Refused(SendError),
+    /// Quorum queues and streams are deleted without conditions. It was refused before anything was written: RabbitMQ would end the
+    /// connection (540).
+    #[error("quorum queues and streams are deleted without conditions")]
+    DeleteCondition,
     /// There was no answer in time.
     #[error("no answer in time")]
     Timeout,

@@ -201,11 +201,19 @@ impl Exchange {
         }
     }
 
-    /// Has it get what `source` routes to it (RabbitMQ page "Exchange to Exchange Bindings").
+    /// Has it get what `source` routes by that key (RabbitMQ page "Exchange to Exchange Bindings").
     ///
     /// # Errors
     /// As [`Channel::request`].
-    pub async fn bind(
+    pub async fn bind(&self, source: impl AsRef<str>, routing_key: &str) -> Result<(), Error> {
+        self.bind_with(source, routing_key, &FieldTable::new()).await
+    }
+
+    /// The same with arguments, such as those of a headers exchange.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn bind_with(
         &self,
         source: impl AsRef<str>,
         routing_key: &str,
@@ -221,11 +229,19 @@ impl Exchange {
         self.channel.request(&method).await.map(drop)
     }
 
-    /// Takes such a binding back.
+    /// Takes a binding back: the one with that key and no arguments.
     ///
     /// # Errors
     /// As [`Channel::request`].
-    pub async fn unbind(
+    pub async fn unbind(&self, source: impl AsRef<str>, routing_key: &str) -> Result<(), Error> {
+        self.unbind_with(source, routing_key, &FieldTable::new()).await
+    }
+
+    /// The same for a binding with arguments.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn unbind_with(
         &self,
         source: impl AsRef<str>,
         routing_key: &str,
@@ -241,11 +257,19 @@ impl Exchange {
         self.channel.request(&method).await.map(drop)
     }
 
-    /// Deletes it; with `if_unused` only if nothing is bound to it.
+    /// Deletes it, and all bindings to and from it.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn delete(&self) -> Result<(), Error> {
+        self.delete_if(false).await
+    }
+
+    /// The same; with `if_unused` only if nothing is bound to it.
     ///
     /// # Errors
     /// As [`Channel::request`]; 406 if it is in use.
-    pub async fn delete(&self, if_unused: bool) -> Result<(), Error> {
+    pub async fn delete_if(&self, if_unused: bool) -> Result<(), Error> {
         let method = ExchangeDelete {
             exchange: ShortStr::new(&self.name)?,
             if_unused,

@@ -26,7 +26,7 @@ pub enum ConsumerEnd {
     /// The broker cancelled it: its queue was deleted, or moved away.
     #[error("cancelled by the broker")]
     CancelledByBroker,
-    /// It took too little of what came: 64 MiB were waiting. What it had not taken went back to the queue.
+    /// It took too little of what came: 64 MiB were waiting. What it had not taken went back to the queue; a stream has it anyway.
     #[error("too many messages wait to be taken")]
     Overflow,
     /// Its channel ended.

@@ -119,7 +119,7 @@ impl PoisonPolicy {
         self.put_away(delivery).await.map(|()| None)
     }
 
-    /// Rejects the delivery for good, or parks it. To park it, its own channel is made to confirm if it does not, and may not
+    /// Rejects the delivery for good (one from a stream, which keeps it, is acknowledged), or parks it. To park it, its own channel is made to confirm if it does not, and may not
     /// be in a transaction.
     ///
     /// A parked message has its properties and headers, but for what would keep it from being parked: `expiration`, `user_id`, the header
@@ -129,7 +129,7 @@ impl PoisonPolicy {
     /// Why it could not be parked: then it goes back to its queue. If the exchange is not there, the broker closes the channel.
     pub async fn put_away(&self, delivery: Delivery) -> Result<(), PublishError> {
         let Some(parking) = &self.parking else {
-            return Ok(delivery.reject(false).await?);
+            return Ok(delivery.discard().await?);
         };
         let channel = delivery.channel().clone();
         ensure_confirms(&channel).await?;

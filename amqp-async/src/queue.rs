@@ -13,6 +13,9 @@ use crate::error::Error;
 use crate::shared::Answer;
 use crate::times::Timestamp;
 
+/// From where on a stream is read; nothing but a stream has that.
+const STREAM_OFFSET: &str = "x-stream-offset";
+
 /// A queue, by name, on a channel.
 #[derive(Debug, Clone)]
 pub struct Queue {
@@ -58,7 +61,7 @@ pub struct ConsumeOptions {
     pub no_ack: bool,
     /// Nobody else may consume from the queue.
     pub exclusive: bool,
-    /// Arguments, such as `x-priority` or `x-stream-offset`.
+    /// Arguments, such as `x-priority`, or `x-stream-offset`, which says that the queue is a [stream](Consumer).
     pub arguments: FieldTable,
 }
 
@@ -196,6 +199,11 @@ impl Queue {
         Some(&self.declared.as_ref()?.settings)
     }
 
+    /// Its type, if this handle declared one.
+    fn queue_type(&self) -> Option<&str> {
+        self.settings()?.arguments.get("x-queue-type")?.as_str()
+    }
+
     /// Declares it again, by its present name and as it was declared by this handle: what was deleted meanwhile is there again,
     /// empty, and the counts are new.
     pub fn declare(&self) -> DeclareQueue {
@@ -214,11 +222,16 @@ impl Queue {
         self.consume_with(ConsumeOptions::default()).await
     }
 
-    /// Starts a consumer as those options say.
+    /// Starts a consumer as those options say. Of a stream that was declared by this handle it gets what is published from now on,
+    /// unless its arguments have another `x-stream-offset` than that (`next`).
     ///
     /// # Errors
     /// As [`Channel::request`]; a tag that is in use on the channel.
-    pub async fn consume_with(&self, options: ConsumeOptions) -> Result<Consumer, Error> {
+    pub async fn consume_with(&self, mut options: ConsumeOptions) -> Result<Consumer, Error> {
+        if self.queue_type() == Some("stream") && options.arguments.get(STREAM_OFFSET).is_none() {
+            // By this, which is the broker's default, the core knows a stream. A table without room for it fits no frame either.
+            let _ = options.arguments.insert(STREAM_OFFSET, "next");
+        }
         let method = BasicConsume {
             queue: ShortStr::new(&self.name)?,
             consumer_tag: ShortStr::new(&options.tag)?,
@@ -292,11 +305,19 @@ impl Queue {
         self.channel.request(&method).await.map(drop)
     }
 
-    /// Takes a binding back: the one with the same key and arguments.
+    /// Takes a binding back: the one with that key and no arguments.
     ///
     /// # Errors
     /// As [`Channel::request`].
-    pub async fn unbind(
+    pub async fn unbind(&self, exchange: impl AsRef<str>, routing_key: &str) -> Result<(), Error> {
+        self.unbind_with(exchange, routing_key, &FieldTable::new()).await
+    }
+
+    /// The same for a binding with arguments.
+    ///
+    /// # Errors
+    /// As [`Channel::request`].
+    pub async fn unbind_with(
         &self,
         exchange: impl AsRef<str>,
         routing_key: &str,
@@ -324,20 +345,26 @@ impl Queue {
         read::<QueuePurge<'_>, _>(&reply, |ok| ok.message_count)
     }
 
-    /// Deletes it if it has no consumers and no messages, as aio-pika does, and says how many messages went.
+    /// Deletes it with all that is in it, and says how many messages went. Its consumers are cancelled. aio-pika deletes a queue only if
+    /// it is unused and empty: that is [`delete_if(true, true)`](Self::delete_if).
     ///
     /// # Errors
-    /// As [`Channel::request`]; 406 if it is in use or not empty. Quorum queues and streams know no such conditions (540, which ends
-    /// the connection): they are deleted with [`delete_if(false, false)`](Self::delete_if).
+    /// As [`Channel::request`].
     pub async fn delete(&self) -> Result<u32, Error> {
-        self.delete_if(true, true).await
+        self.delete_if(false, false).await
     }
 
-    /// Deletes it, with the conditions that are asked for, and says how many messages went.
+    /// Deletes it if it has no consumers, or no messages that are ready, or neither, as is asked for; says how many messages went.
+    ///
+    /// RabbitMQ knows no conditions on quorum queues and streams, and ends the connection of who asks for one (540).
     ///
     /// # Errors
-    /// As [`delete`](Self::delete).
+    /// As [`Channel::request`]; 406 if it is in use or not empty. [`Error::DeleteCondition`] for a condition on what was declared by
+    /// this handle as a quorum queue or a stream.
     pub async fn delete_if(&self, if_unused: bool, if_empty: bool) -> Result<u32, Error> {
+        if (if_unused || if_empty) && matches!(self.queue_type(), Some("quorum" | "stream")) {
+            return Err(Error::DeleteCondition);
+        }
         let method = QueueDelete {
             queue: ShortStr::new(&self.name)?,
             if_unused,

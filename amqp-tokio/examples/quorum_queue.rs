@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Quorum queues know no deletion "if unused" or "if empty".
     for queue in [orders, dead_letters] {
-        queue.delete_if(false, false).await?;
+        queue.delete().await?;
     }
     println!("{}", connection.close().await.reason);
     Ok(())

@@ -6,19 +6,14 @@
 use std::env;
 use std::error::Error;
 
-use amqp_tokio::{Connection, ConsumeOptions, FieldTable, FieldValue, Message, Qos};
-
-const STREAM: &str = "measurements";
+use amqp_tokio::{ConsumeOptions, FieldTable, FieldValue, Message, Qos, Queue};
 
 /// Reads so many messages from that place on, and says at which offset one would go on.
-async fn read(connection: &Connection, from: FieldValue<'_>, count: usize) -> Result<i64, Box<dyn Error>> {
+async fn read(stream: &Queue, from: FieldValue<'_>, count: usize) -> Result<i64, Box<dyn Error>> {
     println!("from {from}:");
-    let channel = connection.channel().await?;
-    // Streams want a prefetch limit, and acknowledgements.
-    channel.set_qos(Qos::prefetch(10)).await?;
     let arguments = FieldTable::new().with("x-stream-offset", from)?;
     let options = ConsumeOptions::default().arguments(arguments);
-    let mut consumer = channel.queue(STREAM).consume_with(options).await?;
+    let mut consumer = stream.consume_with(options).await?;
     let mut next = 0;
     for _ in 0..count {
         let delivery = consumer.next().await.ok_or("the consumer ended")??;
@@ -30,8 +25,7 @@ async fn read(connection: &Connection, from: FieldValue<'_>, count: usize) -> Re
         delivery.ack().await?;
         next = offset + 1;
     }
-    // What came and was not read cannot be given back to a stream; with its channel it is forgotten.
-    channel.close().await?;
+    consumer.cancel().await?;
     Ok(next)
 }
 
@@ -40,10 +34,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost/".into());
     let connection = amqp_tokio::connect(&url).await?;
     let channel = connection.channel().await?;
+    // Streams want a prefetch limit, and acknowledgements.
+    channel.set_qos(Qos::prefetch(10)).await?;
     let arguments = FieldTable::new()
         .with("x-queue-type", "stream")?
         .with("x-max-length-bytes", 1_000_000_000)?;
-    let declaration = channel.declare_queue(STREAM).durable(true);
+    let declaration = channel.declare_queue("measurements").durable(true);
     let stream = declaration.arguments(arguments).await?;
 
     for temperature in ["19.5", "19.7", "20.1", "20.6", "21.0"] {
@@ -51,11 +47,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         channel.default_exchange().publish(message, stream.name()).await?;
     }
 
-    let next = read(&connection, "first".into(), 3).await?;
+    let next = read(&stream, "first".into(), 3).await?;
     // A program that stores `next` goes on where it stopped, after a restart too.
-    read(&connection, next.into(), 2).await?;
+    read(&stream, next.into(), 2).await?;
 
-    stream.delete_if(false, false).await?;
+    stream.delete().await?;
     println!("{}", connection.close().await.reason);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::env;
 use std::error::Error;
 use std::time::Duration;
 
-use amqp_tokio::{ExchangeKind, FieldTable, Message};
+use amqp_tokio::{ExchangeKind, Message};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("then: {:?}", queue.get().await?);
 
-    queue.unbind(&exchange, "info", &FieldTable::new()).await?;
+    queue.unbind(&exchange, "info").await?;
     println!("{} messages deleted with the queue", queue.delete().await?);
     println!("{}", connection.close().await.reason);
     Ok(())

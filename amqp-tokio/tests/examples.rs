@@ -31,7 +31,7 @@ fn with_channel<F: Future>(url: &str, action: impl FnOnce(Channel) -> F) -> F::O
 fn delete(url: &str, queues: &[&str]) {
     with_channel(url, async |channel| {
         for queue in queues {
-            channel.queue(*queue).delete_if(false, false).await.unwrap();
+            channel.queue(*queue).delete().await.unwrap();
         }
     });
 }
@@ -89,7 +89,7 @@ fn graceful_shutdown(url: &str) {
     let expected = ["stopping", "done slow..", "closed on request, 0 unconfirmed"];
     assert_eq!(service.rest(), expected);
     // Both were acknowledged, and nobody consumes any more.
-    let delete_settled = async |channel: Channel| channel.queue("task_queue").delete().await;
+    let delete_settled = async |channel: Channel| channel.queue("task_queue").delete_if(true, true).await;
     with_channel(url, delete_settled).unwrap();
 
     // Without time to finish, the task is not lost.
@@ -356,7 +356,7 @@ impl Tls {
 /// `limited` may write and read, and configure nothing.
 fn amazon_mq(tls: &Tls) {
     const QUEUE: &str = "hello world queue";
-    tls.with_channel(async |channel| channel.queue(QUEUE).delete_if(false, false).await.unwrap());
+    tls.with_channel(async |channel| channel.queue(QUEUE).delete().await.unwrap());
     let expected = [
         "sent to hello world queue",
         "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, source: Get { message_count: 0 }, message: Message { exchange: \

@@ -3,9 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use amqp_async::{
-    Channel, ChannelOptions, Connection, ConsumeOptions, Exchange, FieldTable, Message, Qos, Queue,
-};
+use amqp_async::{Channel, ChannelOptions, Connection, ConsumeOptions, Exchange, Message, Qos, Queue};
 use amqp_proto::Secret;
 
 use crate::world::World;
@@ -97,15 +95,9 @@ fn declaring_and_deleting_exchanges() {
     dropped_everywhere(
         async |setting| {
             let exchange = setting.channel.declare_exchange("x", "fanout").await.unwrap();
-            exchange
-                .bind(&setting.exchange, "k", &FieldTable::new())
-                .await
-                .unwrap();
-            exchange
-                .unbind(&setting.exchange, "k", &FieldTable::new())
-                .await
-                .unwrap();
-            exchange.delete(false).await.unwrap();
+            exchange.bind(&setting.exchange, "k").await.unwrap();
+            exchange.unbind(&setting.exchange, "k").await.unwrap();
+            exchange.delete().await.unwrap();
         },
         nothing_is_taken,
     );
@@ -118,10 +110,7 @@ fn declaring_and_deleting_queues() {
             let queue = setting.channel.declare_queue("mine").await.unwrap();
             assert_eq!(queue.name(), "mine");
             queue.bind(&setting.exchange, "k").await.unwrap();
-            queue
-                .unbind(&setting.exchange, "k", &FieldTable::new())
-                .await
-                .unwrap();
+            queue.unbind(&setting.exchange, "k").await.unwrap();
             assert_eq!(queue.purge().await.unwrap(), 0);
             assert_eq!(queue.delete().await.unwrap(), 0);
         },

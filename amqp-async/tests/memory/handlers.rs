@@ -192,7 +192,7 @@ fn the_end_of_the_consumer_is_told_behind_the_last_handler() {
             }
         });
         world.idle().await;
-        queue.delete_if(false, false).await.unwrap();
+        queue.delete().await.unwrap();
         assert_eq!(handling.ended().await, Err(ConsumerEnd::CancelledByBroker));
         assert_eq!(world.elapsed(), 2 * SECOND);
         assert_eq!(handling.stop().await, Err(ConsumerEnd::CancelledByBroker));

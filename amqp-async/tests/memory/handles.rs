@@ -26,7 +26,7 @@ fn a_queue_knows_how_it_was_declared_and_can_be_declared_again() {
         channel.default_exchange().publish("x", "q").await.unwrap();
         assert_eq!(queue.message_count(), Some(0));
         assert_eq!(queue.declare().await.unwrap().message_count(), Some(1));
-        queue.delete_if(false, false).await.unwrap();
+        queue.delete().await.unwrap();
         let again = queue.declare().await.unwrap();
         assert_eq!(
             (again.message_count(), again.consumer_count()),
@@ -135,7 +135,7 @@ fn a_consumer_that_waits_for_so_long_says_that_nothing_came() {
         });
         assert_eq!(body(consumer.next_within(SECOND).await), b"two");
         assert_eq!(world.elapsed(), SECOND * 3 / 2);
-        queue.delete_if(false, false).await.unwrap();
+        queue.delete().await.unwrap();
         let end = consumer.next_within(SECOND).await;
         assert!(
             matches!(end, Next::Ended(ConsumerEnd::CancelledByBroker)),

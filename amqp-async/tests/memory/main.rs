@@ -19,5 +19,6 @@ mod reopen;
 mod round;
 mod stalls;
 mod strange;
+mod streams;
 #[cfg(feature = "tracing")]
 mod traced;

@@ -36,7 +36,7 @@ fn a_message_goes_out_and_comes_back() {
         delivery.ack().await.unwrap();
         consumer.cancel().await.unwrap();
         assert_eq!(world.consumer_count("new"), 0);
-        assert_eq!(queue.delete().await.unwrap(), 0);
+        assert_eq!(queue.delete_if(true, true).await.unwrap(), 0);
         channel.close().await.unwrap();
         let report = connection.close().await;
         assert_eq!(report.unconfirmed, 0);
@@ -83,7 +83,7 @@ fn get_takes_one_message_or_says_that_there_is_none() {
         let back = queue.get().await.unwrap().unwrap();
         assert!(back.is_redelivered());
         back.ack().await.unwrap();
-        assert_eq!(queue.delete().await.unwrap(), 0);
+        assert_eq!(queue.delete_if(true, true).await.unwrap(), 0);
     });
 }
 
@@ -254,7 +254,7 @@ fn a_deleted_queue_ends_its_consumer_behind_what_it_got() {
         channel.default_exchange().publish("a", "q").await.unwrap();
         let mut consumer = queue.consume().await.unwrap();
         world.idle().await;
-        queue.delete_if(false, false).await.unwrap();
+        queue.delete().await.unwrap();
         world.idle().await;
         let delivery = consumer.next().await.unwrap().unwrap();
         assert_eq!(*delivery.body(), *b"a");
