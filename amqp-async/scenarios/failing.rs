@@ -2,9 +2,9 @@
 
 use amqp_async::proto::wire::{BasicQos, MethodId, ReplyCode};
 use amqp_async::proto::{ChannelCloseReason, CloseReason, SendError};
-use amqp_async::{ChannelOptions, ConsumerEnd, Error, FieldTable, PublishError, Qos, Reopen};
+use amqp_async::{ChannelOptions, ConsumeOptions, ConsumerEnd, Error, FieldTable, PublishError, Qos, Reopen};
 
-use super::{World, close};
+use super::{World, close, table};
 
 pub(crate) async fn declaring_otherwise_closes_the_channel_with_the_reason(world: World) {
     let channel = world.channel().await;
@@ -180,4 +180,21 @@ pub(crate) async fn a_channel_is_opened_again_as_it_was(world: World) {
         other.purge().await.unwrap();
     }
     close(&connection).await;
+}
+
+/// By the offset the client knows a stream, and acknowledges what it would give back to a queue.
+pub(crate) async fn an_offset_in_what_is_no_stream_is_refused(world: World) {
+    for queue_type in ["classic", "quorum"] {
+        let channel = world.channel().await;
+        let declaration = channel.declare_queue(world.name(queue_type)).durable(true);
+        let arguments = table(&[("x-queue-type", queue_type.into())]);
+        let queue = declaration.arguments(arguments).await.unwrap();
+        let from_the_first = table(&[("x-stream-offset", "first".into())]);
+        let options = ConsumeOptions::default().arguments(from_the_first);
+        let error = queue.consume_with(options).await.unwrap_err();
+        assert_eq!(error.peer().unwrap().code, ReplyCode::PRECONDITION_FAILED);
+        let other = channel.connection().channel().await.unwrap();
+        other.queue(queue.name()).delete().await.unwrap();
+        close(channel.connection()).await;
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) mod refusing;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod securing;
+pub(crate) mod streams;
 pub(crate) mod worker;
 
 /// Where a scenario happens.
@@ -164,6 +165,21 @@ macro_rules! scenarios {
     };
 }
 
+/// Makes tests of those that need what the embedded broker does not have.
+macro_rules! rabbitmq_scenarios {
+    ($($module:ident: $($name:ident)+;)+) => {
+        mod not_embedded {
+            $(mod $module {
+                $(#[test]
+                #[ignore = "needs RabbitMQ: cargo xtask test"]
+                fn $name() {
+                    crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
+                })+
+            })+
+        }
+    };
+}
+
 /// Makes tests of those that disturb everybody, and that need what the module's name says: no other test runs meanwhile on a
 /// broker that is not embedded.
 macro_rules! disturbing_scenarios {
@@ -287,6 +303,7 @@ macro_rules! all_scenarios {
                 declaring_otherwise_closes_the_channel_with_the_reason
                 a_publish_to_no_exchange_loses_what_is_under_way
                 a_queue_that_is_not_there_is_not_consumed_from
+                an_offset_in_what_is_no_stream_is_refused
                 a_consumer_learns_why_its_channel_ended
                 an_exclusive_queue_is_its_connection_s_only
                 names_over_255_octets_are_refused_before_anything_is_sent
@@ -322,6 +339,13 @@ macro_rules! all_scenarios {
                 tasks_are_done_and_settled_by_their_outcome
                 a_task_that_nobody_ever_did_comes_back
                 a_task_that_always_fails_is_parked;
+        }
+        rabbitmq_scenarios! {
+            streams:
+                what_a_stream_does_not_take_back_is_acknowledged
+                a_streams_consumer_may_end_at_any_time
+                an_ordinary_queue_beside_a_stream_gets_its_messages_back
+                quorum_queues_and_streams_are_deleted_without_conditions;
         }
         disturbing_scenarios! {
             with_ctl {

@@ -19,7 +19,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(SendError),
     /// Quorum queues and streams are deleted without conditions. It was refused before anything was written: RabbitMQ would end the
-    /// connection (540).
+    /// connection (540) over a quorum queue, and delete a stream whatever is asked for.
     #[error("quorum queues and streams are deleted without conditions")]
     DeleteCondition,
     /// There was no answer in time.

@@ -356,7 +356,8 @@ impl Queue {
 
     /// Deletes it if it has no consumers, or no messages that are ready, or neither, as is asked for; says how many messages went.
     ///
-    /// RabbitMQ knows no conditions on quorum queues and streams, and ends the connection of who asks for one (540).
+    /// RabbitMQ knows no conditions on quorum queues, and ends the connection of who asks for one (540); on streams it does not look at
+    /// them.
     ///
     /// # Errors
     /// As [`Channel::request`]; 406 if it is in use or not empty. [`Error::DeleteCondition`] for a condition on what was declared by
