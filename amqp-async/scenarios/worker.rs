@@ -65,6 +65,15 @@ pub(crate) async fn tasks_are_done_and_settled_by_their_outcome(world: World) {
     let mut done = done.lock().unwrap().clone();
     done.sort();
     assert_eq!(done, ["broken", "later", "later", "never", "one", "two"]);
+    // Their channels say so to the queue, which has it a moment later.
+    while channel
+        .declare_queue(&*name)
+        .passive(true)
+        .await
+        .unwrap()
+        .consumer_count()
+        != Some(0)
+    {}
     // All was settled: nothing comes back from the workers' channels.
     assert_eq!(channel.queue(&*name).delete_if(true, true).await, Ok(0));
     close(channel.connection()).await;
