@@ -190,10 +190,7 @@ pub(crate) async fn a_message_goes_all_the_way(world: World) {
     let headers = delivery.properties().headers.unwrap();
     assert_eq!(headers.get("foo").unwrap().unwrap().as_str(), Some("bar"));
     delivery.ack().await.unwrap();
-    queue
-        .unbind(&exchange, &routing_key, &FieldTable::new())
-        .await
-        .unwrap();
+    queue.unbind(&exchange, &routing_key).await.unwrap();
     assert_eq!(queue.delete().await.unwrap(), 0);
     close(channel.connection()).await;
 }
