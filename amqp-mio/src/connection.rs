@@ -18,7 +18,7 @@ use mio::{Interest, Registry, Token, event::Source};
 
 use crate::resolver::Resolver;
 use crate::session::Session;
-use crate::stream::{Socket, Stream};
+use crate::stream::Stream;
 
 /// A connection to a broker as a source of events for a [`mio::Poll`]. It never waits and starts no thread, but one for each name that
 /// the system has to look up.
@@ -337,9 +337,8 @@ impl MioConnection {
         let Phase::Connecting(attempt, socket) = std::mem::replace(&mut self.phase, Phase::Searching) else {
             return;
         };
-        let socket = Socket::Tcp(socket);
         let stream = match &self.way.tls {
-            None => Ok(Stream::plain(socket)),
+            None => Ok(socket.into()),
             Some((config, names)) => over_tls(config, names, &attempt.host, socket),
         };
         match stream {
@@ -475,11 +474,11 @@ pub(crate) fn over_tls(
     config: &Arc<ClientConfig>,
     names: &TlsConfig,
     host: &str,
-    socket: Socket,
+    socket: TcpStream,
 ) -> Result<Stream, AttemptError> {
     let name = names.server_name_for(host)?;
     let tls = ClientConnection::new(Arc::clone(config), name).map_err(AttemptError::Tls)?;
-    Ok(Stream::over_tls(socket, tls))
+    Ok(Stream::from(socket).with_tls(tls))
 }
 
 impl Phase {

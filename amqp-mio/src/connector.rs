@@ -10,7 +10,6 @@ use mio::net::TcpStream;
 use mio::net::UnixStream;
 
 use crate::connection::{MioConnection, Way};
-use crate::stream::{Socket, Stream};
 
 /// Which broker to connect to, and how.
 ///
@@ -86,8 +85,7 @@ impl Connector {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn connect_tcp(&self, stream: TcpStream) -> Result<MioConnection, ConnectError> {
-        let stream = Stream::plain(Socket::Tcp(stream));
-        Ok(MioConnection::on_stream(self.way(None)?, stream))
+        Ok(MioConnection::on_stream(self.way(None)?, stream.into()))
     }
 
     /// Speaks plain AMQP on a Unix socket.
@@ -96,8 +94,7 @@ impl Connector {
     /// As [`connect`](Self::connect).
     #[cfg(unix)]
     pub fn connect_unix(&self, stream: UnixStream) -> Result<MioConnection, ConnectError> {
-        let stream = Stream::plain(Socket::Unix(stream));
-        Ok(MioConnection::on_stream(self.way(None)?, stream))
+        Ok(MioConnection::on_stream(self.way(None)?, stream.into()))
     }
 
     fn way(&self, addresses: Option<Vec<SocketAddr>>) -> Result<Way, ConnectError> {

@@ -20,6 +20,7 @@ pub use event_loop::{
     Backpressure, CallbackId, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx, EventLoop, Handle,
     PostError, RunError, TimerId,
 };
+pub use stream::Stream;
 
 /// The README's snippets are tests.
 #[cfg(doctest)]

@@ -9,27 +9,26 @@ use mio::net::TcpStream;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source};
 
+/// A connected stream without waiting: TCP or a Unix socket, with or without TLS on it. It is what a [`MioConnection`](crate::MioConnection)
+/// speaks over; on its own it serves who drives the core in another way.
+///
+/// Its events come by edges: after one it is asked until it says [`WouldBlock`](io::ErrorKind::WouldBlock).
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub struct Stream {
     socket: Socket,
     tls: Option<Box<ClientConnection>>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Socket {
+enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
 impl Stream {
-    pub(crate) const fn plain(socket: Socket) -> Self {
+    const fn plain(socket: Socket) -> Self {
         Self { socket, tls: None }
-    }
-
-    pub(crate) fn over_tls(socket: Socket, tls: ClientConnection) -> Self {
-        let tls = Some(Box::new(tls));
-        Self { socket, tls }
     }
 
     /// Whether what fails now fails in the TLS handshake.
@@ -37,13 +36,24 @@ impl Stream {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
+    /// The same stream with TLS on it. The handshake may be done, or goes on as the stream is read and written.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ClientConnection) -> Self {
+        self.tls = Some(Box::new(tls));
+        self
+    }
+
     /// Whether TLS has something to [flush](Self::flush).
-    pub(crate) fn wants_write(&self) -> bool {
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Reads what there is; 0 is the end.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    ///
+    /// # Errors
+    /// The system's, and rustls's within one of [`InvalidData`](io::ErrorKind::InvalidData).
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return self.socket.read(buffer);
         };
@@ -67,7 +77,10 @@ impl Stream {
     }
 
     /// Writes what the socket takes. With TLS, what is taken may still be to be [flushed](Self::flush).
-    pub(crate) fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return self.socket.write_vectored(buffers);
         };
@@ -84,7 +97,10 @@ impl Stream {
     }
 
     /// Gives the socket all that was taken.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The system's; [`WouldBlock`](io::ErrorKind::WouldBlock) if it does not take all now.
+    pub fn flush(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             while tls.wants_write() {
                 tls.write_tls(&mut self.socket)?;
@@ -93,14 +109,27 @@ impl Stream {
         Ok(())
     }
 
-    /// No more is written.
-    pub(crate) fn shut(&mut self) {
+    /// No more is written. Reading goes on.
+    pub fn shut(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _ = self.flush();
         }
         // Whatever it says, the stream is over.
         let _ = self.socket.shutdown();
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Self::plain(Socket::Tcp(socket))
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Self::plain(Socket::Unix(socket))
     }
 }
 
