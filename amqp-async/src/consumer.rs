@@ -110,18 +110,19 @@ impl Consumer {
         UntilIdle::new(self, idle)
     }
 
-    /// Ends it. What had come and was not taken goes back to the queue.
+    /// Ends it. What had come and was not taken goes back to the queue: says how many that were. Without acknowledgements they are
+    /// lost, and not counted.
     ///
     /// # Errors
     /// As [`Channel::request`].
-    pub async fn cancel(mut self) -> Result<(), Error> {
+    pub async fn cancel(mut self) -> Result<usize, Error> {
         let channel = self.channel().clone();
         let answer = channel.call(|core| Ok(core.cancel(self.id)?.untyped())).await;
-        self.give_back();
+        let count = self.give_back();
         match answer {
             // It is being ended by somebody else.
-            Err(Error::Refused(amqp_proto::SendError::UnknownConsumer)) => Ok(()),
-            answer => answer.map(drop),
+            Err(Error::Refused(amqp_proto::SendError::UnknownConsumer)) => Ok(count),
+            answer => answer.map(|_| count),
         }
     }
 
@@ -194,19 +195,26 @@ impl Consumer {
         Delivery::consumed(&self.origin, delivery)
     }
 
-    /// Gives back what nobody will take, and leaves the channel's list.
-    fn give_back(&mut self) {
+    /// Gives back what nobody will take, and leaves the channel's list. Says how many went back.
+    fn give_back(&mut self) -> usize {
         let (id, place) = (self.id, self.channel().place());
         let ready = std::mem::take(&mut self.ready);
         self.channel().shared().command(|state| {
+            let waiting = state
+                .channels
+                .get_mut(place)
+                .and_then(|entry| entry.inbox(id).map(|inbox| inbox.len()));
+            let count = ready.len() + waiting.unwrap_or_default();
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {
                 entry.consumers.retain(|inbox| inbox.id != id);
             }
-            if !self.origin.no_ack {
-                state.give_back(ready);
+            if self.origin.no_ack {
+                return 0;
             }
-        });
+            state.give_back(ready);
+            count
+        })
     }
 }
 

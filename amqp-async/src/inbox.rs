@@ -105,6 +105,11 @@ impl Inbox {
         self.octets
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(crate) const fn is_over(&self, limit: usize) -> bool {
         self.octets > limit
     }
