@@ -1,0 +1,283 @@
+//! Reaching a broker: names, addresses, TCP, TLS, the handshake, each with its deadline. All of it on the caller's thread but the
+//! AMQP handshake.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use amqp_mio::Stream;
+use amqp_net::rustls::{ClientConfig, ClientConnection};
+use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, apply};
+use amqp_proto::{CloseReason, Config, ConnectionParameters};
+
+use crate::connection::BlockingConnection;
+use crate::io_thread::IoThread;
+use crate::transport::Clock;
+use crate::wait::wait_until;
+
+/// Which broker to connect to, and how.
+///
+/// ```no_run
+/// # fn example() -> Result<(), amqp_blocking::ConnectError> {
+/// use amqp_blocking::{Connector, TlsConfig};
+///
+/// let connector = Connector::from_uri("amqps://ann:s3cret@broker.example/orders")?.tls(TlsConfig::amazon_mq());
+/// let connection = connector.connect()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Connector {
+    parameters: ConnectionParameters,
+    tls: Option<TlsConfig>,
+    thread: Option<IoThread>,
+}
+
+impl Connector {
+    /// Connects as those parameters say.
+    #[must_use]
+    pub const fn new(parameters: ConnectionParameters) -> Self {
+        Self {
+            parameters,
+            tls: None,
+            thread: None,
+        }
+    }
+
+    /// Connects as that URI says.
+    ///
+    /// # Errors
+    /// [`ConnectError::Uri`].
+    pub fn from_uri(uri: &str) -> Result<Self, ConnectError> {
+        Ok(Self::new(ConnectionParameters::from_uri(uri)?))
+    }
+
+    /// How TLS is done, where it is: with an `amqps` URI, or with [`ConnectionParameters::tls`], whose own settings do not count then.
+    #[must_use]
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// Which thread reads, writes and keeps time. Default: the one that all connections of the process share.
+    #[must_use]
+    pub fn io_thread(mut self, thread: &IoThread) -> Self {
+        self.thread = Some(thread.clone());
+        self
+    }
+
+    /// Connects: tries each host and each of its addresses in turn, as often as the parameters say.
+    ///
+    /// # Errors
+    /// All that was tried and why it failed. A refusal that would be the same everywhere, as of a password, ends the search.
+    pub fn connect(&self) -> Result<BlockingConnection, ConnectError> {
+        self.parameters.validate()?;
+        let way = Way {
+            parameters: &self.parameters,
+            config: Arc::new(self.parameters.config.clone()),
+            tls: self.load_tls()?,
+            thread: self.thread.clone(),
+        };
+        let mut search = Search::new(&self.parameters);
+        while let Some(step) = search.next_step() {
+            match step {
+                Step::Resolve { name, port } => search.resolved(way.resolve(&name, port)),
+                Step::Connect { name, address } => match way.connect(&name, address) {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => search.failed(error),
+                },
+                Step::Wait(delay) => thread::sleep(delay),
+                _ => {}
+            }
+        }
+        Err(search.into_error())
+    }
+
+    /// Speaks plain AMQP over a stream that is there, such as a Unix socket.
+    ///
+    /// # Errors
+    /// Why the broker did not let us in, or why there is no I/O thread.
+    pub fn connect_over(&self, stream: impl Into<Stream>) -> Result<BlockingConnection, CloseReason> {
+        let way = Way {
+            parameters: &self.parameters,
+            config: Arc::new(self.parameters.config.clone()),
+            tls: None,
+            thread: self.thread.clone(),
+        };
+        let late = Limit::new(self.parameters.stack_timeout);
+        way.open(stream.into(), &late).map_err(CloseReason::from)
+    }
+
+    fn load_tls(&self) -> Result<Option<(Arc<ClientConfig>, TlsConfig)>, ConnectError> {
+        let Some(parameters) = &self.parameters.tls else {
+            return Ok(None);
+        };
+        let config = self
+            .tls
+            .clone()
+            .unwrap_or_else(|| TlsConfig::from_parameters(parameters));
+        Ok(Some((config.build()?, config)))
+    }
+}
+
+/// What takes us from a name to a connection.
+struct Way<'c> {
+    parameters: &'c ConnectionParameters,
+    config: Arc<Config>,
+    tls: Option<(Arc<ClientConfig>, TlsConfig)>,
+    thread: Option<IoThread>,
+}
+
+/// How long something may take, and until when that is.
+struct Limit {
+    limit: Duration,
+    /// None if that moment never comes.
+    at: Option<Instant>,
+}
+
+impl Limit {
+    fn new(limit: Duration) -> Self {
+        let at = Instant::now().checked_add(limit);
+        Self { limit, at }
+    }
+
+    fn error(&self, stage: Stage) -> AttemptError {
+        let limit = self.limit;
+        AttemptError::TimedOut { stage, limit }
+    }
+
+    /// What is left, never nothing.
+    fn left(&self, stage: Stage) -> Result<Duration, AttemptError> {
+        let Some(at) = self.at else {
+            return Ok(Duration::MAX);
+        };
+        match at.checked_duration_since(Instant::now()) {
+            Some(left) if !left.is_zero() => Ok(left),
+            _ => Err(self.error(stage)),
+        }
+    }
+}
+
+impl Way<'_> {
+    /// The system looks names up only by waiting, for as long as it likes: a thread of its own does that.
+    fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, AttemptError> {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Ok(vec![(address, port).into()]);
+        }
+        let failed = |error: &io::Error| AttemptError::io(Stage::Resolve, error);
+        let (sender, answer) = sync_channel(1);
+        let name = name.to_owned();
+        let look_up = move || {
+            let addresses = (name, port).to_socket_addrs();
+            // Nobody may wait for it any more.
+            let _ = sender.send(addresses.map(Vec::from_iter));
+        };
+        thread::Builder::new()
+            .name("amqp-resolver".into())
+            .spawn(look_up)
+            .map_err(|error| failed(&error))?;
+        let limit = self.parameters.connection_timeout;
+        match answer.recv_timeout(limit) {
+            Ok(addresses) => addresses.map_err(|error| failed(&error)),
+            Err(RecvTimeoutError::Timeout) => Err(Limit::new(limit).error(Stage::Resolve)),
+            Err(RecvTimeoutError::Disconnected) => Err(AttemptError::NoAddress),
+        }
+    }
+
+    fn connect(&self, name: &str, address: SocketAddr) -> Result<BlockingConnection, AttemptError> {
+        let whole = Limit::new(self.parameters.stack_timeout);
+        let socket = self.connect_tcp(address)?;
+        let tls = match &self.tls {
+            None => None,
+            Some((config, names)) => {
+                let name = names.server_name_for(name)?;
+                let tls = ClientConnection::new(Arc::clone(config), name)?;
+                Some(shake_hands(tls, &socket, &whole)?)
+            }
+        };
+        socket
+            .set_nonblocking(true)
+            .map_err(|error| AttemptError::io(Stage::Tcp, &error))?;
+        let stream = Stream::from(mio::net::TcpStream::from_std(socket));
+        let stream = match tls {
+            Some(tls) => stream.with_tls(tls),
+            None => stream,
+        };
+        self.open(stream, &whole)
+    }
+
+    fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream, AttemptError> {
+        let (limit, whole) = (self.parameters.connection_timeout, self.parameters.stack_timeout);
+        let limit = Limit::new(limit.min(whole));
+        let failed = |error: &io::Error| AttemptError::io(Stage::Tcp, error);
+        let connected = TcpStream::connect_timeout(&address, limit.left(Stage::Tcp)?);
+        let socket = connected.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => limit.error(Stage::Tcp),
+            _ => failed(&error),
+        })?;
+        apply(&self.parameters.tcp, &socket).map_err(|error| failed(&error))?;
+        Ok(socket)
+    }
+
+    /// The AMQP handshake, by the I/O thread.
+    fn open(&self, stream: Stream, limit: &Limit) -> Result<BlockingConnection, AttemptError> {
+        let failed = |error: io::Error| AttemptError::io(Stage::Amqp, &error);
+        let thread = match &self.thread {
+            Some(thread) => thread.clone(),
+            None => IoThread::of_process().map_err(failed)?,
+        };
+        let shared = thread.shared();
+        let socket = shared.watch(stream).map_err(failed)?;
+        let signal = Arc::clone(socket.signal());
+        let clock = Clock::new(Arc::clone(&signal));
+        let config = Arc::clone(&self.config);
+        let (connection, driver) = amqp_async::Connection::start(config, socket, clock, shared.spawner());
+        shared.run(signal, Box::pin(async { drop(driver.await) }));
+        match wait_until(limit.at, connection.ready()) {
+            Some(Ok(())) => Ok(BlockingConnection::new(connection, &self.config)),
+            Some(Err(reason)) => Err(reason.into()),
+            None => Err(limit.error(Stage::Amqp)),
+        }
+    }
+}
+
+/// The TLS handshake, on a socket that waits.
+fn shake_hands(
+    mut tls: ClientConnection,
+    mut socket: &TcpStream,
+    limit: &Limit,
+) -> Result<ClientConnection, AttemptError> {
+    let failed = |error: &io::Error| match error.kind() {
+        // Which of them it is depends on the system.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => limit.error(Stage::Tls),
+        _ => AttemptError::io(Stage::Tls, error),
+    };
+    while tls.is_handshaking() || tls.wants_write() {
+        let left = limit.left(Stage::Tls)?;
+        // What cannot be waited for so long is waited for without a limit, as the system does by default.
+        let left = (left != Duration::MAX).then_some(left);
+        socket
+            .set_write_timeout(left)
+            .and_then(|()| socket.set_read_timeout(left))
+            .map_err(|error| failed(&error))?;
+        let done = match tls.wants_write() {
+            true => tls.write_tls(&mut socket),
+            false => tls.read_tls(&mut socket),
+        };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(&error)),
+            Ok(0) => return Err(failed(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+        }
+        if let Err(error) = tls.process_new_packets() {
+            // The peer is told why, if the socket takes it.
+            let _ = tls.write_tls(&mut socket);
+            return Err(error.into());
+        }
+    }
+    Ok(tls)
+}

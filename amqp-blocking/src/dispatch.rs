@@ -1,0 +1,369 @@
+//! What is to be done on the thread of whoever waits: callbacks, timers, deliveries.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use amqp_async::{ConnectionEvent, ConsumerEnd, Events, HandlerError};
+use amqp_proto::CloseReason;
+
+use crate::channel::{BlockingChannel, Inner};
+use crate::connection::BlockingConnection;
+use crate::delivery::Delivery;
+use crate::error::PostError;
+use crate::wait::wait_until;
+
+/// How many callbacks may wait to be run.
+const MOST_CALLS: usize = 65_536;
+
+/// What is further away than that, some 68 years, never comes.
+const FAR: Duration = Duration::from_secs(1 << 31);
+
+/// A callback that runs once.
+pub(crate) type Call = Box<dyn FnOnce(&BlockingConnection) + Send>;
+
+/// A callback for what happens to the connection.
+pub(crate) type EventCallback = Box<dyn FnMut(&BlockingConnection, &ConnectionEvent) + Send>;
+
+/// A consumer's handler.
+pub(crate) type Handler = Box<dyn FnMut(&BlockingChannel, Delivery) -> Result<(), HandlerError> + Send>;
+
+/// A timer that was set, by which it can be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TimerId(Instant, u64);
+
+/// A consumer with its handler. Whose handler runs is taken out of the list meanwhile.
+pub(crate) struct Registered {
+    pub(crate) channel: Arc<Inner>,
+    pub(crate) tag: Arc<str>,
+    pub(crate) consumer: amqp_async::Consumer,
+    pub(crate) handler: Handler,
+}
+
+/// Shared by the handles of a connection. Its lock is never held while a callback runs.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    events: Events,
+    closed: Option<CloseReason>,
+    on_event: Vec<EventCallback>,
+    calls: VecDeque<Call>,
+    timers: BTreeMap<TimerId, Call>,
+    /// Who gets the next turn is first.
+    consumers: VecDeque<Box<Registered>>,
+    /// Consumers whose handler runs, by channel and tag, and whether they were cancelled meanwhile.
+    running: Vec<(u64, Arc<str>, bool)>,
+    /// The threads that wait.
+    waiting: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+/// What to do next.
+pub(crate) enum Turn<T> {
+    /// What was looked for.
+    Found(T),
+    Call(Call),
+    Event(ConnectionEvent),
+    /// Nothing more comes.
+    Closed(CloseReason),
+    /// It took too long.
+    Late,
+}
+
+/// What a consumer has.
+pub(crate) enum Taken {
+    Delivery(Box<Registered>, amqp_async::Delivery),
+    /// It has ended, and is no longer in the list. To be dropped where no lock is held.
+    End(Box<Registered>, ConsumerEnd),
+}
+
+impl Dispatch {
+    pub(crate) fn new(events: Events) -> Self {
+        let state = State {
+            events,
+            closed: None,
+            on_event: Vec::new(),
+            calls: VecDeque::new(),
+            timers: BTreeMap::new(),
+            consumers: VecDeque::new(),
+            running: Vec::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something that those who wait may have to know.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_values().for_each(Waker::wake);
+        result
+    }
+
+    pub(crate) fn next_key(&self) -> u64 {
+        self.lock().next_key()
+    }
+
+    /// Waits until `look` finds something, a callback is due, or that moment has come.
+    pub(crate) fn wait<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&mut State, &mut Context<'_>) -> Poll<T>,
+    ) -> Turn<T> {
+        let mut place = Place {
+            dispatch: self,
+            key: None,
+        };
+        loop {
+            let until = earlier(deadline, self.lock().next_timer());
+            let looking = poll_fn(|cx| {
+                let mut state = self.lock();
+                if let Poll::Ready(turn) = state.poll_turn(cx, &mut look) {
+                    return Poll::Ready(Some(turn));
+                }
+                if earlier(until, state.next_timer()) != until {
+                    // A timer was set that comes before what is waited for.
+                    return Poll::Ready(None);
+                }
+                place.register(&mut state, cx);
+                Poll::Pending
+            });
+            match wait_until(until, looking) {
+                Some(Some(turn)) => return turn,
+                Some(None) => {}
+                None if until == deadline => return Turn::Late,
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) fn post(&self, call: Call) -> Result<(), PostError> {
+        // A call that is not taken is dropped where no lock is held.
+        let refused = self.change(|state| {
+            if state.closed.is_some() {
+                return Err((PostError::Closed, call));
+            }
+            if state.calls.len() >= MOST_CALLS {
+                return Err((PostError::Full, call));
+            }
+            state.calls.push_back(call);
+            Ok(())
+        });
+        refused.map_err(|(error, _)| error)
+    }
+
+    pub(crate) fn set_timer(&self, delay: Duration, call: Call) -> TimerId {
+        let now = Instant::now();
+        let at = now.checked_add(delay.min(FAR)).unwrap_or(now);
+        self.change(|state| {
+            let id = TimerId(at, state.next_key());
+            state.timers.insert(id, call);
+            id
+        })
+    }
+
+    pub(crate) fn remove_timer(&self, id: TimerId) -> bool {
+        let removed = self.lock().timers.remove(&id);
+        removed.is_some()
+    }
+
+    pub(crate) fn add_event_callback(&self, callback: EventCallback) {
+        self.lock().on_event.push(callback);
+    }
+
+    /// The callbacks, to be run and then put back.
+    pub(crate) fn take_event_callbacks(&self) -> Vec<EventCallback> {
+        std::mem::take(&mut self.lock().on_event)
+    }
+
+    pub(crate) fn put_event_callbacks_back(&self, mut callbacks: Vec<EventCallback>) {
+        let mut state = self.lock();
+        // Those that were added meanwhile come later.
+        callbacks.append(&mut state.on_event);
+        state.on_event = callbacks;
+    }
+
+    pub(crate) fn add_consumer(&self, registered: Box<Registered>) {
+        self.change(|state| state.consumers.push_back(registered));
+    }
+
+    /// All consumers of that channel. Those whose handlers run are given back to nobody when that is over.
+    pub(crate) fn take_consumers(&self, channel: u64) -> VecDeque<Box<Registered>> {
+        self.change(|state| {
+            for running in &mut state.running {
+                running.2 |= running.0 == channel;
+            }
+            let all = std::mem::take(&mut state.consumers);
+            let (taken, left) = all.into_iter().partition(|entry| entry.channel.key == channel);
+            state.consumers = left;
+            taken
+        })
+    }
+
+    /// One consumer of that channel. If its handler runs it is cancelled afterwards, and if it is not known nothing happens.
+    pub(crate) fn take_consumer(&self, channel: u64, tag: &str) -> Option<Box<Registered>> {
+        self.change(|state| {
+            for running in &mut state.running {
+                running.2 |= running.0 == channel && &*running.1 == tag;
+            }
+            let mut entries = state.consumers.iter();
+            let position = entries.position(|entry| entry.channel.key == channel && &*entry.tag == tag)?;
+            state.consumers.remove(position)
+        })
+    }
+
+    /// The handler is done. Gives the consumer back if it was cancelled meanwhile.
+    pub(crate) fn put_consumer_back(&self, registered: Box<Registered>) -> Option<Box<Registered>> {
+        self.change(|state| {
+            if state.is_cancelled(&registered) {
+                return Some(registered);
+            }
+            state.consumers.push_back(registered);
+            None
+        })
+    }
+
+    /// The handler did not come to its end.
+    pub(crate) fn forget_running(&self, channel: u64, tag: &str) {
+        let mut state = self.lock();
+        state
+            .running
+            .retain(|(of, name, _)| (*of, &**name) != (channel, tag));
+    }
+}
+
+impl State {
+    fn next_key(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.timers.first_key_value().map(|(id, _)| id.0)
+    }
+
+    fn take_due(&mut self) -> Option<Call> {
+        let first = self.timers.first_entry()?;
+        (first.key().0 <= Instant::now()).then(|| first.remove())
+    }
+
+    fn poll_turn<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: &mut impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Turn<T>> {
+        if let Some(call) = self.calls.pop_front().or_else(|| self.take_due()) {
+            return Poll::Ready(Turn::Call(call));
+        }
+        if self.closed.is_none()
+            && let Poll::Ready(Some(event)) = pin!(self.events.next()).poll(cx)
+        {
+            if let ConnectionEvent::Closed(reason) = &event {
+                self.closed = Some(reason.clone());
+            }
+            return Poll::Ready(Turn::Event(event));
+        }
+        if let Poll::Ready(found) = look(self, cx) {
+            return Poll::Ready(Turn::Found(found));
+        }
+        match &self.closed {
+            Some(reason) => Poll::Ready(Turn::Closed(reason.clone())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether that channel, or any without one, has consumers whose handler does not run.
+    pub(crate) fn has_consumers(&self, channel: u64) -> bool {
+        self.consumers.iter().any(|entry| entry.channel.key == channel)
+    }
+
+    /// What the next consumer of that channel has, or of any channel if it is none.
+    pub(crate) fn poll_consumers(&mut self, channel: Option<u64>, cx: &mut Context<'_>) -> Poll<Taken> {
+        for position in 0..self.consumers.len() {
+            let Some(entry) = self.consumers.get_mut(position) else {
+                break;
+            };
+            if channel.is_some_and(|channel| channel != entry.channel.key) {
+                continue;
+            }
+            let Poll::Ready(next) = pin!(entry.consumer.next()).poll(cx) else {
+                continue;
+            };
+            let Some(entry) = self.consumers.remove(position) else {
+                break;
+            };
+            return Poll::Ready(match next {
+                Some(Ok(delivery)) => {
+                    let tag = Arc::clone(&entry.tag);
+                    self.running.push((entry.channel.key, tag, false));
+                    Taken::Delivery(entry, delivery)
+                }
+                Some(Err(end)) => Taken::End(entry, end),
+                None => Taken::End(entry, ConsumerEnd::Requested),
+            });
+        }
+        Poll::Pending
+    }
+
+    /// It does not run any more; whether it was cancelled while it did.
+    fn is_cancelled(&mut self, registered: &Registered) -> bool {
+        let (key, tag) = (registered.channel.key, &registered.tag);
+        let mut running = self.running.iter();
+        let position = running.position(|(channel, name, _)| (*channel, name) == (key, tag));
+        position.is_some_and(|position| self.running.swap_remove(position).2)
+    }
+}
+
+/// A thread's place among those that wait. When it leaves, the others look again: what would have woken it is theirs now.
+struct Place<'d> {
+    dispatch: &'d Dispatch,
+    key: Option<u64>,
+}
+
+impl Place<'_> {
+    fn register(&mut self, state: &mut State, cx: &Context<'_>) {
+        let key = *self.key.get_or_insert_with(|| state.next_key());
+        state.waiting.insert(key, cx.waker().clone());
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.dispatch.change(|state| state.waiting.remove(&key));
+        }
+    }
+}
+
+/// The earlier of two moments, where none never comes.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("closed", &self.closed)
+            .field("calls", &self.calls.len())
+            .field("timers", &self.timers.len())
+            .field("consumers", &self.consumers.len())
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}

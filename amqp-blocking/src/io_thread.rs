@@ -1,0 +1,384 @@
+//! The thread that reads, writes and keeps time for connections, whatever their users are doing.
+//!
+//! It runs futures: drivers, and what handles leave to the background. A future is polled when its socket has an edge, its alarm is
+//! due or its waker was called; otherwise the thread sleeps.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use amqp_async::{Spawner, Task};
+use amqp_mio::Stream;
+use amqp_proto::Instant;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use crate::transport::Socket;
+
+/// The poll's own waker; tasks have the numbers above.
+const WAKER: Token = Token(0);
+
+/// How many sockets are looked at in one round.
+const MOST_READY: usize = 256;
+
+/// A thread that reads, writes and keeps time for connections. Those of a process share one, which is started when it is first needed,
+/// unless a [`Connector`](crate::Connector) is given another.
+///
+/// A thread of its own ends when neither a handle like this nor a connection needs it any more.
+#[derive(Debug, Clone)]
+pub struct IoThread {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    waker: mio::Waker,
+    registry: Registry,
+    epoch: std::time::Instant,
+    next: AtomicUsize,
+    wake_ups: AtomicU64,
+}
+
+/// What others have for the thread.
+#[derive(Default)]
+struct Queue {
+    woken: Vec<usize>,
+    new: Vec<(Arc<Signal>, Task)>,
+    is_asleep: bool,
+    /// No handle is left.
+    is_abandoned: bool,
+    /// The thread has ended, or is about to.
+    is_over: bool,
+}
+
+/// Tells of one task and its socket.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    number: usize,
+    shared: Arc<Shared>,
+    is_queued: AtomicBool,
+    /// The socket may have something. Only the thread looks at these.
+    pub(crate) is_readable: AtomicBool,
+    /// The socket may take something.
+    pub(crate) is_writable: AtomicBool,
+    /// When to poll the task, unless it is woken before; [`Instant::MAX`] is never.
+    alarm: AtomicU64,
+}
+
+impl IoThread {
+    /// Starts one, to be given to connectors.
+    ///
+    /// # Errors
+    /// The system has no poll or no thread to give.
+    pub fn start() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            waker: mio::Waker::new(poll.registry(), WAKER)?,
+            registry: poll.registry().try_clone()?,
+            epoch: std::time::Instant::now(),
+            next: AtomicUsize::new(WAKER.0 + 1),
+            wake_ups: AtomicU64::new(0),
+        });
+        let handle = Handle {
+            shared: Arc::clone(&shared),
+        };
+        let executor = Executor::new(shared);
+        thread::Builder::new()
+            .name("amqp-io".into())
+            .spawn(move || executor.run(poll))?;
+        Ok(Self {
+            handle: Arc::new(handle),
+        })
+    }
+
+    /// The one that this process shares.
+    pub(crate) fn of_process() -> io::Result<Self> {
+        static SHARED: Mutex<Option<IoThread>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some(thread) if !thread.shared().lock().is_over => Ok(thread.clone()),
+            _ => Ok(shared.insert(Self::start()?).clone()),
+        }
+    }
+
+    /// How often it was woken so far: by sockets, by time, by commands.
+    #[must_use]
+    pub fn wake_ups(&self) -> u64 {
+        self.shared().wake_ups.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.is_abandoned = true;
+        self.shared.wake(queue);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is something in the queue.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let was_asleep = std::mem::replace(&mut queue.is_asleep, false);
+        drop(queue);
+        if was_asleep {
+            // If this fails, the poll is broken and the thread learns it there.
+            let _ = self.waker.wake();
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::since_epoch(self.epoch.elapsed())
+    }
+
+    fn new_signal(self: &Arc<Self>) -> Arc<Signal> {
+        Arc::new(Signal {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            shared: Arc::clone(self),
+            is_queued: AtomicBool::new(true),
+            is_readable: AtomicBool::new(true),
+            is_writable: AtomicBool::new(true),
+            alarm: AtomicU64::new(Instant::MAX.as_nanos()),
+        })
+    }
+
+    /// Watches a stream for the task that will be [run](Self::run) with the socket's signal.
+    pub(crate) fn watch(self: &Arc<Self>, mut stream: Stream) -> io::Result<Socket> {
+        let signal = self.new_signal();
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.registry
+            .register(&mut stream, Token(signal.number), interests)?;
+        Ok(Socket::new(stream, signal))
+    }
+
+    /// Runs a task. When the thread has ended the task is dropped, and whoever waits for it learns that.
+    pub(crate) fn run(&self, signal: Arc<Signal>, task: Task) {
+        let mut queue = self.lock();
+        if queue.is_over {
+            drop(queue);
+            return;
+        }
+        queue.new.push((signal, task));
+        self.wake(queue);
+    }
+
+    /// For what goes on in the background of a connection.
+    pub(crate) fn spawner(self: &Arc<Self>) -> Spawner {
+        let shared = Arc::clone(self);
+        Arc::new(move |task| shared.run(shared.new_signal(), task))
+    }
+}
+
+impl Signal {
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.now()
+    }
+
+    /// Sets the alarm, which counts until the task is polled.
+    pub(crate) fn set_alarm(&self, at: Instant) {
+        self.alarm.store(at.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn alarm(&self) -> Option<Instant> {
+        let at = Instant::from_nanos(self.alarm.load(Ordering::Relaxed));
+        (at != Instant::MAX).then_some(at)
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            let mut queue = self.shared.lock();
+            queue.woken.push(self.number);
+            self.shared.wake(queue);
+        }
+    }
+}
+
+struct Executor {
+    shared: Arc<Shared>,
+    tasks: HashMap<usize, Slot>,
+    /// When to poll which of them, if nothing else happens.
+    alarms: BTreeSet<(Instant, usize)>,
+    /// Whose turn it is; empty between rounds.
+    ready: Vec<usize>,
+}
+
+struct Slot {
+    task: Task,
+    signal: Arc<Signal>,
+    waker: Waker,
+    /// Its entry among the alarms.
+    alarm: Option<Instant>,
+}
+
+impl Executor {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            tasks: HashMap::new(),
+            alarms: BTreeSet::new(),
+            ready: Vec::new(),
+        }
+    }
+
+    fn run(mut self, mut poll: Poll) {
+        let mut events = Events::with_capacity(MOST_READY);
+        while let Some(timeout) = self.sleep() {
+            match poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+                // Without a poll nothing goes on: all tasks are dropped, which ends their connections.
+                Err(_) => return,
+                Ok(()) => {}
+            }
+            if timeout != Some(Duration::ZERO) {
+                self.shared.wake_ups.fetch_add(1, Ordering::Relaxed);
+            }
+            for event in &events {
+                self.on_event(event);
+            }
+            self.on_time();
+            self.take_woken();
+            let mut ready = std::mem::take(&mut self.ready);
+            for number in ready.drain(..) {
+                self.poll_task(number);
+            }
+            // Kept for its room.
+            self.ready = ready;
+        }
+    }
+
+    /// How long the poll may wait, which is for ever if it is none; nothing at all when the thread is not needed any more.
+    fn sleep(&mut self) -> Option<Option<Duration>> {
+        let mut queue = self.shared.lock();
+        if !queue.woken.is_empty() || !queue.new.is_empty() {
+            return Some(Some(Duration::ZERO));
+        }
+        if queue.is_abandoned && self.tasks.is_empty() {
+            queue.is_over = true;
+            return None;
+        }
+        queue.is_asleep = true;
+        drop(queue);
+        let next = self.alarms.first();
+        Some(next.map(|(at, _)| at.duration_since(self.shared.now())))
+    }
+
+    fn on_event(&mut self, event: &mio::event::Event) {
+        let Token(number) = event.token();
+        let Some(slot) = self.tasks.get(&number) else {
+            return;
+        };
+        let is_over = event.is_error() || event.is_read_closed() || event.is_write_closed();
+        if event.is_readable() || is_over {
+            slot.signal.is_readable.store(true, Ordering::Relaxed);
+        }
+        if event.is_writable() || is_over {
+            slot.signal.is_writable.store(true, Ordering::Relaxed);
+        }
+        if !slot.signal.is_queued.swap(true, Ordering::AcqRel) {
+            self.ready.push(number);
+        }
+    }
+
+    fn on_time(&mut self) {
+        let Some(&(first, _)) = self.alarms.first() else {
+            return;
+        };
+        let now = self.shared.now();
+        if first > now {
+            return;
+        }
+        for &(_, number) in self.alarms.iter().take_while(|(at, _)| *at <= now) {
+            let slot = self.tasks.get(&number);
+            if slot.is_some_and(|slot| !slot.signal.is_queued.swap(true, Ordering::AcqRel)) {
+                self.ready.push(number);
+            }
+        }
+    }
+
+    fn take_woken(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.is_asleep = false;
+        self.ready.append(&mut queue.woken);
+        let new = std::mem::take(&mut queue.new);
+        drop(queue);
+        for (signal, task) in new {
+            let number = signal.number;
+            let slot = Slot {
+                task,
+                waker: Waker::from(Arc::clone(&signal)),
+                signal,
+                alarm: None,
+            };
+            self.tasks.insert(number, slot);
+            self.ready.push(number);
+        }
+    }
+
+    fn poll_task(&mut self, number: usize) {
+        let Some(slot) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        slot.signal.is_queued.store(false, Ordering::Release);
+        slot.signal.set_alarm(Instant::MAX);
+        let mut cx = Context::from_waker(&slot.waker);
+        // Drivers do not panic. What others leave to the background may, which is their end and nobody else's.
+        let polled = catch_unwind(AssertUnwindSafe(|| slot.task.as_mut().poll(&mut cx)));
+        let is_over = polled.map_or(true, |poll| poll.is_ready());
+        let alarm = slot.signal.alarm().filter(|_| !is_over);
+        if slot.alarm != alarm {
+            if let Some(at) = slot.alarm {
+                self.alarms.remove(&(at, number));
+            }
+            self.alarms.extend(alarm.map(|at| (at, number)));
+            slot.alarm = alarm;
+        }
+        if is_over {
+            let slot = self.tasks.remove(&number);
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
+        }
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.is_over = true;
+        let new = std::mem::take(&mut queue.new);
+        drop(queue);
+        drop(new);
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("woken", &self.woken)
+            .field("new", &self.new.len())
+            .finish_non_exhaustive()
+    }
+}
