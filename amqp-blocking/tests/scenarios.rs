@@ -1,0 +1,98 @@
+//! The scenarios of amqp-async on the asynchronous handles below the blocking ones: the I/O thread drives them.
+
+#[macro_use]
+#[path = "../../amqp-async/scenarios/mod.rs"]
+mod scenarios;
+
+all_scenarios!();
+
+mod runtime {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::sync::mpsc::{TryRecvError, channel};
+    use std::sync::{Arc, Condvar, Mutex};
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use amqp_blocking::BlockingConnection;
+    use amqp_blocking::asynchronous::Connection;
+    pub(crate) use amqp_blocking::{AttemptError, ConnectError};
+    use amqp_testbroker::TestBroker;
+
+    use crate::scenarios::World;
+
+    /// Longer than any of them takes.
+    const DEADLINE: Duration = Duration::from_secs(120);
+
+    pub(crate) async fn connect(url: &str) -> Result<Connection, ConnectError> {
+        let connection = BlockingConnection::connect(url)?;
+        Ok(connection.asynchronous().clone())
+    }
+
+    /// Runs it at the same time, on another thread.
+    pub(crate) fn thread<T: Send + 'static>(
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> {
+        let waiting = Arc::new(Mutex::new(None::<Waker>));
+        let (sender, result) = channel();
+        let waiter = Arc::clone(&waiting);
+        thread::spawn(move || {
+            let _ = sender.send(run(future));
+            let waker = waiter.lock().unwrap().take();
+            waker.into_iter().for_each(Waker::wake);
+        });
+        poll_fn(move |cx| {
+            // Before looking: the other thread sends before it takes this.
+            *waiting.lock().unwrap() = Some(cx.waker().clone());
+            match result.try_recv() {
+                Ok(value) => Poll::Ready(value),
+                Err(TryRecvError::Empty) => Poll::Pending,
+                Err(TryRecvError::Disconnected) => panic!("the other thread panicked"),
+            }
+        })
+    }
+
+    pub(crate) fn on_embedded<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
+        let broker = TestBroker::start().unwrap();
+        run(scenario(World::new(broker.uri())));
+    }
+
+    /// On the broker that this variable names.
+    pub(crate) fn on_rabbitmq<F: Future<Output = ()>>(variable: &str, scenario: impl FnOnce(World) -> F) {
+        let url = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
+        run(scenario(World::new(url)));
+    }
+
+    #[derive(Default)]
+    struct Alarm {
+        is_ringing: Mutex<bool>,
+        bell: Condvar,
+    }
+
+    impl Wake for Alarm {
+        fn wake(self: Arc<Self>) {
+            *self.is_ringing.lock().unwrap() = true;
+            self.bell.notify_one();
+        }
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let alarm = Arc::new(Alarm::default());
+        let waker = Waker::from(Arc::clone(&alarm));
+        let late = Instant::now() + DEADLINE;
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return value;
+            }
+            let is_ringing = alarm.is_ringing.lock().unwrap();
+            let left = late.saturating_duration_since(Instant::now());
+            let waiting = alarm.bell.wait_timeout_while(is_ringing, left, |ringing| !*ringing);
+            let (mut is_ringing, waited) = waiting.unwrap();
+            assert!(!waited.timed_out(), "it takes too long");
+            *is_ringing = false;
+        }
+    }
+}
