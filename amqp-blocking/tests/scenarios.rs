@@ -89,7 +89,9 @@ mod runtime {
             }
             let is_ringing = alarm.is_ringing.lock().unwrap();
             let left = late.saturating_duration_since(Instant::now());
-            let waiting = alarm.bell.wait_timeout_while(is_ringing, left, |ringing| !*ringing);
+            let waiting = alarm
+                .bell
+                .wait_timeout_while(is_ringing, left, |ringing| !*ringing);
             let (mut is_ringing, waited) = waiting.unwrap();
             assert!(!waited.timed_out(), "it takes too long");
             *is_ringing = false;
