@@ -382,3 +382,137 @@ impl std::fmt::Debug for Queue {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::task::Poll;
+
+    /// Longer than anything takes.
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_task_that_panics_is_gone_and_the_others_go_on() {
+        let thread = IoThread::start().unwrap();
+        let spawn = thread.shared().spawner();
+        let (dropped, was_dropped) = channel::<()>();
+        spawn(Box::pin(async move {
+            let _dropped = dropped;
+            panic!("a test's panic");
+        }));
+        assert_eq!(
+            was_dropped.recv_timeout(LONG),
+            Err(RecvTimeoutError::Disconnected)
+        );
+        let (sender, done) = channel();
+        spawn(Box::pin(async move { sender.send(()).unwrap() }));
+        done.recv_timeout(LONG).unwrap();
+    }
+
+    #[test]
+    fn an_alarm_wakes_its_task_once() {
+        let thread = IoThread::start().unwrap();
+        let shared = thread.shared();
+        let (signal, at) = (shared.new_signal(), shared.now() + Duration::from_millis(30));
+        let (sender, polled) = channel();
+        let task = {
+            let signal = Arc::clone(&signal);
+            poll_fn(move |_| {
+                let now = signal.now();
+                sender.send(now).unwrap();
+                if now >= at {
+                    return Poll::Ready(());
+                }
+                signal.set_alarm(at);
+                Poll::Pending
+            })
+        };
+        shared.run(signal, Box::pin(task));
+        assert!(polled.recv_timeout(LONG).unwrap() < at);
+        assert!(polled.recv_timeout(LONG).unwrap() >= at);
+        assert_eq!(polled.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn an_alarm_counts_until_the_task_is_polled() {
+        let thread = IoThread::start().unwrap();
+        let shared = thread.shared();
+        let signal = shared.new_signal();
+        let (sender, polled) = channel();
+        let task = {
+            let signal = Arc::clone(&signal);
+            let mut is_first = true;
+            poll_fn(move |_| {
+                if std::mem::take(&mut is_first) {
+                    signal.set_alarm(signal.now() + Duration::from_millis(50));
+                }
+                sender.send(()).unwrap();
+                Poll::<()>::Pending
+            })
+        };
+        shared.run(Arc::clone(&signal), Box::pin(task));
+        polled.recv_timeout(LONG).unwrap();
+        signal.wake_by_ref();
+        polled.recv_timeout(LONG).unwrap();
+        let nothing = polled.recv_timeout(Duration::from_millis(150));
+        assert_eq!(nothing, Err(RecvTimeoutError::Timeout));
+    }
+
+    /// However often it is called.
+    #[test]
+    fn a_waker_polls_its_task_once() {
+        let thread = IoThread::start().unwrap();
+        let (sender, polled) = channel();
+        let mut turns = 0;
+        thread.shared().spawner()(Box::pin(poll_fn(move |cx| {
+            turns += 1;
+            sender.send(turns).unwrap();
+            if turns < 3 {
+                cx.waker().wake_by_ref();
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })));
+        let all: Vec<_> = (0..3).map(|_| polled.recv_timeout(LONG).unwrap()).collect();
+        assert_eq!(all, [1, 2, 3]);
+        let nothing = polled.recv_timeout(Duration::from_millis(20));
+        assert_eq!(nothing, Err(RecvTimeoutError::Timeout));
+    }
+
+    #[test]
+    fn a_thread_that_nobody_needs_ends_and_takes_no_more() {
+        let thread = IoThread::start().unwrap();
+        let shared = Arc::clone(thread.shared());
+        let (sender, go_on) = channel::<Waker>();
+        let mut is_first = true;
+        let task = poll_fn(move |cx| match std::mem::take(&mut is_first) {
+            true => {
+                sender.send(cx.waker().clone()).unwrap();
+                Poll::Pending
+            }
+            false => Poll::Ready(()),
+        });
+        shared.spawner()(Box::pin(task));
+        let waker = go_on.recv_timeout(LONG).unwrap();
+        drop(thread);
+        assert!(!shared.lock().is_over, "a task needs it");
+        waker.wake();
+        let deadline = std::time::Instant::now() + LONG;
+        while !shared.lock().is_over {
+            assert!(std::time::Instant::now() < deadline, "it goes on");
+            thread::yield_now();
+        }
+        let (sender, dropped) = channel::<()>();
+        shared.spawner()(Box::pin(async move { drop(sender) }));
+        assert_eq!(dropped.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn the_process_shares_one() {
+        let (one, other) = (IoThread::of_process().unwrap(), IoThread::of_process().unwrap());
+        assert!(Arc::ptr_eq(one.shared(), other.shared()));
+        assert!(!Arc::ptr_eq(one.shared(), IoThread::start().unwrap().shared()));
+    }
+}
