@@ -75,7 +75,8 @@ impl BlockingConnection {
         self.timeout
     }
 
-    /// The handle of the asynchronous client, which has all that is not here. Its futures can be waited for by any executor.
+    /// The handle of the asynchronous client, which has all that is not here. Its futures can be waited for by any executor. What it runs
+    /// in the background runs on the I/O thread, where nothing may wait: neither for these calls nor for anything else.
     #[must_use]
     pub const fn asynchronous(&self) -> &amqp_async::Connection {
         &self.connection

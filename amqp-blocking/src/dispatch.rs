@@ -367,3 +367,28 @@ impl fmt::Debug for State {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amqp_testbroker::TestBroker;
+    use std::thread;
+
+    #[test]
+    fn a_timer_of_another_thread_comes_before_what_is_waited_for() {
+        const LONG: Duration = Duration::from_secs(30);
+        let broker = TestBroker::start().unwrap();
+        let connection = BlockingConnection::connect(&broker.uri()).unwrap();
+        let other = connection.clone();
+        let deadline = Instant::now() + LONG;
+        let setting = thread::spawn(move || {
+            while other.dispatch().lock().waiting.is_empty() {
+                assert!(Instant::now() < deadline, "nobody waits");
+                thread::yield_now();
+            }
+            other.call_later(Duration::from_millis(20), |_| ());
+        });
+        assert_eq!(connection.process_data_events(LONG).unwrap(), 1);
+        setting.join().unwrap();
+    }
+}

@@ -37,6 +37,105 @@ fn hello_world(url: &str) {
     delete_settled(url, "hello");
 }
 
+fn work_queues(url: &str) {
+    delete(url, "task_queue");
+    let workers = ["blocking_worker", "blocking_worker"].map(|name| Program::start_receiver(url, name, &[]));
+    assert_eq!(run(url, "blocking_new_task", &["first"]), ["sent first"]);
+    assert_eq!(
+        run(url, "blocking_new_task", &["second", "task"]),
+        ["sent second task"]
+    );
+    // Each has one of them, and does it.
+    let mut done = workers.each_ref().map(|worker| {
+        let received = worker.line().unwrap();
+        let task = received.strip_prefix("received ").unwrap().to_owned();
+        worker.expect(&format!("done {task}"));
+        task
+    });
+    done.sort();
+    assert_eq!(done, ["first", "second task"]);
+
+    workers.into_iter().for_each(Program::interrupt);
+    delete_settled(url, "task_queue");
+
+    // Who is busy gets no more, and what he has not finished when he dies another one gets.
+    let busy = Program::start_receiver(url, "blocking_worker", &[]);
+    let takes_a_minute = ".".repeat(60);
+    run(url, "blocking_new_task", &[&takes_a_minute]);
+    busy.expect(&format!("received {takes_a_minute}"));
+    let other = Program::start_receiver(url, "blocking_worker", &[]);
+    for task in ["third", "fourth", "fifth"] {
+        run(url, "blocking_new_task", &[task]);
+        other.expect(&format!("received {task}"));
+        other.expect(&format!("done {task}"));
+    }
+    drop(busy);
+    other.expect(&format!("received {takes_a_minute} again"));
+    drop(other);
+    delete(url, "task_queue");
+}
+
+fn publish_subscribe(url: &str) {
+    let nobody_listens = run(url, "blocking_emit_log", &[]);
+    assert_eq!(nobody_listens, ["sent info: Hello World!"]);
+    let receivers = ["blocking_receive_logs", "blocking_receive_logs"]
+        .map(|name| Program::start_receiver(url, name, &[]));
+    run(url, "blocking_emit_log", &["warning:", "for", "all"]);
+    for receiver in receivers {
+        receiver.expect("received warning: for all");
+        receiver.interrupt();
+    }
+}
+
+fn routing(url: &str) {
+    assert!(
+        run_in_vain(url, "blocking_receive_logs_direct", &[])
+            .contains("usage: blocking_receive_logs_direct SEVERITY...")
+    );
+    let errors = Program::start_receiver(url, "blocking_receive_logs_direct", &["error"]);
+    let most = Program::start_receiver(url, "blocking_receive_logs_direct", &["info", "error"]);
+    assert_eq!(
+        run(url, "blocking_emit_log_direct", &["warning", "for nobody"]),
+        ["sent warning: for nobody"]
+    );
+    run(url, "blocking_emit_log_direct", &[]);
+    run(url, "blocking_emit_log_direct", &["error", "for", "both"]);
+    errors.expect("received error: for both");
+    most.expect("received info: Hello World!");
+    most.expect("received error: for both");
+    errors.interrupt();
+    most.interrupt();
+}
+
+fn topics(url: &str) {
+    assert!(
+        run_in_vain(url, "blocking_receive_logs_topic", &[])
+            .contains("usage: blocking_receive_logs_topic PATTERN...")
+    );
+    let patterns: [&[&str]; 3] = [&["#"], &["kern.*"], &["*.critical", "kern.*"]];
+    let [all, kernel, critical] =
+        patterns.map(|patterns| Program::start_receiver(url, "blocking_receive_logs_topic", patterns));
+    let sent = [
+        ("kern.critical", "fits all"),
+        ("kern.info", "fits all too"),
+        ("cron.critical", "fits no kernel"),
+        ("kern.net.critical", "has a word too many"),
+    ];
+    for (key, text) in sent {
+        let printed = run(url, "blocking_emit_log_topic", &[key, text]);
+        assert_eq!(printed, [format!("sent {key}: {text}")]);
+    }
+    let expect = |program: Program, received: &[usize]| {
+        for (key, text) in received.iter().map(|&index| sent[index]) {
+            program.expect(&format!("received {key}: {text}"));
+        }
+        program.interrupt();
+    };
+    expect(all, &[0, 1, 2, 3]);
+    expect(kernel, &[0, 1]);
+    expect(critical, &[0, 1, 2]);
+}
+
 /// A program without a broker fails, and says why.
 #[test]
 fn without_a_broker_the_reason_is_told() {
@@ -69,5 +168,5 @@ macro_rules! tutorials {
 }
 
 tutorials! {
-    hello_world
+    hello_world work_queues publish_subscribe routing topics
 }

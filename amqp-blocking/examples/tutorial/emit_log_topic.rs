@@ -1,0 +1,29 @@
+//! RabbitMQ's tutorial 5, "Topics": tells a text to those whose pattern fits its key: `blocking_emit_log_topic kern.critical "Low on disk"`.
+//!
+//! On the broker of `AMQP_URL`, or else on this machine's.
+
+use std::env;
+use std::error::Error;
+
+use amqp_blocking::{BlockingConnection, ExchangeKind, ExchangeOptions};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let key = arguments.next().unwrap_or_else(|| "anonymous.info".into());
+    let mut text = arguments.collect::<Vec<_>>().join(" ");
+    if text.is_empty() {
+        text = "Hello World!".into();
+    }
+
+    let url = env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost/".into());
+    let connection = BlockingConnection::connect(&url)?;
+    let channel = connection.channel()?;
+    channel.exchange_declare("topic_logs", ExchangeKind::Topic, ExchangeOptions::default())?;
+
+    // Optional: if nobody wants it, it is dropped. `basic_publish` would fail then.
+    channel.basic_publish_optional("topic_logs", &key, text.as_str())?;
+    println!("sent {key}: {text}");
+
+    connection.close()?;
+    Ok(())
+}
