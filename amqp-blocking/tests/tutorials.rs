@@ -136,6 +136,33 @@ fn topics(url: &str) {
     expect(critical, &[0, 1, 2]);
 }
 
+fn remote_procedure_call(url: &str) {
+    delete(url, "rpc_queue");
+    let complaint = run_in_vain(url, "blocking_rpc_client", &[]);
+    assert!(
+        complaint.contains("fib(30): no queue got the message"),
+        "{complaint}"
+    );
+    let server = Program::start_receiver(url, "blocking_rpc_server", &[]);
+    for (number, result) in [("0", "0"), ("10", "55"), ("90", "2880067194370816120")] {
+        let printed = run(url, "blocking_rpc_client", &[number]);
+        assert_eq!(printed, [format!("fib({number}) = {result}")]);
+        server.expect(&format!("answered fib({number})"));
+    }
+    assert_eq!(run(url, "blocking_rpc_client", &[]), ["fib(30) = 832040"]);
+    server.expect("answered fib(30)");
+    for (number, words) in [
+        ("100", "that is too large"),
+        ("x", "invalid digit found in string"),
+    ] {
+        let complaint = run_in_vain(url, "blocking_rpc_client", &[number]);
+        let words = format!("fib({number}): the server failed: {words}");
+        assert!(complaint.contains(&words), "{complaint}");
+    }
+    server.interrupt();
+    delete_settled(url, "rpc_queue");
+}
+
 /// A program without a broker fails, and says why.
 #[test]
 fn without_a_broker_the_reason_is_told() {
@@ -168,5 +195,5 @@ macro_rules! tutorials {
 }
 
 tutorials! {
-    hello_world work_queues publish_subscribe routing topics
+    hello_world work_queues publish_subscribe routing topics remote_procedure_call
 }
