@@ -84,7 +84,7 @@ pub(crate) struct Way {
 enum Phase {
     /// The search says what is next.
     Searching,
-    /// Every host has failed: it goes on then.
+    /// Nothing is tried before that: every host has failed, or the caller wants it so.
     Waiting(Instant),
     Resolving(Resolver, Instant),
     Connecting(Attempt, TcpStream),
@@ -113,9 +113,9 @@ struct Registration {
 }
 
 impl MioConnection {
-    pub(crate) fn search(way: Way) -> Self {
+    pub(crate) fn search(way: Way, delay: Duration) -> Self {
         let search = Search::new(&way.parameters);
-        Self::new(way, search, Phase::Searching)
+        Self::new(way, search, Phase::Waiting(Instant::EPOCH + delay))
     }
 
     /// On a stream that is there.
@@ -429,6 +429,13 @@ impl MioConnection {
             self.leave_phase();
             let acknowledged = false;
             self.phase = Phase::Abandoned(Some(CloseReason::Requested { acknowledged }));
+        }
+    }
+
+    /// Another multiplier than [`Config::backpressure_multiplier`], for this connection.
+    pub fn set_backpressure_multiplier(&mut self, multiplier: u32) {
+        if let Ok(core) = self.commands() {
+            core.set_backpressure_multiplier(multiplier);
         }
     }
 

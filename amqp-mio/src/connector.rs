@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqp_net::{ConnectError, TlsConfig};
 use amqp_proto::{Config, ConnectionParameters};
@@ -55,6 +56,17 @@ impl Connector {
         self
     }
 
+    /// What it connects as.
+    #[must_use]
+    pub const fn parameters(&self) -> &ConnectionParameters {
+        &self.parameters
+    }
+
+    /// The same, to change it.
+    pub const fn parameters_mut(&mut self) -> &mut ConnectionParameters {
+        &mut self.parameters
+    }
+
     /// Goes on counting where an earlier connection ended, so that its tags are known to be stale:
     /// [`next_incarnation`](amqp_proto::Connection::next_incarnation).
     #[must_use]
@@ -63,13 +75,27 @@ impl Connector {
         self
     }
 
+    /// Where it goes on counting.
+    #[must_use]
+    pub const fn incarnation(&self) -> u32 {
+        self.first_incarnation
+    }
+
     /// Begins to connect: each host and each of its addresses in turn, as often as the parameters say. Names are looked up on a thread
     /// of their own. Files with certificates are read before this returns.
     ///
     /// # Errors
     /// Nothing can be tried: [`ConnectError::Config`], [`ConnectError::Tls`].
     pub fn connect(&self) -> Result<MioConnection, ConnectError> {
-        Ok(MioConnection::search(self.way(None)?))
+        self.connect_after(Duration::ZERO)
+    }
+
+    /// The same, but nothing is tried before that time has passed.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_after(&self, delay: Duration) -> Result<MioConnection, ConnectError> {
+        Ok(MioConnection::search(self.way(None)?, delay))
     }
 
     /// The same with these addresses, for every host there is: nothing is looked up, no thread started.
@@ -77,7 +103,7 @@ impl Connector {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn connect_addrs(&self, addresses: Vec<SocketAddr>) -> Result<MioConnection, ConnectError> {
-        Ok(MioConnection::search(self.way(Some(addresses))?))
+        Ok(MioConnection::search(self.way(Some(addresses))?, Duration::ZERO))
     }
 
     /// Speaks plain AMQP on a stream that is there, or on its way.

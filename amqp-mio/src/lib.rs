@@ -2,12 +2,13 @@
 //!
 //! * [`Connector`]: which broker, and how to get there.
 //! * [`MioConnection`]: a source of events for your [`mio::Poll`]. Channels, requests and events are those of [`amqp_proto`].
-//! * [`EventLoop`]: the loop ready-made, with callbacks, like pika's `SelectConnection`.
+//! * [`EventLoop`]: the loop ready-made, with callbacks. [`SelectConnection`] is one with a connection, under pika's names.
 
 mod connection;
 mod connector;
 mod event_loop;
 mod resolver;
+mod select;
 mod session;
 mod stream;
 
@@ -18,8 +19,9 @@ pub use connection::MioConnection;
 pub use connector::Connector;
 pub use event_loop::{
     Backpressure, CallbackId, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx, EventLoop, Handle,
-    PostError, RunError, TimerId,
+    PollBackend, PollerError, PollerType, PostError, RunError, TimerId, poll_backend,
 };
+pub use select::{AsyncoreConnection, SelectConnection, SelectError};
 pub use stream::Stream;
 
 /// The README's snippets are tests.

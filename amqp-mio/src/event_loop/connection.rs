@@ -1,13 +1,15 @@
 //! The callbacks of a connection.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{ChannelId, CloseReason, Connection, RequestId, SendError};
+use amqp_proto::{ChannelId, CloseReason, Connection, GiveUpReason, RequestId, SendError};
 
 use super::callbacks::{CallbackId, Callbacks};
 use super::channel::{Answering, ChannelCallbacks, ChannelRef};
 use super::context::Ctx;
+use super::reconnecting::Reconnecting;
 use crate::{ConnectError, MioConnection};
 
 /// A connection of an [`EventLoop`](super::EventLoop).
@@ -37,11 +39,15 @@ pub(super) type OnClose<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &Close
 pub(super) type OnOpenError<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &ConnectError)>;
 pub(super) type OnBlocked<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &str)>;
 pub(super) type OnBackpressure<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Backpressure)>;
+pub(super) type OnReconnect<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Duration)>;
+pub(super) type OnGiveUp<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &GiveUpReason)>;
 
 /// A connection and its callbacks.
 #[derive(Debug)]
 pub(super) struct Entry<S> {
     pub(super) connection: MioConnection,
+    /// If it is made again when it is lost.
+    pub(super) reconnecting: Option<Box<Reconnecting>>,
     pub(super) on_open: Callbacks<OnConnection<S>>,
     pub(super) on_open_error: Callbacks<OnOpenError<S>>,
     pub(super) on_close: Callbacks<OnClose<S>>,
@@ -49,14 +55,17 @@ pub(super) struct Entry<S> {
     pub(super) on_unblocked: Callbacks<OnConnection<S>>,
     pub(super) on_writable: Callbacks<OnConnection<S>>,
     pub(super) on_backpressure: Callbacks<OnBackpressure<S>>,
+    pub(super) on_reconnect: Callbacks<OnReconnect<S>>,
+    pub(super) on_give_up: Callbacks<OnGiveUp<S>>,
     pub(super) channels: HashMap<ChannelId, ChannelCallbacks<S>>,
     pub(super) requests: HashMap<RequestId, Answering<S>>,
 }
 
 impl<S> Entry<S> {
-    pub(super) fn new(connection: MioConnection) -> Self {
+    pub(super) fn new(connection: MioConnection, reconnecting: Option<Box<Reconnecting>>) -> Self {
         Self {
             connection,
+            reconnecting,
             on_open: Callbacks::new(),
             on_open_error: Callbacks::new(),
             on_close: Callbacks::new(),
@@ -64,6 +73,8 @@ impl<S> Entry<S> {
             on_unblocked: Callbacks::new(),
             on_writable: Callbacks::new(),
             on_backpressure: Callbacks::new(),
+            on_reconnect: Callbacks::new(),
+            on_give_up: Callbacks::new(),
             channels: HashMap::new(),
             requests: HashMap::new(),
         }
@@ -142,12 +153,12 @@ impl<'a, S> ConnectionView<'a, S> {
         self.entry.connection.close(code, text);
     }
 
-    /// Called when it is open.
+    /// Called when it is open; each time, if it is made [again](Ctx::connect_with).
     pub fn on_open(&mut self, call: impl FnMut(&mut Ctx<'_, S>, ConnectionId) + 'static) -> CallbackId {
         self.entry.on_open.add(Box::new(call))
     }
 
-    /// Called when no broker was reached. The connection is gone then.
+    /// Called when no broker was reached. The connection is gone then, unless it is made [again](Ctx::connect_with).
     pub fn on_open_error(
         &mut self,
         call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &ConnectError) + 'static,
@@ -155,7 +166,8 @@ impl<'a, S> ConnectionView<'a, S> {
         self.entry.on_open_error.add(Box::new(call))
     }
 
-    /// Called when it is closed, after the callbacks of all that it takes with it. The connection is gone then.
+    /// Called when it is closed, after the callbacks of all that it takes with it. The connection is gone then, unless it is made
+    /// [again](Ctx::connect_with).
     pub fn on_close(
         &mut self,
         call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &CloseReason) + 'static,
@@ -189,6 +201,28 @@ impl<'a, S> ConnectionView<'a, S> {
         self.entry.on_backpressure.add(Box::new(call))
     }
 
+    /// Called when it is to be made [again](Ctx::connect_with), with the delay before that; it can still be closed then.
+    pub fn on_reconnect(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, Duration) + 'static,
+    ) -> CallbackId {
+        self.entry.on_reconnect.add(Box::new(call))
+    }
+
+    /// Called when it is not to be made [again](Ctx::connect_with) any more, though nobody has closed it. The connection is gone then.
+    pub fn on_give_up(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &GiveUpReason) + 'static,
+    ) -> CallbackId {
+        self.entry.on_give_up.add(Box::new(call))
+    }
+
+    /// Another multiplier than [`Config::backpressure_multiplier`](amqp_proto::Config::backpressure_multiplier), for this life of the
+    /// connection.
+    pub fn set_backpressure_multiplier(&mut self, multiplier: u32) {
+        self.entry.connection.set_backpressure_multiplier(multiplier);
+    }
+
     /// Forgets a callback of this connection; says whether there was one.
     pub fn remove_callback(&mut self, id: CallbackId) -> bool {
         let entry = &mut *self.entry;
@@ -199,5 +233,7 @@ impl<'a, S> ConnectionView<'a, S> {
             || entry.on_unblocked.remove(id)
             || entry.on_writable.remove(id)
             || entry.on_backpressure.remove(id)
+            || entry.on_reconnect.remove(id)
+            || entry.on_give_up.remove(id)
     }
 }

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use amqp_proto::SendError;
 use amqp_proto::wire::ReplyCode;
+use amqp_proto::{CloseReason, GiveUpReason, ReconnectPolicy, SendError};
 use mio::{Interest, Registry, Token};
 
 use super::channel::{ChannelRef, ChannelView};
 use super::connection::{ConnectionId, ConnectionView, Entry};
 use super::handle::Handle;
+use super::reconnecting::{Reconnecting, reason_of};
 use super::timers::{TimerId, Timers};
-use crate::{ConnectError, Connector};
+use crate::{ConnectError, Connector, MioConnection};
 
 type Timer<S> = Box<dyn FnOnce(&mut Ctx<'_, S>)>;
 
@@ -68,6 +69,36 @@ impl<S> Inner<S> {
         connections.chain(timer).min()
     }
 
+    fn register(&self, id: ConnectionId, connection: &mut MioConnection) -> Result<(), ConnectError> {
+        // Nothing is registered yet: it registers each socket when it has it.
+        let registering = self
+            .registry
+            .register(connection, Token(id.0), Interest::READABLE);
+        registering.map_err(|error| connection.unregistered(&error))
+    }
+
+    /// Begins the next life of a connection that has ended, and says after what delay; `None` if there is none to be.
+    pub(super) fn reconnect(
+        &mut self,
+        id: ConnectionId,
+        reason: &CloseReason,
+    ) -> Option<Result<Duration, GiveUpReason>> {
+        let has_panicked = matches!(self.panicked, Some((Some(panicked), _)) if panicked == id);
+        let entry = self.connections.get_mut(&id).filter(|_| !has_panicked)?;
+        let next = entry.reconnecting.as_mut()?.next(&entry.connection, reason);
+        let (mut connection, delay) = match next {
+            Ok(next) => next,
+            Err(reason) => return Some(Err(reason)),
+        };
+        match self.register(id, &mut connection) {
+            Ok(()) => {
+                self.connections.get_mut(&id)?.connection = connection;
+                Some(Ok(delay))
+            }
+            Err(error) => Some(Err(GiveUpReason::Permanent(reason_of(&error)))),
+        }
+    }
+
     /// The panic to tell of, when its connection is closed.
     pub(super) fn take_panic(&mut self) -> Option<String> {
         let (connection, _) = self.panicked.as_ref()?;
@@ -115,16 +146,38 @@ impl<'a, S> Ctx<'a, S> {
     /// # Errors
     /// As [`Connector::connect`].
     pub fn connect(&mut self, connector: &Connector) -> Result<ConnectionId, ConnectError> {
-        let mut connection = connector.connect()?;
+        self.add(connector.connect()?, None)
+    }
+
+    /// The same, but when no broker is reached, or the connection is lost, it is made again, as the policy says: one attempt at one host at
+    /// a time, for which [`connection_attempts`](amqp_proto::ConnectionParameters) do not count. It keeps its name and its own callbacks:
+    /// those of [`on_open`](ConnectionView::on_open) are called each time, and have to open channels anew; the old ones stay closed.
+    ///
+    /// Closing it is the end of it.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`]; also [`ConfigError`](amqp_proto::ConfigError) if the credentials erase themselves.
+    pub fn connect_with(
+        &mut self,
+        connector: &Connector,
+        policy: ReconnectPolicy,
+    ) -> Result<ConnectionId, ConnectError> {
+        let mut reconnecting = Reconnecting::new(connector, policy)?;
+        let connection = reconnecting.begin()?;
+        self.add(connection, Some(Box::new(reconnecting)))
+    }
+
+    fn add(
+        &mut self,
+        mut connection: MioConnection,
+        reconnecting: Option<Box<Reconnecting>>,
+    ) -> Result<ConnectionId, ConnectError> {
         let id = ConnectionId(self.inner.next_connection);
         self.inner.next_connection = self.inner.next_connection.wrapping_add(1);
-        // Nothing is registered yet: it registers each socket when it has it.
-        let registering = self
-            .inner
-            .registry
-            .register(&mut connection, Token(id.0), Interest::READABLE);
-        registering.map_err(|error| connection.unregistered(&error))?;
-        self.inner.connections.insert(id, Entry::new(connection));
+        self.inner.register(id, &mut connection)?;
+        self.inner
+            .connections
+            .insert(id, Entry::new(connection, reconnecting));
         Ok(id)
     }
 

@@ -1,13 +1,15 @@
 //! From events to callbacks.
 
 use amqp_proto::{
-    ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTags, Delivery, Event, RequestError, RequestId,
+    ChannelCloseReason, ChannelId, CloseReason, ConfirmOutcome, ConfirmTags, Delivery, Event, GiveUpReason,
+    RequestError, RequestId,
 };
 
 use super::callbacks::Callbacks;
 use super::channel::{Answer, ChannelCallbacks, ChannelRef};
 use super::connection::{Backpressure, ConnectionId, Entry};
 use super::context::Ctx;
+use super::reconnecting::reason_of;
 use crate::ConnectError;
 
 /// How many events of one connection are told before the others get their turn.
@@ -43,6 +45,11 @@ impl<S> Ctx<'_, S> {
     fn on_event(&mut self, id: ConnectionId, event: Event) {
         match event {
             Event::Connected => {
+                if let Some(entry) = self.inner.connections.get_mut(&id)
+                    && let Some(reconnecting) = &mut entry.reconnecting
+                {
+                    reconnecting.connected();
+                }
                 self.call_all(id, |entry| Some(&mut entry.on_open), |call, ctx| call(ctx, id))
             }
             Event::ChannelOpened { channel } => self.on_opened(ChannelRef::new(id, channel)),
@@ -101,7 +108,7 @@ impl<S> Ctx<'_, S> {
                     |entry| Some(&mut entry.on_close),
                     |call, ctx| call(ctx, id, &reason),
                 );
-                self.inner.connections.remove(&id);
+                self.on_end(id, &reason);
             }
             // The flow of a channel is answered by the core; bodies in pieces cannot be asked for here.
             _ => {}
@@ -114,6 +121,27 @@ impl<S> Ctx<'_, S> {
             |entry| Some(&mut entry.on_open_error),
             |call, ctx| call(ctx, id, error),
         );
+        self.on_end(id, &reason_of(error));
+    }
+
+    /// Its next life begins, or it is gone.
+    fn on_end(&mut self, id: ConnectionId, reason: &CloseReason) {
+        match self.inner.reconnect(id, reason) {
+            Some(Ok(delay)) => {
+                self.call_all(
+                    id,
+                    |entry| Some(&mut entry.on_reconnect),
+                    |call, ctx| call(ctx, id, delay),
+                );
+                return;
+            }
+            None | Some(Err(GiveUpReason::Requested)) => {}
+            Some(Err(reason)) => self.call_all(
+                id,
+                |entry| Some(&mut entry.on_give_up),
+                |call, ctx| call(ctx, id, &reason),
+            ),
+        }
         self.inner.connections.remove(&id);
     }
 

@@ -11,11 +11,14 @@ mod connection;
 mod context;
 mod dispatch;
 mod handle;
+mod poller;
+mod reconnecting;
 mod timers;
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use amqp_proto::ReconnectPolicy;
 use mio::{Events, Poll, Token, Waker};
 
 pub use callbacks::CallbackId;
@@ -23,6 +26,7 @@ pub use channel::{ChannelRef, ChannelView};
 pub use connection::{Backpressure, ConnectionId, ConnectionView};
 pub use context::Ctx;
 pub use handle::{Handle, PostError};
+pub use poller::{PollBackend, PollerError, PollerType, poll_backend};
 pub use timers::TimerId;
 
 use crate::{ConnectError, Connector};
@@ -107,6 +111,15 @@ impl<S: 'static> EventLoop<S> {
         })
     }
 
+    /// The same, waiting with that poller.
+    ///
+    /// # Errors
+    /// [`PollerError`].
+    pub fn with_poller(poller: PollerType, state: S) -> Result<Self, PollerError> {
+        poller.backend()?;
+        Ok(Self::new(state)?)
+    }
+
     /// What callbacks get: for what is to be done before or between runs.
     pub fn context(&mut self) -> Ctx<'_, S> {
         Ctx::new(&mut self.inner, &mut self.state)
@@ -118,6 +131,18 @@ impl<S: 'static> EventLoop<S> {
     /// As [`Connector::connect`].
     pub fn connect(&mut self, connector: &Connector) -> Result<ConnectionId, ConnectError> {
         self.context().connect(connector)
+    }
+
+    /// The same, again and again.
+    ///
+    /// # Errors
+    /// As [`Ctx::connect_with`].
+    pub fn connect_with(
+        &mut self,
+        connector: &Connector,
+        policy: ReconnectPolicy,
+    ) -> Result<ConnectionId, ConnectError> {
+        self.context().connect_with(connector, policy)
     }
 
     /// The application's state.

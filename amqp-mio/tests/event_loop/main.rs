@@ -1,0 +1,8 @@
+//! The loop with callbacks, on the embedded broker and on RabbitMQ.
+
+#[macro_use]
+mod world;
+mod embedded;
+mod reconnecting;
+mod select;
+mod talking;
