@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amqp_mio::proto::wire::{BasicGet, BasicPublish, ConfirmSelect, Properties, QueueDelete};
 use amqp_mio::proto::{ChannelCloseReason, ConfirmOutcome, RequestError, SendError};
-use amqp_mio::{EventLoop, PostError, RunError};
+use amqp_mio::{Ctx, EventLoop, PostError, RunError};
 
 use crate::world::{CLOSED, Log, World, close, from, note, passive, queue, short, to, unique};
 
@@ -238,25 +238,22 @@ fn a_consumer_ends_with_its_queue_or_when_it_is_cancelled(world: &World) {
         let mut view = ctx.channel(channel).unwrap();
         view.send_nowait(&queue(&one)).unwrap();
         view.send_nowait(&queue(&two)).unwrap();
-        let mine = view
-            .consume(&from(&one), |_, _, _| panic!("nothing comes"))
-            .unwrap();
         view.consume(&from(&two), |_, _, _| panic!("nothing comes"))
             .unwrap();
-        view.on_cancel(move |ctx, channel, consumer| {
-            assert_ne!(consumer, mine);
-            note(ctx, "its queue is gone");
-            close(ctx, channel.connection());
-        })
-        .unwrap();
-        view.cancel(mine, move |ctx, channel, result| {
+        let source = one.clone();
+        let cancelled = move |ctx: &mut Ctx<'_, Log>, channel, result: Result<(), RequestError>| {
             result.unwrap();
             note(ctx, "cancelled");
             let mut view = ctx.channel(channel).unwrap();
             view.publish(&to(&one), &Properties::default(), &b"m"[..])
                 .unwrap();
-            view.request(&passive(&one), move |ctx, channel, answer| {
-                note(ctx, format!("{} kept", answer.unwrap().message_count));
+            let get = BasicGet {
+                queue: short(&one),
+                no_ack: true,
+            };
+            view.get(&get, move |ctx, channel, got| {
+                assert!(got.unwrap().is_some());
+                note(ctx, "kept");
                 let delete = QueueDelete {
                     queue: short(&two),
                     ..Default::default()
@@ -264,11 +261,23 @@ fn a_consumer_ends_with_its_queue_or_when_it_is_cancelled(world: &World) {
                 ctx.channel(channel).unwrap().send_nowait(&delete).unwrap();
             })
             .unwrap();
+        };
+        let never = |_: &mut Ctx<'_, Log>, _, _| panic!("nothing comes");
+        view.consume_then(&from(&source), never, |ctx, channel, started| {
+            let mine = started.unwrap();
+            let mut view = ctx.channel(channel).unwrap();
+            view.on_cancel(move |ctx, channel, consumer| {
+                assert_ne!(consumer, mine);
+                note(ctx, "its queue is gone");
+                close(ctx, channel.connection());
+            })
+            .unwrap();
+            view.cancel(mine, cancelled).unwrap();
         })
         .unwrap();
     });
     result.unwrap();
-    assert_eq!(log, ["cancelled", "1 kept", "its queue is gone", CLOSED]);
+    assert_eq!(log, ["cancelled", "kept", "its queue is gone", CLOSED]);
 }
 
 fn channels_have_the_next_number_or_a_chosen_one(world: &World) {
