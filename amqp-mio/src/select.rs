@@ -1,5 +1,8 @@
 //! pika's names.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{CloseReason, SendError};
 
@@ -23,6 +26,9 @@ use crate::{
 ///     connection.ioloop().run()?; // Until something calls `Ctx::stop`, such as a handler of Ctrl-C.
 ///     connection.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
 ///     connection.ioloop().run()?; // Until it is closed.
+///     if let Some(outcome) = connection.outcome() {
+///         println!("{}", outcome?);
+///     }
 ///     Ok(())
 /// }
 /// ```
@@ -30,7 +36,10 @@ use crate::{
 pub struct SelectConnection<S = ()> {
     event_loop: EventLoop<S>,
     connection: ConnectionId,
+    outcome: Rc<RefCell<Option<Outcome>>>,
 }
+
+type Outcome = Result<CloseReason, ConnectError>;
 
 /// The name of pika's oldest adapter, which its 0.9 kept with the same methods for programs that used it. It is [`SelectConnection`].
 pub type AsyncoreConnection<S = ()> = SelectConnection<S>;
@@ -68,11 +77,20 @@ impl<S: 'static> SelectConnection<S> {
     /// A loop and one of its connections: for another [poller](EventLoop::with_poller), or one that
     /// [connects again](EventLoop::connect_with).
     #[must_use]
-    pub const fn from_parts(event_loop: EventLoop<S>, connection: ConnectionId) -> Self {
-        Self {
+    pub fn from_parts(event_loop: EventLoop<S>, connection: ConnectionId) -> Self {
+        let mut select = Self {
             event_loop,
             connection,
-        }
+            outcome: Rc::default(),
+        };
+        let [closed, failed] = [Rc::clone(&select.outcome), Rc::clone(&select.outcome)];
+        select.add_on_close_callback(move |_, _, reason| {
+            closed.replace(Some(Ok(reason.clone())));
+        });
+        select.add_on_open_error_callback(move |_, _, error| {
+            failed.replace(Some(Err(error.clone())));
+        });
+        select
     }
 
     /// The loop, to be [run](EventLoop::run).
@@ -89,6 +107,15 @@ impl<S: 'static> SelectConnection<S> {
     /// Whether channels can be opened.
     pub fn is_open(&mut self) -> bool {
         self.with(|view| view.is_open()) == Some(true)
+    }
+
+    /// How it ended: closed, for that reason, or without that a broker was reached. `None` if it has not ended.
+    ///
+    /// # Errors
+    /// What was tried, and why it failed.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Result<CloseReason, ConnectError>> {
+        self.outcome.borrow().clone()
     }
 
     /// Opens a channel, with that number or else a free one; `on_open` is called when the broker has confirmed it.

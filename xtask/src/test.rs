@@ -46,7 +46,7 @@ const NEEDS: [(&str, &str); 4] = [
 const ALONE: &str = "alone::";
 
 /// Examples, by package, that run to their end on a broker.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("amqp-proto", "session"),
     ("amqp-proto", "embed_std"),
     ("amqp-proto", "embed_poll"),
@@ -54,6 +54,7 @@ const EXAMPLES: [(&str, &str); 7] = [
     ("amqp-proto", "embed_shared"),
     ("amqp-tokio", "hello"),
     ("amqp-async-std", "hello_async_std"),
+    ("amqp-mio", "mio_hello"),
 ];
 
 /// Runs every test and example, and says at the end which failed and which could not be run.

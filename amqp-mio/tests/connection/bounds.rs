@@ -7,7 +7,7 @@ use amqp_mio::proto::{ConnectionParameters, Event, Heartbeat};
 use amqp_mio::{Connector, MioConnection};
 use amqp_testbroker::TestBroker;
 
-use crate::round::{Round, tls_broker, trusting};
+use crate::round::{Round, tls_broker, trusting, unique, variable};
 
 const BODY: usize = 100 * 1024;
 const MESSAGES: usize = 100;
@@ -16,10 +16,11 @@ const MESSAGES: usize = 100;
 fn consume(connection: &mut MioConnection) {
     let id = connection.open_channel().unwrap();
     let mut channel = connection.channel(id).unwrap();
-    let queue = ShortStr::new("full").unwrap();
+    let name = unique("full");
+    let queue = ShortStr::new(&name).unwrap();
     let declare = QueueDeclare {
         queue,
-        durable: true,
+        exclusive: true,
         ..Default::default()
     };
     channel.request(&declare).unwrap();
@@ -74,6 +75,22 @@ fn a_burst_with_one_event_a_round() {
 fn a_burst_over_tls_with_one_event_a_round() {
     let broker = tls_broker();
     is_all_told(&roomy(&broker.tls_uri().unwrap()).tls(trusting(&broker)));
+}
+
+mod rabbitmq {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn a_burst_with_one_event_a_round() {
+        is_all_told(&roomy(&variable("AMQP_TEST_URL")));
+    }
+
+    #[test]
+    #[ignore = "needs a broker: cargo xtask test"]
+    fn a_burst_over_tls_with_one_event_a_round() {
+        is_all_told(&roomy(&variable("AMQP_TEST_TLS_URL")));
+    }
 }
 
 #[test]

@@ -87,6 +87,20 @@ impl Round {
     }
 }
 
+/// A name that no other test has, nor this one in another process.
+pub(crate) fn unique(word: &str) -> String {
+    format!(
+        "mio.{word}.{}.{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    )
+}
+
+/// The URL of the RabbitMQ to test with.
+pub(crate) fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
+}
+
 pub(crate) fn tls_broker() -> TestBroker {
     TestBroker::builder()
         .tls_address(([127, 0, 0, 1], 0).into())

@@ -3,6 +3,7 @@
 #[macro_use]
 mod world;
 mod embedded;
+mod idle;
 mod reconnecting;
 mod select;
 mod talking;

@@ -1,7 +1,7 @@
 //! pika's names.
 
-use amqp_mio::proto::SendError;
 use amqp_mio::proto::wire::ReplyCode;
+use amqp_mio::proto::{CloseReason, SendError};
 use amqp_mio::{
     AsyncoreConnection, Connector, EventLoop, PollBackend, PollerError, PollerType, SelectConnection,
     SelectError, poll_backend,
@@ -23,6 +23,7 @@ fn a_connection_comes_with_its_loop(world: &World) {
     assert!(!connection.is_open());
     connection.ioloop().run().unwrap();
     assert!(connection.is_open());
+    assert_eq!(connection.outcome(), None);
     let id = connection.id();
     assert!(connection.ioloop().context().connection(id).is_ok());
     for number in [None, Some(9)] {
@@ -43,6 +44,11 @@ fn a_connection_comes_with_its_loop(world: &World) {
     assert_eq!(
         connection.ioloop().state(),
         &["open", "channel 1", "channel 9", CLOSED]
+    );
+    let acknowledged = true;
+    assert_eq!(
+        connection.outcome(),
+        Some(Ok(CloseReason::Requested { acknowledged }))
     );
     assert_eq!(connection.channel(None, |_, _| ()), Err(SendError::Closed));
     assert_eq!(connection.add_on_open_callback(|_, _| ()), None);
@@ -79,10 +85,9 @@ fn no_broker_is_told_to_its_callback() {
     let mut connection = SelectConnection::new(&connector, Log::new(), |ctx, _| note(ctx, "never")).unwrap();
     connection.add_on_open_error_callback(|ctx, _, error| note(ctx, error.to_string()));
     connection.ioloop().run().unwrap();
-    let [text] = &connection.ioloop().state()[..] else {
-        panic!("{connection:?}");
-    };
-    assert!(text.contains("no.such.name.invalid"), "{text}");
+    let error = connection.outcome().unwrap().unwrap_err().to_string();
+    assert!(error.contains("no.such.name.invalid"), "{error}");
+    assert_eq!(connection.ioloop().state(), &[error]);
 }
 
 #[test]
