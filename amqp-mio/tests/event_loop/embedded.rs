@@ -1,11 +1,13 @@
 //! What takes a broker of our own.
 
-use amqp_mio::proto::CloseReason;
-use amqp_mio::proto::wire::ReplyCode;
-use amqp_mio::{Connector, EventLoop};
+use std::time::{Duration, Instant};
+
+use amqp_mio::proto::wire::{Properties, ReplyCode};
+use amqp_mio::proto::{CloseReason, SendError};
+use amqp_mio::{Backpressure, ChannelRef, Connector, EventLoop};
 use amqp_testbroker::TestBroker;
 
-use crate::world::{Log, close, connector, note, queue};
+use crate::world::{Log, close, connector, note, queue, to};
 
 #[test]
 fn several_connections_share_a_loop() {
@@ -78,4 +80,139 @@ fn a_broker_that_closes_it_says_why() {
         "{:?}",
         event_loop.state()
     );
+}
+
+/// A loop with an open connection and channel, stopped.
+fn opened(connector: &Connector) -> (EventLoop<Log>, ChannelRef) {
+    let mut event_loop = EventLoop::new(Log::new()).unwrap();
+    let connection = event_loop.connect(connector).unwrap();
+    let mut ctx = event_loop.context();
+    ctx.connection(connection).unwrap().on_open(|ctx, _| ctx.stop());
+    event_loop.run().unwrap();
+    let mut ctx = event_loop.context();
+    let mut view = ctx.connection(connection).unwrap();
+    let channel = view.open_channel(|ctx, _| ctx.stop()).unwrap();
+    event_loop.run().unwrap();
+    (event_loop, channel)
+}
+
+#[test]
+fn a_broker_short_of_memory_says_so_and_says_when_that_is_over() {
+    let broker = TestBroker::start().unwrap();
+    let (mut event_loop, channel) = opened(&connector(&broker));
+    let mut ctx = event_loop.context();
+    let mut view = ctx.connection(channel.connection()).unwrap();
+    view.on_blocked(|ctx, _, reason| {
+        note(ctx, format!("blocked: {reason}"));
+        ctx.stop();
+    });
+    view.on_unblocked(|ctx, connection| {
+        note(ctx, "unblocked");
+        close(ctx, connection);
+    });
+    broker.with(|broker| broker.block("low on memory"));
+    // The broker says so to those that publish.
+    ctx.channel(channel)
+        .unwrap()
+        .publish(&to("nowhere"), &Properties::default(), &b"m"[..])
+        .unwrap();
+    event_loop.run().unwrap();
+    let now = broker.now();
+    broker.with(|broker| broker.unblock(now));
+    event_loop.run().unwrap();
+    assert_eq!(event_loop.state(), &["blocked: low on memory", "unblocked"]);
+}
+
+/// One message that is more than the sockets take, for a broker that does not read.
+#[test]
+fn too_much_is_told_once_and_so_is_the_room_after_it() {
+    let broker = TestBroker::start().unwrap();
+    let mut connector = connector(&broker);
+    let config = &mut connector.parameters_mut().config;
+    config.outbound_high_water = 1000;
+    config.outbound_limit = 64 * 1024 * 1024;
+    let (mut event_loop, channel) = opened(&connector);
+    let mut ctx = event_loop.context();
+    let mut view = ctx.connection(channel.connection()).unwrap();
+    view.set_backpressure_multiplier(2);
+    view.on_backpressure(|ctx, _, edge| match edge {
+        Backpressure::On { queued, limit } => {
+            note(ctx, format!("too much: {}", queued > limit));
+            ctx.stop();
+        }
+        Backpressure::Off { .. } => note(ctx, "less"),
+        other => note(ctx, format!("{other:?}")),
+    });
+    view.on_writable(|ctx, connection| {
+        note(ctx, "room");
+        close(ctx, connection);
+    });
+    broker.with(|broker| broker.block("low on memory"));
+    let mut view = ctx.channel(channel).unwrap();
+    let body = vec![b'.'; 24 * 1024 * 1024];
+    view.publish(&to("nowhere"), &Properties::default(), body)
+        .unwrap();
+    let full = view.publish(&to("nowhere"), &Properties::default(), &b"m"[..]);
+    assert!(
+        matches!(full, Err(SendError::Full { limit: 1000, .. })),
+        "{full:?}"
+    );
+    event_loop.run().unwrap();
+    assert_eq!(event_loop.state(), &["too much: true"]);
+    let now = broker.now();
+    broker.with(|broker| broker.unblock(now));
+    event_loop.run().unwrap();
+    // In either order.
+    let rest = &mut event_loop.state_mut()[1..];
+    rest.sort();
+    assert_eq!(rest, ["less", "room"]);
+}
+
+#[test]
+fn a_loop_can_be_run_by_one_s_own() {
+    let broker = TestBroker::start().unwrap();
+    let (mut event_loop, channel) = opened(&connector(&broker));
+    let mut ctx = event_loop.context();
+    ctx.call_later(Duration::from_millis(20), |ctx| note(ctx, "timer"));
+    let start = Instant::now();
+    event_loop.run_once(Duration::from_millis(5)).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(5));
+    while event_loop.state().is_empty() {
+        event_loop.run_once(Duration::from_secs(30)).unwrap();
+    }
+    assert!(start.elapsed() >= Duration::from_millis(20));
+    *event_loop.state_mut() = vec!["mine".to_owned()];
+    let mut ctx = event_loop.context();
+    close(&mut ctx, channel.connection());
+    while ctx.connection(channel.connection()).is_ok() {
+        event_loop.run_once(Duration::from_secs(30)).unwrap();
+        ctx = event_loop.context();
+    }
+    assert_eq!(event_loop.state(), &["mine"]);
+}
+
+#[test]
+fn callbacks_of_a_channel_can_be_removed() {
+    let broker = TestBroker::start().unwrap();
+    let (mut event_loop, channel) = opened(&connector(&broker));
+    let mut ctx = event_loop.context();
+    let mut view = ctx.channel(channel).unwrap();
+    let added = [
+        view.on_close(|ctx, _, _| note(ctx, "never")),
+        view.on_return(|ctx, _, _| note(ctx, "never")),
+        view.on_cancel(|ctx, _, _| note(ctx, "never")),
+        view.on_confirm(|ctx, _, _, _| note(ctx, "never")),
+    ];
+    for callback in added {
+        assert!(view.remove_callback(callback.unwrap()));
+        assert!(!view.remove_callback(callback.unwrap()));
+    }
+    view.on_close(|ctx, channel, _| {
+        note(ctx, "closed");
+        close(ctx, channel.connection());
+    })
+    .unwrap();
+    view.close(ReplyCode::REPLY_SUCCESS, "done").unwrap();
+    event_loop.run().unwrap();
+    assert_eq!(event_loop.state(), &["closed"]);
 }
