@@ -8,10 +8,10 @@ use std::time::Duration;
 use amqp_net::rustls::{ClientConfig, ClientConnection};
 use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, connect_start, finish};
 use amqp_proto::trace::FrameTap;
-use amqp_proto::wire::ReplyCode;
+use amqp_proto::wire::{ConnectionUpdateSecret, ReplyCode};
 use amqp_proto::{
     Channel, ChannelId, CloseReason, Config, Connection, ConnectionParameters, Event, Instant, RequestId,
-    SendError,
+    Secret, SendError,
 };
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token, event::Source};
@@ -412,6 +412,18 @@ impl MioConnection {
     /// As [`Connection::channel`].
     pub fn channel(&mut self, id: ChannelId) -> Result<Channel<'_>, SendError> {
         self.commands()?.channel(id)
+    }
+
+    /// Renews a token before it expires. [`Event::Reply`] answers it, on [`ChannelId::CONNECTION`].
+    ///
+    /// # Errors
+    /// As [`Connection::update_secret`].
+    pub fn update_secret(
+        &mut self,
+        new_secret: &Secret,
+        reason: &str,
+    ) -> Result<RequestId<ConnectionUpdateSecret<'static>>, SendError> {
+        self.commands()?.update_secret(new_secret, reason)
     }
 
     /// Nobody waits for that answer any more: it is discarded, and what it would leave behind is undone.

@@ -60,6 +60,10 @@ type OnAnswer<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, Result<Answer, RequestError>)
 pub(super) struct Answering<S>(OnAnswer<S>);
 
 impl<S> Answering<S> {
+    pub(super) fn new(call: impl FnOnce(&mut Ctx<'_, S>, Result<Answer, RequestError>) + 'static) -> Self {
+        Self(Box::new(call))
+    }
+
     pub(super) fn call(self, ctx: &mut Ctx<'_, S>, answer: Result<Answer, RequestError>) {
         (self.0)(ctx, answer);
     }
@@ -177,7 +181,7 @@ impl<'a, S> ChannelView<'a, S> {
         };
         self.entry
             .requests
-            .insert(request.untyped(), Answering(Box::new(call)));
+            .insert(request.untyped(), Answering::new(call));
     }
 
     /// Sends a request whose answer nobody needs.
@@ -261,7 +265,7 @@ impl<'a, S> ChannelView<'a, S> {
         };
         self.entry
             .requests
-            .insert(request.untyped(), Answering(Box::new(call)));
+            .insert(request.untyped(), Answering::new(call));
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{ChannelId, CloseReason, Connection, GiveUpReason, RequestId, SendError};
+use amqp_proto::{
+    ChannelId, CloseReason, Connection, GiveUpReason, RequestError, RequestId, Secret, SendError,
+};
 
 use super::callbacks::{CallbackId, Callbacks};
 use super::channel::{Answering, ChannelCallbacks, ChannelRef};
@@ -145,6 +147,24 @@ impl<'a, S> ConnectionView<'a, S> {
         let callbacks = ChannelCallbacks::new(Box::new(opened));
         self.entry.channels.insert(id, callbacks);
         ChannelRef::new(self.id, id)
+    }
+
+    /// Renews a token before it expires (RabbitMQ page "OAuth 2"); `answered` is called when the broker has taken it. One that is refused ends
+    /// the connection (530).
+    ///
+    /// # Errors
+    /// As [`Connection::update_secret`].
+    pub fn update_secret(
+        &mut self,
+        new_secret: &Secret,
+        reason: &str,
+        answered: impl FnOnce(&mut Ctx<'_, S>, ConnectionId, Result<(), RequestError>) + 'static,
+    ) -> Result<(), SendError> {
+        let request = self.entry.connection.update_secret(new_secret, reason)?;
+        let id = self.id;
+        let answering = Answering::new(move |ctx, answer| answered(ctx, id, answer.map(drop)));
+        self.entry.requests.insert(request.untyped(), answering);
+        Ok(())
     }
 
     /// Closes it: cancels consumers, closes channels, then itself. The close callbacks are called when the broker has confirmed that, or in

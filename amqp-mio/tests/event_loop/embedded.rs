@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use amqp_mio::proto::wire::{Properties, ReplyCode};
-use amqp_mio::proto::{CloseReason, SendError};
+use amqp_mio::proto::{CloseReason, Secret, SendError};
 use amqp_mio::{Backpressure, ChannelRef, Connector, EventLoop};
 use amqp_testbroker::TestBroker;
 
@@ -166,6 +166,22 @@ fn too_much_is_told_once_and_so_is_the_room_after_it() {
     let rest = &mut event_loop.state_mut()[1..];
     rest.sort();
     assert_eq!(rest, ["less", "room"]);
+}
+
+#[test]
+fn a_token_is_renewed() {
+    let broker = TestBroker::start().unwrap();
+    let (mut event_loop, channel) = opened(&connector(&broker));
+    let mut ctx = event_loop.context();
+    let mut view = ctx.connection(channel.connection()).unwrap();
+    view.update_secret(&Secret::from("guest"), "it expires", |ctx, connection, answer| {
+        answer.unwrap();
+        note(ctx, "renewed");
+        close(ctx, connection);
+    })
+    .unwrap();
+    event_loop.run().unwrap();
+    assert_eq!(event_loop.state(), &["renewed"]);
 }
 
 #[test]

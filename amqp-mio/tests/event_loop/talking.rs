@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use amqp_mio::proto::wire::{BasicGet, BasicPublish, ConfirmSelect, Properties, QueueDelete};
-use amqp_mio::proto::{ChannelCloseReason, ConfirmOutcome, RequestError, SendError};
+use amqp_mio::proto::wire::{BasicGet, BasicPublish, BasicQos, ConfirmSelect, Properties, QueueDelete};
+use amqp_mio::proto::{ChannelCloseReason, ConfirmOutcome, Delivery, RequestError, SendError};
 use amqp_mio::{Ctx, EventLoop, PostError, RunError};
 
 use crate::world::{CLOSED, Log, World, close, from, note, passive, queue, short, to, unique};
@@ -13,6 +13,7 @@ everywhere! {
     callbacks_may_remove_and_add_callbacks a_panic_closes_its_connection_and_is_told
     a_closed_channel_says_why_and_fails_what_waits a_get_brings_a_message_or_nothing what_no_queue_takes_comes_back
     a_consumer_ends_with_its_queue_or_when_it_is_cancelled channels_have_the_next_number_or_a_chosen_one
+    a_consumer_s_callback_ends_it
 }
 
 fn one_callback_leads_to_the_next(world: &World) {
@@ -302,6 +303,57 @@ fn channels_have_the_next_number_or_a_chosen_one(world: &World) {
     });
     result.unwrap();
     assert_eq!(log, ["chosen", "the next is 8", CLOSED]);
+}
+
+/// pika's example, which counts to ten.
+fn a_consumer_s_callback_ends_it(world: &World) {
+    let name = unique("ten");
+    let (log, result) = world.run(move |ctx, channel| {
+        let mut view = ctx.channel(channel).unwrap();
+        view.send_nowait(&queue(&name)).unwrap();
+        let one = BasicQos {
+            prefetch_count: 1,
+            ..Default::default()
+        };
+        view.request(&one, |_, _, answer| assert!(answer.is_ok()))
+            .unwrap();
+        for number in 1..=12 {
+            let text = number.to_string();
+            view.publish(&to(&name), &Properties::default(), text.as_str())
+                .unwrap();
+        }
+        let source = name.clone();
+        let on_message = move |ctx: &mut Ctx<'_, Log>, channel, delivery: Delivery| {
+            note(ctx, String::from_utf8(delivery.message.body().to_vec()).unwrap());
+            let is_tenth = ctx.state().len() == 10;
+            let mut view = ctx.channel(channel).unwrap();
+            if !is_tenth {
+                view.ack(delivery.tag).unwrap();
+                return;
+            }
+            let rest = name.clone();
+            view.cancel(delivery.consumer, move |ctx, channel, result| {
+                result.unwrap();
+                let mut view = ctx.channel(channel).unwrap();
+                view.ack(delivery.tag).unwrap();
+                let get = BasicGet {
+                    queue: short(&rest),
+                    no_ack: true,
+                };
+                view.get(&get, |ctx, channel, got| {
+                    let got = got.unwrap().unwrap();
+                    assert_eq!(got.message.body().to_vec(), b"11");
+                    close(ctx, channel.connection());
+                })
+                .unwrap();
+            })
+            .unwrap();
+        };
+        view.consume(&from(&source), on_message).unwrap();
+    });
+    result.unwrap();
+    let expected = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", CLOSED];
+    assert_eq!(log, expected);
 }
 
 #[test]
