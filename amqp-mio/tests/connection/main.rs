@@ -3,5 +3,8 @@
 mod round;
 
 mod bounds;
+#[cfg(unix)]
+mod breaking;
+mod commands;
 mod reaching;
 mod talking;

@@ -125,3 +125,19 @@ fn a_search_can_be_given_up() {
     assert_eq!(closed, Event::Closed(CloseReason::Requested { acknowledged }));
     assert_eq!(round.connection.next_timeout(), None);
 }
+
+#[test]
+fn a_handshake_can_be_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = [Host::new("127.0.0.1").port(silent.local_addr().unwrap().port())];
+    let connector = Connector::new(ConnectionParameters::default().hosts(hosts));
+    let mut round = Round::new(connector.connect().unwrap());
+    while round.connection.core().is_none() {
+        assert_eq!(round.connection.poll_event(), Ok(None));
+        round.wait();
+    }
+    round.connection.close(ReplyCode::REPLY_SUCCESS, "never mind");
+    let acknowledged = false;
+    let closed = round.until_event(|event| matches!(event, Event::Closed(_)));
+    assert_eq!(closed, Event::Closed(CloseReason::Requested { acknowledged }));
+}

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Round {
     pub(crate) connection: MioConnection,
     poll: Poll,
+    token: Token,
     ready: Events,
     /// How often the poll returned.
     pub(crate) wakes: u32,
@@ -30,10 +31,30 @@ impl Round {
         Self {
             connection,
             poll,
+            token: BROKER,
             ready: Events::with_capacity(8),
             wakes: 0,
             budget: usize::MAX,
         }
+    }
+
+    /// Goes on with another poll.
+    pub(crate) fn move_house(&mut self) {
+        let old = self.poll.registry();
+        old.deregister(&mut self.connection).unwrap();
+        self.poll = Poll::new().unwrap();
+        let new = self.poll.registry();
+        new.register(&mut self.connection, self.token, Interest::READABLE)
+            .unwrap();
+    }
+
+    /// Goes on under another token.
+    pub(crate) fn rename(&mut self) {
+        self.token = Token(self.token.0 + 1);
+        let registry = self.poll.registry();
+        registry
+            .reregister(&mut self.connection, self.token, Interest::READABLE)
+            .unwrap();
     }
 
     /// Waits once, as long as the connection says, but not forever.
@@ -45,7 +66,7 @@ impl Round {
         self.poll.poll(&mut self.ready, Some(limit)).unwrap();
         self.wakes += 1;
         for event in &self.ready {
-            assert_eq!(event.token(), BROKER);
+            assert_eq!(event.token(), self.token);
             self.connection.on_ready(event);
         }
         self.connection.on_timeout();
