@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod world;
+mod alone;
 mod embedded;
 mod idle;
 mod reconnecting;

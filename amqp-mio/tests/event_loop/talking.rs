@@ -13,7 +13,7 @@ everywhere! {
     callbacks_may_remove_and_add_callbacks a_panic_closes_its_connection_and_is_told
     a_closed_channel_says_why_and_fails_what_waits a_get_brings_a_message_or_nothing what_no_queue_takes_comes_back
     a_consumer_ends_with_its_queue_or_when_it_is_cancelled channels_have_the_next_number_or_a_chosen_one
-    a_consumer_s_callback_ends_it
+    a_consumer_s_callback_ends_it what_is_refused_comes_again
 }
 
 fn one_callback_leads_to_the_next(world: &World) {
@@ -293,11 +293,12 @@ fn channels_have_the_next_number_or_a_chosen_one(world: &World) {
             let view = ctx.channel(chosen).unwrap();
             assert_eq!(view.channel(), chosen);
             note(ctx, "chosen");
-        })
-        .unwrap();
-        view.open_channel(|ctx, next| {
-            note(ctx, format!("the next is {}", next.id().number()));
-            close(ctx, next.connection());
+            let mut view = ctx.connection(chosen.connection()).unwrap();
+            view.open_channel(|ctx, next| {
+                note(ctx, format!("the next is {}", next.id().number()));
+                close(ctx, next.connection());
+            })
+            .unwrap();
         })
         .unwrap();
     });
@@ -354,6 +355,27 @@ fn a_consumer_s_callback_ends_it(world: &World) {
     result.unwrap();
     let expected = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", CLOSED];
     assert_eq!(log, expected);
+}
+
+fn what_is_refused_comes_again(world: &World) {
+    let name = unique("again");
+    let (log, result) = world.run(move |ctx, channel| {
+        let mut view = ctx.channel(channel).unwrap();
+        view.send_nowait(&queue(&name)).unwrap();
+        view.publish(&to(&name), &Properties::default(), &b"m"[..])
+            .unwrap();
+        view.consume(&from(&name), |ctx, channel, delivery| {
+            note(ctx, format!("{}", delivery.redelivered));
+            let mut view = ctx.channel(channel).unwrap();
+            view.nack(delivery.tag, !delivery.redelivered).unwrap();
+            if delivery.redelivered {
+                close(ctx, channel.connection());
+            }
+        })
+        .unwrap();
+    });
+    result.unwrap();
+    assert_eq!(log, ["false", "true", CLOSED]);
 }
 
 #[test]
