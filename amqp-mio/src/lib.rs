@@ -12,7 +12,7 @@ mod select;
 mod session;
 mod stream;
 
-pub use amqp_net::{AttemptError, ConnectError, TlsConfig, TlsMaterial, TlsVersion};
+pub use amqp_net::{AttemptError, ConnectError, Stage, TlsConfig, TlsMaterial, TlsVersion};
 pub use amqp_proto as proto;
 pub use amqp_proto::Event;
 pub use connection::MioConnection;

@@ -1,11 +1,11 @@
 //! The way to a broker: names, addresses, what fails on it.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amqp_mio::proto::wire::ReplyCode;
 use amqp_mio::proto::{CloseReason, ConnectionParameters, Event, Host, SendError};
-use amqp_mio::{AttemptError, ConnectError, Connector};
+use amqp_mio::{AttemptError, ConnectError, Connector, Stage};
 use amqp_testbroker::TestBroker;
 
 use crate::round::{Round, tls_broker};
@@ -108,7 +108,13 @@ fn a_listener_without_words_is_given_up() {
     };
     let errors: Vec<_> = attempts.iter().map(|failed| &failed.error).collect();
     assert!(
-        matches!(errors[..], [AttemptError::TimedOut { .. }]),
+        matches!(
+            errors[..],
+            [AttemptError::TimedOut {
+                stage: Stage::Amqp,
+                ..
+            }]
+        ),
         "{attempts}"
     );
 }
@@ -140,4 +146,27 @@ fn a_handshake_can_be_given_up() {
     let acknowledged = false;
     let closed = round.until_event(|event| matches!(event, Event::Closed(_)));
     assert_eq!(closed, Event::Closed(CloseReason::Requested { acknowledged }));
+}
+
+#[test]
+fn nothing_is_tried_before_its_time() {
+    let delay = Duration::from_secs(30);
+    let mut connection = Connector::default().connect_after(delay).unwrap();
+    let start = Instant::now();
+    assert_eq!(connection.poll_event(), Ok(None));
+    let timeout = connection.next_timeout().unwrap();
+    assert!(start.elapsed() < delay, "it does not wait");
+    assert!(
+        timeout > delay / 2 && timeout <= delay + Duration::from_millis(1),
+        "{timeout:?}"
+    );
+}
+
+#[test]
+fn a_listener_that_hangs_up_did_not_speak_amqp() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = [Host::new("127.0.0.1").port(listener.local_addr().unwrap().port())];
+    std::thread::spawn(move || drop(listener.accept()));
+    let text = failure(&Connector::new(ConnectionParameters::default().hosts(hosts)));
+    assert!(text.contains("connection lost while"), "{text}");
 }
