@@ -143,6 +143,21 @@ fn the_next_host_is_the_one_that_answers() {
 }
 
 #[test]
+fn after_a_connection_that_was_open_a_delay_comes_first() {
+    let broker = TestBroker::start().unwrap();
+    let hosts = [(); 2].map(|()| Host::new("127.0.0.1").port(broker.port()));
+    let connector = Connector::new(ConnectionParameters::default().hosts(hosts));
+    let (mut event_loop, _) = start(&connector, after(Duration::from_millis(3)));
+    event_loop.run().unwrap();
+    end_by_force(&broker);
+    event_loop.run().unwrap();
+    assert_eq!(
+        event_loop.state(),
+        &["open", "closed: 320", "again in 3ms", "open"]
+    );
+}
+
+#[test]
 fn a_wrong_password_is_tried_once() {
     let broker = TestBroker::start().unwrap();
     let uri = format!("amqp://guest:wrong@127.0.0.1:{}", broker.port());
