@@ -67,7 +67,7 @@ pub(crate) async fn a_streams_consumer_may_end_at_any_time(world: World) {
         let mut consumer = stream.consume_with(from_the_first()).await.unwrap();
         let first = next(&mut consumer, 0).await;
         match round % 3 {
-            0 => consumer.cancel().await.unwrap(),
+            0 => drop(consumer.cancel().await.unwrap()),
             1 => drop(consumer),
             _ => {
                 let fail = |_| async { Err("it always fails".into()) };

@@ -169,7 +169,7 @@ impl BlockingChannel {
         arguments: &FieldTable,
     ) -> Result<(), Error> {
         let queue = self.inner.channel.queue(queue);
-        self.wait(queue.unbind(exchange, routing_key, arguments))
+        self.wait(queue.unbind_with(exchange, routing_key, arguments))
     }
 
     /// Drops all messages that are ready, and says how many.
@@ -220,7 +220,7 @@ impl BlockingChannel {
     /// As [`queue_declare`](Self::queue_declare); 406 if it is in use.
     pub fn exchange_delete(&self, exchange: &str, if_unused: bool) -> Result<(), Error> {
         let exchange = self.inner.channel.exchange(exchange);
-        self.wait(exchange.delete(if_unused))
+        self.wait(exchange.delete_if(if_unused))
     }
 
     /// Has `destination` get what `source` routes to it (RabbitMQ page "Exchange to Exchange Bindings").
@@ -235,7 +235,7 @@ impl BlockingChannel {
         arguments: &FieldTable,
     ) -> Result<(), Error> {
         let destination = self.inner.channel.exchange(destination);
-        self.wait(destination.bind(source, routing_key, arguments))
+        self.wait(destination.bind_with(source, routing_key, arguments))
     }
 
     /// Takes such a binding back.
@@ -250,7 +250,7 @@ impl BlockingChannel {
         arguments: &FieldTable,
     ) -> Result<(), Error> {
         let destination = self.inner.channel.exchange(destination);
-        self.wait(destination.unbind(source, routing_key, arguments))
+        self.wait(destination.unbind_with(source, routing_key, arguments))
     }
 }
 

@@ -15,10 +15,10 @@ mod runtime {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use amqp_blocking::BlockingConnection;
     use amqp_blocking::asynchronous::Connection;
-    pub(crate) use amqp_blocking::{AttemptError, ConnectError};
-    use amqp_testbroker::TestBroker;
+    use amqp_blocking::proto::ConnectionParameters;
+    pub(crate) use amqp_blocking::{AttemptError, ConnectError, Stage};
+    use amqp_blocking::{BlockingConnection, Connector};
 
     use crate::scenarios::World;
 
@@ -27,6 +27,11 @@ mod runtime {
 
     pub(crate) async fn connect(url: &str) -> Result<Connection, ConnectError> {
         let connection = BlockingConnection::connect(url)?;
+        Ok(connection.asynchronous().clone())
+    }
+
+    pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
+        let connection = Connector::new(parameters).connect()?;
         Ok(connection.asynchronous().clone())
     }
 
@@ -54,8 +59,7 @@ mod runtime {
     }
 
     pub(crate) fn on_embedded<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
-        let broker = TestBroker::start().unwrap();
-        run(scenario(World::new(broker.uri())));
+        run(scenario(World::embedded()));
     }
 
     /// On the broker that this variable names.
@@ -78,7 +82,7 @@ mod runtime {
         }
     }
 
-    fn run<T>(future: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let alarm = Arc::new(Alarm::default());
         let waker = Waker::from(Arc::clone(&alarm));
