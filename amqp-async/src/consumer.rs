@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
 /// Dropped, it is cancelled, and what was not taken goes back to the queue.
 ///
 /// It holds as much as the prefetch limit of its channel allows ([`Channel::set_qos`]). Without such a limit, or without
-/// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer.
+/// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer. Then it is
+/// read on until 64 MiB wait. With acknowledgements the consumer ends there ([`ConsumerEnd::Overflow`]). Without them nothing more is
+/// read as long as deliveries are taken, however slowly. If none is taken for 5 to 10 s and somebody still waits for an answer, or a
+/// confirm, which is behind the messages on their way, it ends as well: after what waits in it, and what was on its way is lost.
 ///
 /// A **stream** (RabbitMQ page "Streams") keeps what is read from it, and takes nothing back: RabbitMQ ends the connection of who tries
 /// (540). So what would go back to a queue, or be rejected because its handler failed, is acknowledged if it came from a stream, which only
@@ -38,6 +42,8 @@ pub struct Consumer {
     /// Taken from the inbox, all at once.
     ready: VecDeque<amqp_proto::Delivery>,
     has_ended: bool,
+    /// Tells the inbox that a delivery was taken.
+    has_taken: Arc<AtomicBool>,
 }
 
 /// What a consumer that waits for so long and no longer comes to ([`Consumer::next_within`]).
@@ -54,7 +60,13 @@ pub enum Next {
 }
 
 impl Consumer {
-    pub(crate) fn new(channel: Channel, id: ConsumerId, tag: String, no_ack: bool) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        id: ConsumerId,
+        tag: String,
+        no_ack: bool,
+        has_taken: Arc<AtomicBool>,
+    ) -> Self {
         let origin = Origin {
             channel,
             consumer: Some(tag),
@@ -65,6 +77,7 @@ impl Consumer {
             id,
             ready: VecDeque::new(),
             has_ended: false,
+            has_taken,
         }
     }
 
@@ -192,6 +205,7 @@ impl Consumer {
 
     #[inline]
     fn deliver(&self, delivery: amqp_proto::Delivery) -> Delivery {
+        self.has_taken.store(true, Ordering::Relaxed);
         Delivery::consumed(&self.origin, delivery)
     }
 

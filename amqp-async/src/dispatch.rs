@@ -1,11 +1,11 @@
 //! What the core tells, brought to whoever waits for it.
 
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{ChannelId, Delivery, Event, RequestId, SendError};
+use amqp_proto::{ChannelId, Delivery, Event, Instant, RequestId, SendError};
 
 use crate::channels::{Entry, Unsaid};
 use crate::events::ConnectionEvent;
-use crate::inbox::{ConsumerEnd, HARD_LIMIT, SOFT_LIMIT};
+use crate::inbox::{ConsumerEnd, HARD_LIMIT, Inbox, SOFT_LIMIT};
 use crate::shared::{Answer, CallState, State};
 
 /// How much may wait to be said on a channel until it is closed instead, which gives back all that was delivered on it. To read
@@ -198,13 +198,15 @@ impl State {
     }
 
     /// Whether the socket is not to be read for a while: consumers take too little of what came. Those that could be told to
-    /// wait (their messages can go back) and do not are ended instead.
-    pub(crate) fn holds_back(&mut self) -> bool {
+    /// wait (their messages can go back) and do not are ended instead. Gives as well when to look again at the latest.
+    pub(crate) fn holds_back(&mut self, now: Instant) -> (bool, Option<Instant>) {
         let mut is_over_soft = false;
         let mut is_over_hard = false;
         let mut overflows = Vec::new();
-        for inbox in self.channels.iter().flat_map(|entry| &entry.consumers) {
-            if inbox.is_over(HARD_LIMIT) && !inbox.no_ack && !inbox.has_ended() {
+        let inboxes = self.channels.iter().flat_map(|entry| &entry.consumers);
+        // Nothing more comes into one that has ended.
+        for inbox in inboxes.filter(|inbox| !inbox.has_ended()) {
+            if inbox.is_over(HARD_LIMIT) && !inbox.no_ack {
                 overflows.push(inbox.id);
             } else if inbox.is_over(SOFT_LIMIT) && (inbox.no_ack || !inbox.is_limited) {
                 is_over_soft = true;
@@ -214,7 +216,48 @@ impl State {
         for consumer in overflows {
             self.end_consumer(consumer, ConsumerEnd::Overflow);
         }
-        is_over_hard || is_over_soft && !self.is_awaiting()
+        if !is_over_soft {
+            return (false, None);
+        }
+        match (self.is_awaiting(), is_over_hard) {
+            (false, _) => {
+                self.over_hard().for_each(Inbox::forget_patience);
+                (true, None)
+            }
+            (true, false) => (false, None),
+            (true, true) => {
+                let until = self.end_stuck(now);
+                (until.is_some(), until)
+            }
+        }
+    }
+
+    /// Consumers for which nothing is read at all.
+    fn over_hard(&mut self) -> impl Iterator<Item = &mut Inbox> {
+        let inboxes = self.channels.iter_mut().flat_map(|entry| &mut entry.consumers);
+        inboxes.filter(|inbox| inbox.is_over(HARD_LIMIT) && !inbox.has_ended())
+    }
+
+    /// Somebody waits for what is behind the messages that there is no room for: ends the consumers that have taken nothing for too
+    /// long, so that these are read and dropped. Gives until when the others are waited for; none if there are no others.
+    fn end_stuck(&mut self, now: Instant) -> Option<Instant> {
+        let mut until: Option<Instant> = None;
+        let mut stuck = Vec::new();
+        for inbox in self.over_hard() {
+            match inbox.patience_until(now) {
+                Some(at) => until = Some(until.map_or(at, |until| until.min(at))),
+                None => stuck.push(inbox.id),
+            }
+        }
+        for consumer in stuck {
+            // The broker has forgotten what waits here: it can still be taken.
+            let entry = self.channels.find_mut(consumer.channel());
+            if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer)) {
+                inbox.end(ConsumerEnd::Overflow, &mut self.wakes);
+            }
+            self.say(consumer.channel(), Unsaid::Cancel(consumer));
+        }
+        until
     }
 
     /// Closes a channel, if it is not closed or closing.

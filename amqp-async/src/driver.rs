@@ -141,7 +141,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         }
         state.restore();
         state.say_unsaid();
-        let is_paused = state.holds_back();
+        let (is_paused, patience) = state.holds_back(now);
         if is_paused != self.stream.is_paused {
             self.stream.is_paused = is_paused;
             match is_paused {
@@ -167,7 +167,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.stream.linger.get_or_insert(now + LINGER);
         }
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
-        let deadlines = [alarm, deadline, linger];
+        let deadlines = [alarm, deadline, patience, linger];
         Turn {
             has_more: events == MOST_EVENTS,
             is_closed,

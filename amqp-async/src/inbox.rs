@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery};
+use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery, Instant};
 
 /// Above that many octets a consumer without acknowledgements, or without a prefetch limit, has the socket read no more.
 /// So little that what waits stays in the processor's cache, and the memory it was received in is used again.
@@ -12,6 +15,11 @@ pub(crate) const SOFT_LIMIT: usize = 512 << 10;
 
 /// Above that many octets a consumer is not waited for.
 pub(crate) const HARD_LIMIT: usize = 64 << 20;
+
+/// How long a consumer above [`HARD_LIMIT`] may take nothing while somebody waits for what is behind its messages. It is looked at
+/// that often, so it is ended after twice as long at most. RabbitMQ gives up on a client that reads nothing for 15 s (its
+/// `send_timeout`), and the answer must come before that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a delivery costs beside its body, roughly.
 const OVERHEAD: usize = 128;
@@ -27,6 +35,8 @@ pub enum ConsumerEnd {
     #[error("cancelled by the broker")]
     CancelledByBroker,
     /// It took too little of what came: 64 MiB were waiting. What it had not taken went back to the queue; a stream has it anyway.
+    /// Without acknowledgements that could still be taken, and what came behind it is lost
+    /// ([`ConsumeOptions::no_ack`](crate::ConsumeOptions::no_ack)).
     #[error("too many messages wait to be taken")]
     Overflow,
     /// Its channel ended.
@@ -44,10 +54,14 @@ pub(crate) struct Inbox {
     octets: usize,
     waker: Option<Waker>,
     end: Option<ConsumerEnd>,
+    /// A delivery was taken since this was looked at last. The consumer takes all that waits at once, and then one by one from that.
+    has_taken: Arc<AtomicBool>,
+    /// Until when it may take nothing while reading is held back for it and somebody waits for the broker.
+    patience: Option<Instant>,
 }
 
 impl Inbox {
-    pub(crate) const fn new(id: ConsumerId, no_ack: bool, is_limited: bool) -> Self {
+    pub(crate) fn new(id: ConsumerId, no_ack: bool, is_limited: bool) -> Self {
         Self {
             id,
             no_ack,
@@ -56,6 +70,8 @@ impl Inbox {
             octets: 0,
             waker: None,
             end: None,
+            has_taken: Arc::default(),
+            patience: None,
         }
     }
 
@@ -82,6 +98,7 @@ impl Inbox {
         if !self.waiting.is_empty() {
             mem::swap(&mut self.waiting, empty);
             self.octets = 0;
+            self.patience = None;
             return Poll::Ready(None);
         }
         if let Some(end) = &self.end {
@@ -116,5 +133,23 @@ impl Inbox {
 
     pub(crate) const fn has_ended(&self) -> bool {
         self.end.is_some()
+    }
+
+    /// To be set with each delivery that is taken.
+    pub(crate) fn has_taken(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_taken)
+    }
+
+    /// Reading is held back for it and somebody waits for the broker: until when it is waited for. None if nothing was taken for so long.
+    pub(crate) fn patience_until(&mut self, now: Instant) -> Option<Instant> {
+        let has_taken = self.has_taken.swap(false, Ordering::Relaxed);
+        let until = self.patience.filter(|_| !has_taken).unwrap_or(now + PATIENCE);
+        self.patience = Some(until);
+        (until > now).then_some(until)
+    }
+
+    /// Nobody waits for the broker: it may be held back for ever.
+    pub(crate) const fn forget_patience(&mut self) {
+        self.patience = None;
     }
 }

@@ -57,7 +57,12 @@ pub struct DeclareQueue {
 pub struct ConsumeOptions {
     /// The broker's name for it; empty, the default, makes one up.
     pub tag: String,
-    /// Deliveries need no acknowledgement: the broker forgets them when they are sent.
+    /// Deliveries need no acknowledgement: the broker forgets them when they are sent, and no prefetch limit holds it back.
+    ///
+    /// A program that takes none while it awaits something of the same connection, such as a confirm in a handler, may have to wait for
+    /// all of a long queue to be read. It is read until 64 MiB wait; 5 to 10 s later the [`Consumer`] ends with
+    /// [`ConsumerEnd::Overflow`](crate::ConsumerEnd::Overflow), so that the answer comes, and what was on its way is lost.
+    /// Acknowledgements and a prefetch limit, or another connection to publish on, avoid that.
     pub no_ack: bool,
     /// Nobody else may consume from the queue.
     pub exclusive: bool,

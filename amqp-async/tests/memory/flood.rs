@@ -109,6 +109,99 @@ fn a_flood_without_acknowledgements_is_held_back_even_if_somebody_waits_for_an_a
     });
 }
 
+/// So many messages of 1 MiB for a consumer without acknowledgements; another queue to publish to meanwhile.
+async fn flood(channel: &Channel, count: usize) -> Consumer {
+    let queue = channel.declare_queue("q").await.unwrap();
+    channel.declare_queue("out").await.unwrap();
+    fill(channel, "q", count, 1 << 20).await;
+    let options = ConsumeOptions::default().no_ack(true);
+    queue.consume_with(options).await.unwrap()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_consumer_without_acknowledgements_that_takes_nothing_ends_when_a_confirm_is_behind_the_flood() {
+    let world = World::new();
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        let mut consumer = flood(&channel, 140).await;
+        assert_eq!(consumer.next().await.unwrap().unwrap().body()[..8], [0; 8]);
+        channel.default_exchange().publish("x", "out").await.unwrap();
+        assert_eq!(world.elapsed(), 5 * SECOND);
+        // All was read, and what there was no room for was dropped.
+        world.idle().await;
+        assert_eq!(connection.counters().delivered, 140);
+        assert_eq!((world.consumer_count("q"), world.queue_len("out")), (0, 1));
+        let mut taken = 1_u64;
+        let end = loop {
+            match consumer.next().await.unwrap() {
+                Ok(delivery) => assert_eq!(delivery.body()[..8], taken.to_be_bytes()),
+                Err(end) => break end,
+            }
+            taken += 1;
+        };
+        assert_eq!(end, ConsumerEnd::Overflow);
+        assert!((64..72).contains(&taken), "{taken}");
+        assert!(consumer.next().await.is_none());
+        // The channel goes on.
+        channel.default_exchange().publish("x", "q").await.unwrap();
+        let mut next = channel.queue("q").consume().await.unwrap();
+        next.next().await.unwrap().unwrap().ack().await.unwrap();
+        assert_eq!(world.elapsed(), 5 * SECOND);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_consumer_without_acknowledgements_that_takes_slowly_is_not_ended() {
+    let world = World::new();
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        let mut consumer = flood(&channel, 140).await;
+        let exchange = channel.default_exchange();
+        let confirm = exchange.publish_deferred("x", "out").await.unwrap();
+        for number in 0..140_u64 {
+            world.idle().await;
+            let waiting = connection.counters().delivered - number;
+            assert!(waiting < 132, "the inbox and what was taken from it: {waiting}");
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert_eq!(delivery.body()[..8], number.to_be_bytes());
+            world.sleep(4 * SECOND).await;
+        }
+        confirm.await.unwrap();
+        assert_eq!(world.elapsed(), 140 * 4 * SECOND);
+        assert_eq!((world.consumer_count("q"), world.queue_len("out")), (1, 1));
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_flood_is_held_back_without_end_if_nobody_waits_for_the_broker() {
+    let world = World::new();
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        let mut consumer = flood(&channel, 90).await;
+        let exchange = channel.default_exchange();
+        let confirm = exchange.publish_deferred("x", "out").await.unwrap();
+        world.sleep(4 * SECOND).await;
+        drop(confirm);
+        world.sleep(3600 * SECOND).await;
+        let delivered = connection.counters().delivered;
+        assert!((64..72).contains(&delivered), "{delivered}");
+        assert_eq!(world.consumer_count("q"), 1);
+        // Who waits later waits as long.
+        exchange.publish("x", "out").await.unwrap();
+        assert_eq!(world.elapsed(), 3609 * SECOND);
+        for number in 0..delivered {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert_eq!(delivery.body()[..8], number.to_be_bytes());
+        }
+        assert_eq!(consumer.next().await.unwrap().unwrap_err(), ConsumerEnd::Overflow);
+    });
+    world.wind_up();
+}
+
 async fn fill_unconfirmed(channel: &Channel, count: usize) {
     for _ in 0..count {
         let body = vec![0; 1 << 20];
