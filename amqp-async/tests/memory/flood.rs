@@ -133,6 +133,13 @@ fn a_consumer_without_acknowledgements_that_takes_nothing_ends_when_a_confirm_is
         world.idle().await;
         assert_eq!(connection.counters().delivered, 140);
         assert_eq!((world.consumer_count("q"), world.queue_len("out")), (0, 1));
+        // What waits to be taken holds nobody else back, even if nothing is awaited.
+        let mut other = channel.queue("out").consume().await.unwrap();
+        other.next().await.unwrap().unwrap().ack().await.unwrap();
+        world.idle().await;
+        let exchange = channel.default_exchange();
+        exchange.publish_unconfirmed("y", "out").await.unwrap();
+        other.next().await.unwrap().unwrap().ack().await.unwrap();
         let mut taken = 1_u64;
         let end = loop {
             match consumer.next().await.unwrap() {

@@ -33,7 +33,9 @@ const PEAK: u64 = 8 << 10;
 /// The same where messages come in a flood: what waits in a consumer, and what waits for it in a buffer.
 const FLOOD_PEAK: u64 = 96 << 10;
 
-/// How many messages are in the queue at once, where they are not all there from the beginning.
+/// How many messages are in the queue at once, where they are not all there from the beginning: so many that the consumer's inbox
+/// stays below its 64 MiB, even if the broker writes all of them before the first confirm. Above, a handler that awaits a confirm takes
+/// nothing, and the client ends such a consumer (`ConsumerEnd::Overflow`) to get at the confirm.
 const PORTION: u64 = 100_000;
 
 /// A case.
