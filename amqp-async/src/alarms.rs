@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use amqp_proto::Instant;
 
+use crate::wakers;
+
 /// Who is to be woken when so much time has passed.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
@@ -42,11 +44,11 @@ impl Alarms {
         self.next
     }
 
-    /// Whether that time has passed.
-    pub(crate) fn poll(&mut self, number: u64, cx: &Context<'_>) -> Poll<()> {
+    /// Whether that time has passed. Puts wakers that are of no use any more to `retired`, to be dropped where no lock is held.
+    pub(crate) fn poll(&mut self, number: u64, cx: &Context<'_>, retired: &mut Vec<Waker>) -> Poll<()> {
         match self.alarms.get_mut(&number) {
             Some(alarm) if !alarm.is_over => {
-                alarm.waker = Some(cx.waker().clone());
+                retired.extend(wakers::replace(&mut alarm.waker, cx));
                 Poll::Pending
             }
             _ => Poll::Ready(()),
@@ -57,12 +59,15 @@ impl Alarms {
         self.alarms.len()
     }
 
-    pub(crate) fn remove(&mut self, number: u64) {
-        match self.alarms.remove(&number).map(|alarm| alarm.at) {
-            Some(Some(at)) => drop(self.by_time.remove(&(at, number))),
-            Some(None) => self.unseen.retain(|unseen| *unseen != number),
-            None => {}
+    /// Gives its waker, to be dropped where no lock is held.
+    #[must_use = "it is to be dropped where no lock is held"]
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Waker> {
+        let alarm = self.alarms.remove(&number)?;
+        match alarm.at {
+            Some(at) => drop(self.by_time.remove(&(at, number))),
+            None => self.unseen.retain(|unseen| *unseen != number),
         }
+        alarm.waker
     }
 
     /// The driver looks at its clock: those whose time has come are over. Gives the next moment.
@@ -94,21 +99,24 @@ mod tests {
 
     #[test]
     fn alarms_end_in_the_order_of_their_time_and_leave_nothing() {
-        let (mut alarms, mut wakes) = (Alarms::default(), Vec::new());
+        let (mut alarms, mut wakes, mut retired) = (Alarms::default(), Vec::new(), Vec::new());
         let cx = Context::from_waker(Waker::noop());
         let late = alarms.set(Duration::from_secs(5));
         let soon = alarms.set(Duration::from_secs(2));
         let never = alarms.set(Duration::from_secs(9));
-        alarms.remove(never);
+        assert!(alarms.remove(never).is_none());
         let at = |seconds| Instant::EPOCH + Duration::from_secs(seconds);
-        assert!(alarms.poll(soon, &cx).is_pending());
+        assert!(alarms.poll(soon, &cx, &mut retired).is_pending());
         assert_eq!(alarms.tick(at(1), &mut wakes), Some(at(3)));
-        assert!(alarms.poll(late, &cx).is_pending());
+        assert!(alarms.poll(late, &cx, &mut retired).is_pending());
         assert_eq!(alarms.tick(at(3), &mut wakes), Some(at(6)));
         assert_eq!(wakes.len(), 1);
-        assert!(alarms.poll(soon, &cx).is_ready() && alarms.poll(late, &cx).is_pending());
-        alarms.remove(late);
-        alarms.remove(soon);
+        assert!(
+            alarms.poll(soon, &cx, &mut retired).is_ready()
+                && alarms.poll(late, &cx, &mut retired).is_pending()
+        );
+        assert!(alarms.remove(late).is_some(), "its waker");
+        assert!(alarms.remove(soon).is_none());
         assert_eq!(alarms.tick(at(7), &mut wakes), None);
         assert!(alarms.alarms.is_empty() && alarms.unseen.is_empty() && alarms.by_time.is_empty());
     }

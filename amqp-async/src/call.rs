@@ -11,7 +11,7 @@ use amqp_proto::{RequestId, SendError};
 use crate::channels::Unsaid;
 use crate::error::Error;
 use crate::shared::{Answer, CallState, Shared, State};
-use crate::wakers::{WakerKey, WakerSet};
+use crate::wakers::{self, WakerKey, WakerSet};
 
 /// Waits for an answer. Dropped before it came, the answer is discarded, and what it would leave behind is undone.
 pub(crate) struct Call<'s> {
@@ -52,11 +52,12 @@ impl Future for Call<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let mut state = this.shared.lock();
+        let mut locked = this.shared.lock();
+        let state = &mut *locked;
         match state.calls.get_mut(&this.request) {
             Some(CallState::Waiting(waker)) => {
-                *waker = Some(cx.waker().clone());
-                drop(state);
+                state.retired.extend(wakers::replace(waker, cx));
+                drop(locked);
                 this.deadline.poll(cx).map(|()| Err(Error::Timeout))
             }
             _ => {
@@ -78,10 +79,14 @@ impl Drop for Call<'_> {
         }
         self.shared.command(|state| {
             state.connection.abandon(self.request);
-            // A message that came for nobody goes back.
-            if let Some(CallState::Done(Ok(Answer::Got(got)))) = state.calls.remove(&self.request) {
-                let (tag, requeue) = (got.tag, true);
-                state.say(tag.channel(), Unsaid::Nack { tag, requeue });
+            match state.calls.remove(&self.request) {
+                // A message that came for nobody goes back.
+                Some(CallState::Done(Ok(Answer::Got(got)))) => {
+                    let (tag, requeue) = (got.tag, true);
+                    state.say(tag.channel(), Unsaid::Nack { tag, requeue });
+                }
+                Some(CallState::Waiting(waker)) => state.retired.extend(waker),
+                _ => {}
             }
         });
     }
@@ -97,7 +102,7 @@ impl<'s> Deadline<'s> {
     /// Whether it has come.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         match self.alarm {
-            Some(alarm) => self.shared.lock().alarms.poll(alarm, cx),
+            Some(alarm) => self.shared.lock().poll_alarm(alarm, cx),
             None => Poll::Pending,
         }
     }
@@ -106,7 +111,7 @@ impl<'s> Deadline<'s> {
 impl Drop for Deadline<'_> {
     fn drop(&mut self) {
         if let Some(alarm) = self.alarm {
-            self.shared.lock().alarms.remove(alarm);
+            self.shared.lock().remove_alarm(alarm);
         }
     }
 }
@@ -176,7 +181,8 @@ impl<'s> Place<'s> {
             return Poll::Ready(found);
         }
         if let Some(set) = (self.set)(&mut state, self.channel) {
-            set.register(&mut self.key, cx);
+            let retired = set.register(&mut self.key, cx);
+            state.retired.extend(retired);
         }
         // The driver may have stopped reading, and reads on for who waits.
         let driver = state.take_driver();
@@ -191,7 +197,8 @@ impl Drop for Place<'_> {
         if self.key.is_registered() {
             let mut state = self.shared.lock();
             if let Some(set) = (self.set)(&mut state, self.channel) {
-                set.remove(&self.key);
+                let retired = set.remove(&self.key);
+                state.retired.extend(retired);
             }
         }
     }
@@ -210,11 +217,11 @@ pub(crate) async fn retry<R>(
         let result = shared.command(|state| match command(state) {
             Ok(value) => Poll::Ready(Ok(value)),
             Err(SendError::Full { .. }) => {
-                state.writable.register(key, cx);
+                state.retired.extend(state.writable.register(key, cx));
                 Poll::Pending
             }
             Err(SendError::TooManyRequests | SendError::Committing) => {
-                state.answered.register(key, cx);
+                state.retired.extend(state.answered.register(key, cx));
                 Poll::Pending
             }
             Err(error) => Poll::Ready(Err(refusal(state, error))),

@@ -5,6 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use amqp_proto::{ConfirmOutcome, ConfirmTags, Returned};
 
+use crate::wakers;
+
 /// The publishes of a channel from the first one that somebody still cares for. The broker's numbers count from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Confirms {
@@ -95,16 +97,18 @@ impl Confirms {
         }
     }
 
-    /// What became of that publish; told once.
-    pub(crate) fn poll(&mut self, number: u64, cx: &Context<'_>) -> Poll<Option<Settled>> {
+    /// What became of that publish; told once. A waker that is of no use any more goes to `retired`, to be dropped where no lock is held.
+    pub(crate) fn poll(
+        &mut self,
+        number: u64,
+        cx: &Context<'_>,
+        retired: &mut Vec<Waker>,
+    ) -> Poll<Option<Settled>> {
         let Some(slot) = self.slot(number) else {
             return Poll::Ready(None);
         };
         if let Slot::Waiting { waker, .. } = slot {
-            match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            }
+            retired.extend(wakers::replace(waker, cx));
             return Poll::Pending;
         }
         let settled = match std::mem::replace(slot, Slot::Free) {
@@ -115,15 +119,16 @@ impl Confirms {
         Poll::Ready(settled)
     }
 
-    /// Nobody cares any more.
-    pub(crate) fn abandon(&mut self, number: u64) {
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        if let Slot::Waiting { .. } = std::mem::replace(slot, Slot::Free) {
+    /// Nobody cares any more. Gives the waker of who did, to be dropped where no lock is held.
+    #[must_use = "it is to be dropped where no lock is held"]
+    pub(crate) fn abandon(&mut self, number: u64) -> Option<Waker> {
+        let mut retired = None;
+        if let Slot::Waiting { waker, .. } = std::mem::replace(self.slot(number)?, Slot::Free) {
             self.awaited -= 1;
+            retired = waker;
         }
         self.drop_free();
+        retired
     }
 
     fn drop_free(&mut self) {

@@ -17,7 +17,7 @@ use crate::delivery::{Delivery, Origin, ProcessOptions};
 use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
 use crate::idle::UntilIdle;
-use crate::inbox::{ConsumerEnd, SOFT_LIMIT};
+use crate::inbox::{ConsumerEnd, Inbox, SOFT_LIMIT};
 
 /// What comes to a consumer. The stream ends when the consumer was [cancelled](Self::cancel) here; if anything else ended it, that is
 /// its last item.
@@ -174,16 +174,17 @@ impl Consumer {
             return Poll::Ready(None);
         }
         let channel = &self.origin.channel;
-        let mut state = channel.shared().lock();
+        let mut locked = channel.shared().lock();
+        let state = &mut *locked;
         let entry = state.channels.get_mut(channel.place());
         let Some(inbox) = entry.and_then(|entry| entry.inbox(self.id)) else {
             return Poll::Ready(None);
         };
         let was_over = inbox.is_over(SOFT_LIMIT);
-        let taken = inbox.take(&mut self.ready, cx);
+        let taken = inbox.take(&mut self.ready, cx, &mut state.retired);
         // The driver may have stopped reading for it.
         let driver = was_over.then(|| state.take_driver()).flatten();
-        drop(state);
+        drop(locked);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -221,6 +222,8 @@ impl Consumer {
             let count = ready.len() + waiting.unwrap_or_default();
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {
+                let inbox = entry.inbox(id);
+                state.retired.extend(inbox.and_then(Inbox::take_waker));
                 entry.consumers.retain(|inbox| inbox.id != id);
             }
             if self.origin.no_ack {

@@ -9,6 +9,7 @@ use amqp_proto::{ChannelCloseReason, CloseReason, Event, Lint};
 use futures_core::Stream;
 
 use crate::shared::Shared;
+use crate::wakers;
 
 /// How many events wait for a watcher; it misses older ones.
 const MOST_WAITING: usize = 256;
@@ -133,7 +134,8 @@ impl Events {
     }
 
     fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
-        let mut state = self.shared.lock();
+        let mut locked = self.shared.lock();
+        let state = &mut *locked;
         let is_closed = state.closed.is_some();
         let Some(watcher) = state.watchers.watchers.get_mut(&self.number) else {
             return Poll::Ready(None);
@@ -142,7 +144,7 @@ impl Events {
             Some(event) => Poll::Ready(Some(event)),
             None if is_closed => Poll::Ready(None),
             None => {
-                watcher.waker = Some(cx.waker().clone());
+                state.retired.extend(wakers::replace(&mut watcher.waker, cx));
                 Poll::Pending
             }
         }
@@ -159,6 +161,8 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.shared.lock().watchers.watchers.remove(&self.number);
+        let mut state = self.shared.lock();
+        let watcher = state.watchers.watchers.remove(&self.number);
+        state.retired.extend(watcher.and_then(|watcher| watcher.waker));
     }
 }

@@ -158,10 +158,11 @@ impl Work {
 
     fn is_cancelled(&self, key: &mut WakerKey, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
-        if !state.is_cancelled {
-            state.waiting.register(key, cx);
-        }
-        state.is_cancelled
+        let is_cancelled = state.is_cancelled;
+        let retired = (!is_cancelled).then(|| state.waiting.register(key, cx));
+        drop(state);
+        drop(retired);
+        is_cancelled
     }
 
     async fn until<R>(&self, look: impl Fn(&State) -> Option<R>) -> R {
@@ -171,13 +172,13 @@ impl Work {
         };
         poll_fn(|cx| {
             let mut state = place.work.lock();
-            match look(&state) {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    state.waiting.register(&mut place.key, cx);
-                    Poll::Pending
-                }
+            if let Some(found) = look(&state) {
+                return Poll::Ready(found);
             }
+            let retired = state.waiting.register(&mut place.key, cx);
+            drop(state);
+            drop(retired);
+            Poll::Pending
         })
         .await
     }
@@ -191,6 +192,7 @@ struct Place<'w> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.work.lock().waiting.remove(&self.key);
+        let retired = self.work.lock().waiting.remove(&self.key);
+        drop(retired);
     }
 }

@@ -35,7 +35,7 @@ struct Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.shared.lock().alarms.remove(self.number);
+        self.shared.lock().remove_alarm(self.number);
     }
 }
 
@@ -82,7 +82,7 @@ impl UntilIdle {
             number: shared.command(|state| state.alarms.set(idle)),
         };
         let number = self.alarm.get_or_insert_with(set).number;
-        let is_over = shared.lock().alarms.poll(number, cx).is_ready();
+        let is_over = shared.lock().poll_alarm(number, cx).is_ready();
         if !is_over {
             return Poll::Pending;
         }

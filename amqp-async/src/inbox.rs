@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery, Instant};
 
+use crate::wakers;
+
 /// Above that many octets a consumer without acknowledgements, or without a prefetch limit, has the socket read no more.
 /// So little that what waits stays in the processor's cache, and the memory it was received in is used again.
 pub(crate) const SOFT_LIMIT: usize = 512 << 10;
@@ -89,11 +91,13 @@ impl Inbox {
         wakes.extend(self.waker.take());
     }
 
-    /// Takes all that is there, in exchange for an empty queue; the end comes behind the last.
+    /// Takes all that is there, in exchange for an empty queue; the end comes behind the last. A waker that is of no use any more goes
+    /// to `retired`, to be dropped where no lock is held.
     pub(crate) fn take(
         &mut self,
         empty: &mut VecDeque<Delivery>,
         cx: &Context<'_>,
+        retired: &mut Vec<Waker>,
     ) -> Poll<Option<ConsumerEnd>> {
         if !self.waiting.is_empty() {
             mem::swap(&mut self.waiting, empty);
@@ -104,11 +108,13 @@ impl Inbox {
         if let Some(end) = &self.end {
             return Poll::Ready(Some(end.clone()));
         }
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => self.waker = Some(cx.waker().clone()),
-        }
+        retired.extend(wakers::replace(&mut self.waker, cx));
         Poll::Pending
+    }
+
+    /// Nobody will take anything any more.
+    pub(crate) const fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
     }
 
     /// What nobody will take.

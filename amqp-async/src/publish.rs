@@ -42,16 +42,17 @@ impl Future for Confirm {
         let Some(tag) = self.tag else {
             return Poll::Ready(Ok(()));
         };
-        let mut state = self.channel.shared().lock();
+        let mut locked = self.channel.shared().lock();
+        let state = &mut *locked;
         let entry = state.channels.get_mut(self.channel.place());
         let settled = match entry.and_then(|entry| entry.confirms_of(tag.channel())) {
-            Some(confirms) => confirms.poll(tag.value(), cx),
+            Some(confirms) => confirms.poll(tag.value(), cx, &mut state.retired),
             None => Poll::Ready(None),
         };
         if settled.is_pending() {
             state.driver_wakes = 0;
         }
-        drop(state);
+        drop(locked);
         settled.map(|settled| {
             self.tag = None;
             // That nothing is known of it cannot be; it must not look like a confirm.
@@ -68,7 +69,8 @@ impl Drop for Confirm {
         let mut state = self.channel.shared().lock();
         let entry = state.channels.get_mut(self.channel.place());
         if let Some(confirms) = entry.and_then(|entry| entry.confirms_of(tag.channel())) {
-            confirms.abandon(tag.value());
+            let retired = confirms.abandon(tag.value());
+            state.retired.extend(retired);
         }
     }
 }
@@ -156,7 +158,7 @@ impl Publish<'_> {
             if let Some(reason) = state.connection.blocked().map(Arc::from)
                 && state.core(place).is_ok()
             {
-                state.unblocked.register(key, cx);
+                state.retired.extend(state.unblocked.register(key, cx));
                 return Attempt::Blocked(reason);
             }
             match self.write(state, is_awaited) {
@@ -172,16 +174,16 @@ impl Publish<'_> {
                     Attempt::Done(Ok(tag))
                 }
                 Err(SendError::Full { .. }) => {
-                    state.writable.register(key, cx);
+                    state.retired.extend(state.writable.register(key, cx));
                     Attempt::NoRoom
                 }
                 Err(SendError::Committing) => {
-                    state.answered.register(key, cx);
+                    state.retired.extend(state.answered.register(key, cx));
                     Attempt::NoRoom
                 }
                 Err(SendError::InFlight | SendError::FlowStopped) => {
                     if let Some(entry) = state.channels.get_mut(place) {
-                        entry.room.register(key, cx);
+                        state.retired.extend(entry.room.register(key, cx));
                     }
                     Attempt::NoRoom
                 }
@@ -232,12 +234,13 @@ impl Drop for Waiting<'_> {
         if !self.key.is_registered() {
             return;
         }
-        let mut state = self.channel.shared().lock();
-        state.writable.remove(&self.key);
-        state.answered.remove(&self.key);
-        state.unblocked.remove(&self.key);
+        let mut locked = self.channel.shared().lock();
+        let state = &mut *locked;
+        for set in [&mut state.writable, &mut state.answered, &mut state.unblocked] {
+            state.retired.extend(set.remove(&self.key));
+        }
         if let Some(entry) = state.channels.get_mut(self.channel.place()) {
-            entry.room.remove(&self.key);
+            state.retired.extend(entry.room.remove(&self.key));
         }
     }
 }

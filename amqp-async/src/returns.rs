@@ -8,6 +8,7 @@ use amqp_proto::Returned;
 use futures_core::Stream;
 
 use crate::channel::Channel;
+use crate::wakers;
 
 /// How many messages wait for a listener; it misses older ones.
 const MOST_WAITING: usize = 256;
@@ -99,7 +100,8 @@ impl Returns {
     }
 
     fn poll_returned(&self, cx: &Context<'_>) -> Poll<Option<Returned>> {
-        let mut state = self.channel.shared().lock();
+        let mut locked = self.channel.shared().lock();
+        let state = &mut *locked;
         let Some(entry) = state.channels.get_mut(self.channel.place()) else {
             return Poll::Ready(None);
         };
@@ -114,7 +116,7 @@ impl Returns {
         if is_closed {
             return Poll::Ready(None);
         }
-        listener.waker = Some(cx.waker().clone());
+        state.retired.extend(wakers::replace(&mut listener.waker, cx));
         Poll::Pending
     }
 }
@@ -131,7 +133,8 @@ impl Drop for Returns {
     fn drop(&mut self) {
         let mut state = self.channel.shared().lock();
         if let Some(entry) = state.channels.get_mut(self.channel.place()) {
-            entry.listeners.listeners.remove(&self.number);
+            let listener = entry.listeners.listeners.remove(&self.number);
+            state.retired.extend(listener.and_then(|listener| listener.waker));
         }
     }
 }

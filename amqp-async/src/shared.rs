@@ -1,8 +1,9 @@
 //! What handles and driver share: the core, and who waits for what of it.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, RequestId, SendError};
 
@@ -12,13 +13,20 @@ use crate::error::Error;
 use crate::events::{ConnectionEvent, Watchers};
 use crate::observe::{Meters, Notes};
 use crate::transport::{Spawner, Task};
-use crate::wakers::WakerSet;
+use crate::wakers::{self, WakerSet};
 
 /// One connection, behind its lock. Nothing is waited for while it is held, and nobody is woken.
 pub(crate) struct Shared {
     state: Mutex<State>,
     spawner: Spawner,
     meters: Meters,
+}
+
+/// The lock, held. Released, it drops the wakers that are of no use any more: one may own the last handle of this very connection.
+pub(crate) struct Locked<'s> {
+    // The order of these fields is that of their drop.
+    state: MutexGuard<'s, State>,
+    retired: Vec<Waker>,
 }
 
 /// What is behind the lock.
@@ -52,6 +60,8 @@ pub(crate) struct State {
     pub(crate) closed: Option<CloseReason>,
     /// Whom to wake when the lock is released.
     pub(crate) wakes: Vec<Waker>,
+    /// Wakers to be dropped when the lock is released.
+    pub(crate) retired: Vec<Waker>,
     /// The connection goes on without handles.
     pub(crate) is_detached: bool,
     /// The close has taken too long: the driver ends the connection.
@@ -105,6 +115,7 @@ impl Shared {
             is_closing: false,
             closed: None,
             wakes: Vec::new(),
+            retired: Vec::new(),
             is_detached: false,
             is_given_up: false,
             has_unsaid: false,
@@ -120,8 +131,11 @@ impl Shared {
     }
 
     /// To look at something. A panic elsewhere under this lock is no reason for another one here.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked {
+            state: self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            retired: Vec::new(),
+        }
     }
 
     /// Not to be used under the lock: what they tell is told to the user's code.
@@ -147,6 +161,27 @@ impl Shared {
         }
         wakes.into_iter().for_each(Waker::wake);
         result
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.retired = std::mem::take(&mut self.state.retired);
     }
 }
 
@@ -186,10 +221,17 @@ impl State {
     /// The driver goes to sleep; a command wakes it.
     pub(crate) fn sleep(&mut self, cx: &Context<'_>) {
         self.is_asleep = true;
-        match &mut self.driver {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => self.driver = Some(cx.waker().clone()),
-        }
+        self.retired.extend(wakers::replace(&mut self.driver, cx));
+    }
+
+    /// Whether that alarm's time has passed.
+    pub(crate) fn poll_alarm(&mut self, number: u64, cx: &Context<'_>) -> Poll<()> {
+        self.alarms.poll(number, cx, &mut self.retired)
+    }
+
+    /// Nobody waits for that alarm any more.
+    pub(crate) fn remove_alarm(&mut self, number: u64) {
+        self.retired.extend(self.alarms.remove(number));
     }
 
     /// The driver, if it sleeps, to be woken where no lock is held.

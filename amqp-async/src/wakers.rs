@@ -7,6 +7,15 @@ use std::task::{Context, Waker};
 /// Of the next [`WakerKey`]. One count for all sets, so that a task can wait in one and then in another.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// Has the task of `cx` woken. Gives the waker that is of no use any more: its drop may run anything, and is not for under a lock.
+#[must_use = "it is to be dropped where no lock is held"]
+pub(crate) fn replace(waker: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    match waker {
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        waker => waker.replace(cx.waker().clone()),
+    }
+}
+
 /// The tasks that wait for something, each with a key of its own.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
@@ -28,12 +37,13 @@ impl WakerKey {
 }
 
 impl WakerSet {
-    /// Has the task woken once, however often this is called.
-    pub(crate) fn register(&mut self, key: &mut WakerKey, cx: &Context<'_>) {
+    /// Has the task woken once, however often this is called. Gives a former waker of it, as [`replace`].
+    #[must_use = "it is to be dropped where no lock is held"]
+    pub(crate) fn register(&mut self, key: &mut WakerKey, cx: &Context<'_>) -> Option<Waker> {
         let key = *key.0.get_or_insert_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
-        match self.wakers.get_mut(&key) {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => drop(self.wakers.insert(key, cx.waker().clone())),
+        match self.wakers.get(&key) {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => self.wakers.insert(key, cx.waker().clone()),
         }
     }
 
@@ -41,11 +51,10 @@ impl WakerSet {
         self.wakers.len()
     }
 
-    /// Whoever waited does no more.
-    pub(crate) fn remove(&mut self, key: &WakerKey) {
-        if let Some(key) = key.0 {
-            self.wakers.remove(&key);
-        }
+    /// Whoever waited does no more; gives its waker, as [`replace`].
+    #[must_use = "it is to be dropped where no lock is held"]
+    pub(crate) fn remove(&mut self, key: &WakerKey) -> Option<Waker> {
+        self.wakers.remove(&key.0?)
     }
 
     /// Takes all of them, to be woken where no lock is held.

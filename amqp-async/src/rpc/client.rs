@@ -16,6 +16,7 @@ use crate::inbox::ConsumerEnd;
 use crate::message::Message;
 use crate::proto;
 use crate::queue::ConsumeOptions;
+use crate::wakers;
 
 /// The queue of RabbitMQ's that leads back to whoever publishes.
 const DIRECT: &str = "amq.rabbitmq.reply-to";
@@ -222,8 +223,9 @@ async fn take(mut consumer: Consumer, mut ending: Ending) {
             if state.is_over {
                 return Poll::Ready(None);
             }
-            state.taker = Some(cx.waker().clone());
+            let retired = wakers::replace(&mut state.taker, cx);
             drop(state);
+            drop(retired);
             consumer.poll_delivery(cx)
         });
         match next.await {
@@ -308,13 +310,17 @@ impl<'c> Call<'c> {
         if let Some(end) = end {
             return Poll::Ready(Err(RpcError::Ended(end)));
         }
-        call.waker = Some(waker.clone());
+        let retired = call.waker.replace(waker.clone());
+        drop(state);
+        drop(retired);
         Poll::Pending
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.calls.lock().waiting.remove(&self.number);
+        let retired = self.calls.lock().waiting.remove(&self.number);
+        // Its waker may run anything.
+        drop(retired);
     }
 }

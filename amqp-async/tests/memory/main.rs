@@ -14,6 +14,7 @@ mod metered;
 mod pipe;
 mod world;
 
+mod owners;
 mod policies;
 mod reopen;
 mod round;
