@@ -285,6 +285,11 @@ fn one_that_waits_in_passing_takes_nothing_from_another() {
         Ok(sender.send(())?)
     });
     let channel = world.channel.clone();
+    // The release's word on transient queues is an event.
+    world
+        .connection
+        .process_data_events(Duration::from_millis(1))
+        .unwrap();
     let consuming = thread::spawn(move || channel.start_consuming());
     for _ in 0..20 {
         assert_eq!(
