@@ -1,4 +1,4 @@
-//! A loop with callbacks, made of what a [`MioConnection`] shows to everybody.
+//! A loop with callbacks, made of what a [`MioConnection`](crate::MioConnection) shows to everybody.
 //!
 //! ```text
 //! EventLoop ─ run ─▶ poll ─▶ connections: on_ready, on_timeout, poll_event ─▶ callbacks(&mut Ctx, ..)
