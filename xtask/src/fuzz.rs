@@ -23,7 +23,7 @@ pub(crate) struct FuzzOptions {
 impl Default for FuzzOptions {
     fn default() -> Self {
         Self {
-            seconds: 20,
+            seconds: 12,
             targets: Vec::new(),
         }
     }
