@@ -60,7 +60,8 @@ impl Peer {
                 self.stream.hang_up();
                 return Outcome::Over;
             }
-            if !has_read && !has_written {
+            // The broker may have made room, and what is in the socket already wakes nobody again.
+            if !has_read && !has_written && !self.can_read() {
                 return Outcome::Idle;
             }
         }
@@ -76,10 +77,14 @@ impl Peer {
         broker.is_over(key)
     }
 
+    const fn can_read(&self) -> bool {
+        self.may_read && !self.input.is_full()
+    }
+
     /// Reads once; whether something came. The error is the end of the stream, be it in order or not.
     fn read(&mut self) -> io::Result<bool> {
         // Reading into no room gives nothing too, and is not the end.
-        while self.may_read && !self.input.is_full() {
+        while self.can_read() {
             match self.stream.read(self.input.spare_mut()) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {

@@ -155,14 +155,23 @@ impl<S: Read + Write> Client<S> {
     }
 
     pub(crate) fn get(&mut self, channel: ChannelId, queue: &str) -> Vec<u8> {
+        self.ask(channel, queue);
+        self.answer()
+    }
+
+    /// Asks for a message, which [`answer`](Self::answer) waits for.
+    pub(crate) fn ask(&mut self, channel: ChannelId, queue: &str) {
         let get = BasicGet {
             queue: ShortStr::new(queue).unwrap(),
             no_ack: true,
         };
         self.connection.channel(channel).unwrap().get(&get).unwrap();
+    }
+
+    pub(crate) fn answer(&mut self) -> Vec<u8> {
         self.until(|event| match event {
             Event::Got(got) => Some(got.message.body().into_owned()),
-            Event::GetEmpty { .. } => panic!("{queue} is empty"),
+            Event::GetEmpty { .. } => panic!("the queue is empty"),
             _ => None,
         })
     }
