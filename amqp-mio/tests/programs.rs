@@ -4,6 +4,9 @@
 
 #![cfg(unix)]
 
+#[macro_use]
+#[path = "../../amqp-tokio/tests/tutorials/expected.rs"]
+mod expected;
 #[path = "../../amqp-tokio/tests/tutorials/program.rs"]
 mod program;
 
@@ -12,9 +15,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use amqp_mio::proto::ConnectionParameters;
-use amqp_mio::proto::wire::{BasicPublish, Properties, QueueDelete, ReplyCode, ShortStr};
+use amqp_mio::proto::wire::{BasicPublish, Properties, ReplyCode, ShortStr};
 use amqp_mio::{ChannelView, Connector, SelectConnection};
 use amqp_testbroker::{Access, BrokerConfig, Permissions, TestBroker, User};
+use expected::{
+    delete, delete_settled, publish_subscribe, remote_procedure_call, routing, topics, work_queues,
+};
 use program::{Program, run, run_in_vain};
 
 /// Does something on a channel, and closes the connection.
@@ -33,30 +39,30 @@ fn with_channel(url: &str, act: impl FnOnce(&mut ChannelView<'_, ()>) + 'static)
     connection.ioloop().run().unwrap();
 }
 
-/// Deletes a queue, whatever is in it.
-fn delete(url: &str, queue: &'static str) {
-    delete_if(url, queue, false);
-}
+mod adapter {
+    use amqp_mio::proto::wire::{QueueDelete, ShortStr};
 
-/// Deletes a queue whose messages were all delivered and acknowledged, and that nobody consumes from any more; otherwise it fails.
-fn delete_settled(url: &str, queue: &'static str) {
-    delete_if(url, queue, true);
-}
+    use super::with_channel;
 
-fn delete_if(url: &str, queue: &'static str, is_settled: bool) {
-    with_channel(url, move |channel| {
-        let delete = QueueDelete {
-            queue: ShortStr::new(queue).unwrap(),
-            if_empty: is_settled,
-            if_unused: is_settled,
-            ..Default::default()
-        };
-        channel
-            .request(&delete, |_, _, answer| {
-                answer.unwrap();
-            })
-            .unwrap();
-    });
+    pub(crate) const PREFIX: &str = "mio_";
+
+    pub(crate) const UNROUTED_CALL: &str = "no queue takes the call";
+
+    pub(crate) fn delete_if(url: &str, queue: &'static str, is_settled: bool) {
+        with_channel(url, move |channel| {
+            let delete = QueueDelete {
+                queue: ShortStr::new(queue).unwrap(),
+                if_empty: is_settled,
+                if_unused: is_settled,
+                ..Default::default()
+            };
+            channel
+                .request(&delete, |_, _, answer| {
+                    answer.unwrap();
+                })
+                .unwrap();
+        });
+    }
 }
 
 fn hello(url: &str) {
@@ -77,14 +83,7 @@ fn hello(url: &str) {
 
 /// Two pairs of programs that use the same queue.
 fn hello_world(url: &str) {
-    delete(url, "hello");
-    assert_eq!(run(url, "mio_hello_send", &[]), ["sent Hello World!"]);
-    let receiver = Program::start_receiver(url, "mio_hello_receive", &[]);
-    receiver.expect("received Hello World!");
-    run(url, "mio_hello_send", &[]);
-    receiver.expect("received Hello World!");
-    receiver.interrupt();
-    delete_settled(url, "hello");
+    expected::hello_world(url);
 
     let dropped = ["not sent: returned by the broker: no queue got it"];
     assert_eq!(run(url, "mio_javatpoint_publisher", &[]), dropped);
@@ -94,131 +93,6 @@ fn hello_world(url: &str) {
     consumer.interrupt();
     delete_settled(url, "hello");
     delete_settled(url, "my_queue");
-}
-
-fn work_queues(url: &str) {
-    delete(url, "task_queue");
-    let workers = [(); 2].map(|()| Program::start_receiver(url, "mio_worker", &[]));
-    assert_eq!(run(url, "mio_new_task", &["first"]), ["sent first"]);
-    assert_eq!(
-        run(url, "mio_new_task", &["second", "task"]),
-        ["sent second task"]
-    );
-    // Each has one of them, and does it.
-    let mut done = workers.each_ref().map(|worker| {
-        let received = worker.line().unwrap();
-        let task = received.strip_prefix("received ").unwrap().to_owned();
-        worker.expect(&format!("done {task}"));
-        task
-    });
-    done.sort();
-    assert_eq!(done, ["first", "second task"]);
-    workers.into_iter().for_each(Program::interrupt);
-    delete_settled(url, "task_queue");
-
-    // Who is busy gets no more, and what he has not finished when he dies another one gets.
-    let busy = Program::start_receiver(url, "mio_worker", &[]);
-    let takes_a_minute = ".".repeat(60);
-    run(url, "mio_new_task", &[&takes_a_minute]);
-    busy.expect(&format!("received {takes_a_minute}"));
-    let other = Program::start_receiver(url, "mio_worker", &[]);
-    for task in ["third", "fourth", "fifth"] {
-        run(url, "mio_new_task", &[task]);
-        other.expect(&format!("received {task}"));
-        other.expect(&format!("done {task}"));
-    }
-    drop(busy);
-    other.expect(&format!("received {takes_a_minute} again"));
-    drop(other);
-    delete(url, "task_queue");
-}
-
-fn publish_subscribe(url: &str) {
-    let nobody_listens = run(url, "mio_emit_log", &[]);
-    assert_eq!(nobody_listens, ["sent info: Hello World!"]);
-    let receivers = [(); 2].map(|()| Program::start_receiver(url, "mio_receive_logs", &[]));
-    run(url, "mio_emit_log", &["warning:", "for", "all"]);
-    for receiver in receivers {
-        receiver.expect("received warning: for all");
-        receiver.interrupt();
-    }
-}
-
-fn routing(url: &str) {
-    let usage = run_in_vain(url, "mio_receive_logs_direct", &[]);
-    assert!(
-        usage.contains("usage: mio_receive_logs_direct SEVERITY..."),
-        "{usage}"
-    );
-    let errors = Program::start_receiver(url, "mio_receive_logs_direct", &["error"]);
-    let most = Program::start_receiver(url, "mio_receive_logs_direct", &["info", "error"]);
-    assert_eq!(
-        run(url, "mio_emit_log_direct", &["warning", "for nobody"]),
-        ["sent warning: for nobody"]
-    );
-    run(url, "mio_emit_log_direct", &[]);
-    run(url, "mio_emit_log_direct", &["error", "for", "both"]);
-    errors.expect("received error: for both");
-    most.expect("received info: Hello World!");
-    most.expect("received error: for both");
-    errors.interrupt();
-    most.interrupt();
-}
-
-fn topics(url: &str) {
-    let usage = run_in_vain(url, "mio_receive_logs_topic", &[]);
-    assert!(
-        usage.contains("usage: mio_receive_logs_topic PATTERN..."),
-        "{usage}"
-    );
-    let patterns: [&[&str]; 3] = [&["#"], &["kern.*"], &["*.critical", "kern.*"]];
-    let [all, kernel, critical] =
-        patterns.map(|patterns| Program::start_receiver(url, "mio_receive_logs_topic", patterns));
-    let sent = [
-        ("kern.critical", "fits all"),
-        ("kern.info", "fits all too"),
-        ("cron.critical", "fits no kernel"),
-        ("kern.net.critical", "has a word too many"),
-    ];
-    for (key, text) in sent {
-        let printed = run(url, "mio_emit_log_topic", &[key, text]);
-        assert_eq!(printed, [format!("sent {key}: {text}")]);
-    }
-    for (program, received) in [
-        (all, &[0, 1, 2, 3][..]),
-        (kernel, &[0, 1]),
-        (critical, &[0, 1, 2]),
-    ] {
-        for (key, text) in received.iter().map(|&index| sent[index]) {
-            program.expect(&format!("received {key}: {text}"));
-        }
-        program.interrupt();
-    }
-}
-
-fn remote_procedure_call(url: &str) {
-    delete(url, "rpc_queue");
-    let complaint = run_in_vain(url, "mio_rpc_client", &[]);
-    assert!(
-        complaint.contains("fib(30): no queue takes the call"),
-        "{complaint}"
-    );
-    let server = Program::start_receiver(url, "mio_rpc_server", &[]);
-    for (number, result) in [("0", "0"), ("10", "55"), ("90", "2880067194370816120")] {
-        let printed = run(url, "mio_rpc_client", &[number]);
-        assert_eq!(printed, [format!("fib({number}) = {result}")]);
-        server.expect(&format!("answered fib({number})"));
-    }
-    for (number, words) in [
-        ("100", "that is too large"),
-        ("x", "invalid digit found in string"),
-    ] {
-        let complaint = run_in_vain(url, "mio_rpc_client", &[number]);
-        let words = format!("fib({number}): the server failed: {words}");
-        assert!(complaint.contains(&words), "{complaint}");
-    }
-    server.interrupt();
-    delete_settled(url, "rpc_queue");
 }
 
 /// Two servers, three guests, one chat.
@@ -347,28 +221,6 @@ fn amazon_mq(tls_url: &str, ca_file: &str) {
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
-}
-
-/// Makes tests of them.
-macro_rules! programs {
-    ($($name:ident)+) => {
-        mod embedded {
-            $(#[test]
-            fn $name() {
-                let broker = super::TestBroker::start().unwrap();
-                // With a slash at the end, as the tutorials have it.
-                super::$name(&format!("{}/", broker.uri()));
-            })+
-        }
-
-        mod rabbitmq {
-            $(#[test]
-            #[ignore = "needs a broker: cargo xtask test"]
-            fn $name() {
-                super::$name(&super::variable("AMQP_TEST_URL"));
-            })+
-        }
-    };
 }
 
 programs! {

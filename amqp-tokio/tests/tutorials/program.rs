@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A running example; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Program {
-    name: &'static str,
+    name: String,
     child: Child,
     /// What it prints, until its end.
     lines: Receiver<String>,
@@ -25,12 +25,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn start(url: &str, name: &'static str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(url: &str, name: &str, arguments: &[&str]) -> Self {
         Self::start_with(&[("AMQP_URL", url)], name, arguments)
     }
 
     /// One that needs these variables.
-    pub(crate) fn start_with(variables: &[(&str, &str)], name: &'static str, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(variables: &[(&str, &str)], name: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(examples().join(name))
             .args(arguments)
             .envs(variables.iter().copied())
@@ -56,7 +56,7 @@ impl Program {
             complaint_sender.send(text)
         });
         Self {
-            name,
+            name: name.to_owned(),
             child,
             lines,
             complaints,
@@ -64,7 +64,7 @@ impl Program {
     }
 
     /// A receiver, ready to receive.
-    pub(crate) fn start_receiver(url: &str, name: &'static str, arguments: &[&str]) -> Self {
+    pub(crate) fn start_receiver(url: &str, name: &str, arguments: &[&str]) -> Self {
         let program = Self::start(url, name, arguments);
         program.expect("waiting for messages, until Ctrl-C");
         program
@@ -132,12 +132,12 @@ impl Drop for Program {
 }
 
 /// Runs one to its end, and gives what it printed.
-pub(crate) fn run(url: &str, name: &'static str, arguments: &[&str]) -> Vec<String> {
+pub(crate) fn run(url: &str, name: &str, arguments: &[&str]) -> Vec<String> {
     Program::start(url, name, arguments).rest()
 }
 
 /// Runs one that fails, and gives what it complained of.
-pub(crate) fn run_in_vain(url: &str, name: &'static str, arguments: &[&str]) -> String {
+pub(crate) fn run_in_vain(url: &str, name: &str, arguments: &[&str]) -> String {
     Program::start(url, name, arguments).rest_in_vain()
 }
 
