@@ -325,8 +325,7 @@ impl MioConnection {
             Some(Step::Wait(delay)) => self.phase = Phase::Waiting(now + delay),
             Some(_) => {}
             None => {
-                let none = Search::new(&self.way.parameters);
-                let error = std::mem::replace(&mut self.search, none).into_error();
+                let error = self.search.clone().into_error();
                 self.phase = Phase::Failed(Some(error));
             }
         }
@@ -470,8 +469,7 @@ impl MioConnection {
     /// What to say if a poll does not take it.
     pub(crate) fn unregistered(&mut self, error: &io::Error) -> ConnectError {
         self.search.failed(AttemptError::io(Stage::Tcp, error));
-        let none = Search::new(&self.way.parameters);
-        std::mem::replace(&mut self.search, none).into_error()
+        self.search.clone().into_error()
     }
 
     fn commands(&mut self) -> Result<&mut Connection, SendError> {
