@@ -374,12 +374,13 @@ impl fmt::Debug for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let (tag, requeue) = (self.tag, true);
-        if !self.is_settled {
-            observe::forgotten(self);
-            let shared = self.channel().shared();
-            shared.command(|state| state.note_unsettled(tag.channel()));
+        if self.is_settled {
+            return;
         }
+        let (tag, requeue) = (self.tag, true);
+        observe::forgotten(self);
+        let shared = self.channel().shared();
+        shared.command(|state| state.note_unsettled(tag.channel()));
         self.give_up(Unsaid::Nack { tag, requeue });
     }
 }

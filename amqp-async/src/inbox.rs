@@ -82,7 +82,10 @@ impl Inbox {
     pub(crate) fn push(&mut self, delivery: Delivery, wakes: &mut Vec<Waker>) {
         self.octets += delivery.message.body_len() + OVERHEAD;
         self.waiting.push_back(delivery);
-        wakes.extend(self.waker.take());
+        // Mostly nobody waits; `extend` would make room first.
+        if let Some(waker) = self.waker.take() {
+            wakes.push(waker);
+        }
     }
 
     /// Nothing more comes. What is there can still be taken, and the first reason counts.
