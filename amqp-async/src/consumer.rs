@@ -25,8 +25,8 @@ use crate::inbox::{ConsumerEnd, Inbox, SOFT_LIMIT};
 /// Dropped, it is cancelled, and what was not taken goes back to the queue.
 ///
 /// It holds as much as the prefetch limit of its channel allows ([`Channel::set_qos`]). Without such a limit, or without
-/// acknowledgements, the connection is read no further while 512 KiB wait to be taken, unless somebody waits for an answer. Then it is
-/// read on until 64 MiB wait. With acknowledgements the consumer ends there ([`ConsumerEnd::Overflow`]). Without them nothing more is
+/// acknowledgements, the connection is hardly read while 512 KiB wait to be taken: 1 MiB every 5 s, since RabbitMQ gives up on who reads
+/// nothing for long. If somebody waits for an answer it is read on all the same. All that ends when 64 MiB wait. With acknowledgements the consumer ends there ([`ConsumerEnd::Overflow`]). Without them nothing more is
 /// read as long as deliveries are taken, however slowly. If none is taken for 5 to 10 s and somebody still waits for an answer, or a
 /// confirm, which is behind the messages on their way, it ends as well: after what waits in it, and what was on its way is lost.
 ///

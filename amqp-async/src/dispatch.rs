@@ -1,5 +1,7 @@
 //! What the core tells, brought to whoever waits for it.
 
+use std::time::Duration;
+
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{ChannelId, Delivery, Event, Instant, RequestId, SendError};
 
@@ -12,6 +14,22 @@ use crate::shared::{Answer, CallState, State};
 /// nothing more would not do: a broker that cannot write may read nothing either, and while a transaction is committed its answer
 /// must be read.
 const MOST_UNSAID: usize = 1 << 16;
+
+/// How often a stream is read a little that is held back because a consumer takes nothing. RabbitMQ gives up on a client that reads
+/// nothing for 15 s, or twice that.
+const SIP_EVERY: Duration = Duration::from_secs(5);
+
+/// How many octets are read then. The broker notices only when a third of what its system keeps for the stream is gone.
+const SIP: u64 = 1 << 20;
+
+/// What may be read of a stream that is held back.
+#[derive(Debug)]
+pub(crate) struct Sip {
+    /// When the next one begins.
+    next: Instant,
+    /// This one ends when so many octets have come on the connection.
+    up_to: u64,
+}
 
 impl State {
     #[inline(always)]
@@ -198,7 +216,8 @@ impl State {
     }
 
     /// Whether the socket is not to be read for a while: consumers take too little of what came. Those that could be told to
-    /// wait (their messages can go back) and do not are ended instead. Gives as well when to look again at the latest.
+    /// wait (their messages can go back) and do not are ended instead. Gives as well when to look again at the latest: below
+    /// [`HARD_LIMIT`] a little is read now and then, so that a handler may take its time and the broker sees somebody there.
     pub(crate) fn holds_back(&mut self, now: Instant) -> (bool, Option<Instant>) {
         let mut is_over_soft = false;
         let mut is_over_hard = false;
@@ -216,20 +235,36 @@ impl State {
         for consumer in overflows {
             self.end_consumer(consumer, ConsumerEnd::Overflow);
         }
+        let sip = self.sip.take();
         if !is_over_soft {
             return (false, None);
         }
         match (self.is_awaiting(), is_over_hard) {
-            (false, _) => {
+            (false, true) => {
                 self.over_hard().for_each(Inbox::forget_patience);
                 (true, None)
             }
+            (false, false) => self.sips(now, sip),
             (true, false) => (false, None),
             (true, true) => {
                 let until = self.end_stuck(now);
                 (until.is_some(), until)
             }
         }
+    }
+
+    fn sips(&mut self, now: Instant, sip: Option<Sip>) -> (bool, Option<Instant>) {
+        let received = self.connection.counters().octets_received;
+        let next = now + SIP_EVERY;
+        let mut sip = sip.unwrap_or(Sip { next, up_to: 0 });
+        if sip.next <= now {
+            let up_to = received.saturating_add(SIP);
+            sip = Sip { next, up_to };
+        }
+        let is_over = received >= sip.up_to;
+        let until = is_over.then_some(sip.next);
+        self.sip = Some(sip);
+        (is_over, until)
     }
 
     /// Consumers for which nothing is read at all.

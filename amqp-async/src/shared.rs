@@ -9,6 +9,7 @@ use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, R
 
 use crate::alarms::Alarms;
 use crate::channels::{Channels, Entry};
+use crate::dispatch::Sip;
 use crate::error::Error;
 use crate::events::{ConnectionEvent, Watchers};
 use crate::observe::{Meters, Notes};
@@ -70,6 +71,8 @@ pub(crate) struct State {
     pub(crate) has_unsaid: bool,
     /// Some channel is not as it was before the broker closed it.
     pub(crate) has_to_restore: bool,
+    /// The stream is held back because consumers take too little, and nobody waits for the broker.
+    pub(crate) sip: Option<Sip>,
     /// Deliveries that were dropped without being settled.
     pub(crate) unsettled_dropped: u64,
     pub(crate) notes: Notes,
@@ -120,6 +123,7 @@ impl Shared {
             is_given_up: false,
             has_unsaid: false,
             has_to_restore: false,
+            sip: None,
             unsettled_dropped: 0,
             notes: Notes::default(),
         };

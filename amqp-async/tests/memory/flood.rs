@@ -121,6 +121,43 @@ async fn flood(channel: &Channel, count: usize) -> Consumer {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
+fn a_stream_that_is_held_back_is_sipped_at_so_that_the_broker_sees_somebody_there() {
+    let world = World::new();
+    world.run(async {
+        let (connection, channel) = world.channel().await;
+        let mut consumer = flood(&channel, 90).await;
+        world.idle().await;
+        let delivered = || connection.counters().delivered;
+        let at_first = delivered();
+        assert!((1..=2).contains(&at_first), "{at_first}");
+        for sips in 1..=10 {
+            world.sleep(5 * SECOND).await;
+            world.idle().await;
+            let more = delivered() - at_first;
+            assert!(
+                (sips - 1..=2 * sips).contains(&more),
+                "{more} messages after {sips} sips"
+            );
+        }
+        // Whoever takes what came has it read at once again.
+        for _ in 0..delivered() {
+            drop(consumer.next().await.unwrap().unwrap());
+        }
+        let before = delivered();
+        drop(consumer.next().await.unwrap().unwrap());
+        assert!(delivered() > before);
+        // There is an end to it.
+        world.sleep(3600 * SECOND).await;
+        assert!(
+            (64..80).contains(&(delivered() - before)),
+            "{}",
+            delivered() - before
+        );
+    });
+    world.wind_up();
+}
+
+#[test]
 fn a_consumer_without_acknowledgements_that_takes_nothing_ends_when_a_confirm_is_behind_the_flood() {
     let world = World::new();
     world.run(async {
