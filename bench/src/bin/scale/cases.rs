@@ -215,7 +215,8 @@ async fn handle_with_confirms(count: u64, portion: u64, uri: &str) -> Result<()>
     for number in 0..count {
         if number % portion == 0 {
             // By another process: it is not to be measured.
-            processes::feed(portion.min(count - number), uri)?;
+            let portion = portion.min(count - number);
+            tokio::task::block_in_place(|| processes::feed(portion, uri))?;
         }
         let delivery = consumer.next().await.context("the consumer has ended")??;
         exchange
