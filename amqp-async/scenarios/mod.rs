@@ -11,6 +11,7 @@ use amqp_async::{Channel, Connection, FieldTable, FieldValue, Queue};
 use amqp_testbroker::TestBroker;
 
 use self::operator::Operator;
+pub(crate) use self::report::passed;
 
 pub(crate) mod alarms;
 pub(crate) mod connecting;
@@ -23,6 +24,7 @@ pub(crate) mod outages;
 pub(crate) mod poison;
 pub(crate) mod publishing;
 pub(crate) mod refusing;
+pub(crate) mod report;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod securing;
@@ -139,6 +141,7 @@ macro_rules! scenarios {
                 $(#[test]
                 fn $name() {
                     crate::runtime::on_embedded(crate::scenarios::$module::$name);
+                    crate::scenarios::passed(module_path!(), stringify!($name));
                 })+
             })+
         }
@@ -149,6 +152,7 @@ macro_rules! scenarios {
                 #[ignore = "needs a broker: cargo xtask test"]
                 fn $name() {
                     crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
+                    crate::scenarios::passed(module_path!(), stringify!($name));
                 })+
             })+
 
@@ -158,6 +162,7 @@ macro_rules! scenarios {
                     #[ignore = "needs a broker: cargo xtask test"]
                     fn $name() {
                         crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
+                        crate::scenarios::passed(module_path!(), stringify!($name));
                     })+
                 })+
             }
@@ -174,6 +179,7 @@ macro_rules! rabbitmq_scenarios {
                 #[ignore = "needs RabbitMQ: cargo xtask test"]
                 fn $name() {
                     crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
+                    crate::scenarios::passed(module_path!(), stringify!($name));
                 })+
             })+
         }
@@ -190,6 +196,7 @@ macro_rules! disturbing_scenarios {
                     $(#[test]
                     fn $name() {
                         crate::runtime::on_embedded(crate::scenarios::$module::$name);
+                        crate::scenarios::passed(module_path!(), stringify!($name));
                     })+
                 })+
             }
@@ -200,6 +207,7 @@ macro_rules! disturbing_scenarios {
                     #[ignore = "needs a broker: cargo xtask test"]
                     fn $name() {
                         crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
+                        crate::scenarios::passed(module_path!(), stringify!($name));
                     })+
                 })+
 
@@ -209,6 +217,7 @@ macro_rules! disturbing_scenarios {
                         #[ignore = "needs a broker: cargo xtask test"]
                         fn $name() {
                             crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
+                            crate::scenarios::passed(module_path!(), stringify!($name));
                         })+
                     })+
                 }
@@ -225,6 +234,7 @@ macro_rules! securing_scenarios {
                 $(#[test]
                 fn $name() {
                     crate::runtime::run(crate::scenarios::securing::$name(crate::scenarios::World::embedded_over_tls()));
+                    crate::scenarios::passed(module_path!(), stringify!($name));
                 })+
             }
 
@@ -233,6 +243,7 @@ macro_rules! securing_scenarios {
                 #[ignore = "needs a broker: cargo xtask test"]
                 fn $name() {
                     crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::securing::$name);
+                    crate::scenarios::passed(module_path!(), stringify!($name));
                 })+
 
                 $(mod $only {
@@ -241,6 +252,7 @@ macro_rules! securing_scenarios {
                         #[ignore = "needs a broker: cargo xtask test"]
                         fn on_rabbitmq() {
                             crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::securing::$only);
+                            crate::scenarios::passed(module_path!(), "on_rabbitmq");
                         }
                     }
                 })+

@@ -1,0 +1,334 @@
+//! A connection on a loop of its own, which is run until a callback has been called: scenarios are read from top to bottom then.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::rc::Rc;
+use std::time::Duration;
+
+use amqp_mio::proto::wire::{
+    BasicConsume, BasicGet, BasicPublish, ConfirmSelect, Properties, QueueDeclare, QueuePurge, ReplyCode,
+    ShortStr,
+};
+use amqp_mio::proto::{
+    Answered, ChannelCloseReason, CloseReason, ConfirmOutcome, ConsumerId, Delivery, Got, Request,
+    RequestError,
+};
+use amqp_mio::{
+    ChannelRef, ChannelView, ConnectError, ConnectionId, ConnectionView, Connector, Ctx, EventLoop,
+};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a callback was called with.
+pub(crate) struct Told<T>(Rc<RefCell<VecDeque<T>>>);
+
+impl<T> Told<T> {
+    pub(crate) fn new() -> Self {
+        Self(Rc::default())
+    }
+
+    /// Whoever waits for it looks again.
+    pub(crate) fn tell(&self, ctx: &mut Ctx<'_, ()>, value: T) {
+        self.0.borrow_mut().push_back(value);
+        ctx.stop();
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+}
+
+impl<T> Clone for Told<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+pub(crate) struct Client {
+    event_loop: EventLoop<()>,
+    connection: ConnectionId,
+    closed: Told<CloseReason>,
+}
+
+/// What the broker says of a queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) message_count: u32,
+    pub(crate) consumer_count: u32,
+}
+
+/// What comes to a consumer.
+pub(crate) struct Consumer {
+    pub(crate) id: ConsumerId,
+    pub(crate) deliveries: Told<Delivery>,
+}
+
+impl Client {
+    pub(crate) fn connect_uri(uri: &str) -> Result<Self, ConnectError> {
+        Self::connect(&Connector::from_uri(uri)?)
+    }
+
+    pub(crate) fn connect(connector: &Connector) -> Result<Self, ConnectError> {
+        let mut event_loop = EventLoop::new(()).unwrap();
+        let connection = event_loop.connect(connector)?;
+        let (opened, closed) = (Told::new(), Told::new());
+        let (open, failed, close) = (opened.clone(), opened.clone(), closed.clone());
+        let mut client = Self {
+            event_loop,
+            connection,
+            closed,
+        };
+        client.connection(|view| {
+            view.on_open(move |ctx, _| open.tell(ctx, Ok(())));
+            view.on_open_error(move |ctx, _, error| failed.tell(ctx, Err(error.clone())));
+            view.on_close(move |ctx, _, reason| close.tell(ctx, reason.clone()));
+        });
+        client.wait(&opened)?;
+        Ok(client)
+    }
+
+    /// Runs the loop until a callback has said something there.
+    pub(crate) fn wait<T>(&mut self, told: &Told<T>) -> T {
+        let mut ctx = self.event_loop.context();
+        let late = ctx.call_later(PATIENCE, |_| panic!("it takes too long")).unwrap();
+        let value = loop {
+            if let Some(value) = told.pop() {
+                break value;
+            }
+            self.event_loop.run().unwrap();
+        };
+        self.event_loop.context().remove_timeout(late);
+        value
+    }
+
+    pub(crate) fn connection<T>(&mut self, job: impl FnOnce(&mut ConnectionView<'_, ()>) -> T) -> T {
+        let mut ctx = self.event_loop.context();
+        job(&mut ctx.connection(self.connection).unwrap())
+    }
+
+    pub(crate) fn on<T>(
+        &mut self,
+        channel: ChannelRef,
+        job: impl FnOnce(&mut ChannelView<'_, ()>) -> T,
+    ) -> T {
+        let mut ctx = self.event_loop.context();
+        job(&mut ctx.channel(channel).unwrap())
+    }
+
+    /// A channel in confirm mode.
+    pub(crate) fn channel(&mut self) -> ChannelRef {
+        let channel = self.channel_without_confirms();
+        self.ask(channel, &ConfirmSelect::default()).unwrap();
+        channel
+    }
+
+    pub(crate) fn channel_without_confirms(&mut self) -> ChannelRef {
+        let opened = Told::new();
+        let open = opened.clone();
+        self.connection(|view| {
+            view.open_channel(move |ctx, channel| open.tell(ctx, channel))
+                .unwrap();
+        });
+        self.wait(&opened)
+    }
+
+    /// Waits for the answer, and takes from it what is needed.
+    pub(crate) fn ask_for<R: Request, T: 'static>(
+        &mut self,
+        channel: ChannelRef,
+        method: &R,
+        take: impl FnOnce(<R::Method as Answered>::Answer<'_>) -> T + 'static,
+    ) -> Result<T, RequestError>
+    where
+        R::Method: 'static,
+    {
+        let answered = Told::new();
+        let answer = answered.clone();
+        self.on(channel, |view| {
+            view.request(method, move |ctx, _, result| answer.tell(ctx, result.map(take)))
+                .unwrap();
+        });
+        self.wait(&answered)
+    }
+
+    pub(crate) fn ask<R: Request>(&mut self, channel: ChannelRef, method: &R) -> Result<(), RequestError>
+    where
+        R::Method: 'static,
+    {
+        self.ask_for(channel, method, |_| ())
+    }
+
+    pub(crate) fn declare(
+        &mut self,
+        channel: ChannelRef,
+        method: &QueueDeclare<'_>,
+    ) -> Result<Declared, RequestError> {
+        self.ask_for(channel, method, |ok| Declared {
+            name: ok.queue.to_string(),
+            message_count: ok.message_count,
+            consumer_count: ok.consumer_count,
+        })
+    }
+
+    /// How many messages that were.
+    pub(crate) fn purge(&mut self, channel: ChannelRef, queue: &str) -> u32 {
+        let purge = QueuePurge {
+            queue: short(queue),
+            ..Default::default()
+        };
+        let purged = self.ask_for(channel, &purge, |ok| ok.message_count);
+        purged.unwrap()
+    }
+
+    /// A channel in confirm mode, and the name of a queue of its own.
+    pub(crate) fn queue(&mut self) -> (ChannelRef, String) {
+        let channel = self.channel();
+        let declare = QueueDeclare {
+            exclusive: true,
+            ..Default::default()
+        };
+        let declared = self.declare(channel, &declare).unwrap();
+        (channel, declared.name)
+    }
+
+    /// Publishes in confirm mode, and waits for what becomes of it.
+    pub(crate) fn publish(
+        &mut self,
+        channel: ChannelRef,
+        method: &BasicPublish<'_>,
+        properties: &Properties<'_>,
+        body: impl AsRef<[u8]>,
+    ) -> ConfirmOutcome {
+        let outcomes = Told::new();
+        let outcome = outcomes.clone();
+        self.on(channel, |view| {
+            view.publish_confirmed(method, properties, body.as_ref(), move |ctx, _, told| {
+                outcome.tell(ctx, told);
+            })
+            .unwrap();
+        });
+        self.wait(&outcomes)
+    }
+
+    /// To that queue, which takes it.
+    pub(crate) fn send(&mut self, channel: ChannelRef, queue: &str, body: impl AsRef<[u8]>) {
+        let outcome = self.publish(channel, &to(queue), &Properties::default(), body);
+        assert_eq!(outcome, ConfirmOutcome::Acked);
+    }
+
+    pub(crate) fn get(&mut self, channel: ChannelRef, queue: &str) -> Option<Got> {
+        let answered = Told::new();
+        let answer = answered.clone();
+        let get = BasicGet {
+            queue: short(queue),
+            ..Default::default()
+        };
+        self.on(channel, |view| {
+            view.get(&get, move |ctx, _, got| answer.tell(ctx, got)).unwrap();
+        });
+        self.wait(&answered).unwrap()
+    }
+
+    pub(crate) fn consume(
+        &mut self,
+        channel: ChannelRef,
+        method: &BasicConsume<'_>,
+    ) -> Result<Consumer, RequestError> {
+        let (started, deliveries) = (Told::new(), Told::new());
+        let (start, delivery) = (started.clone(), deliveries.clone());
+        let id = self.on(channel, |view| {
+            let on_message = move |ctx: &mut Ctx<'_, ()>, _, told| delivery.tell(ctx, told);
+            view.consume_then(method, on_message, move |ctx, _, result| start.tell(ctx, result))
+                .unwrap()
+        });
+        self.wait(&started)?;
+        Ok(Consumer { id, deliveries })
+    }
+
+    pub(crate) fn cancel(&mut self, channel: ChannelRef, consumer: &Consumer) {
+        let cancelled = Told::new();
+        let cancel = cancelled.clone();
+        self.on(channel, |view| {
+            view.cancel(consumer.id, move |ctx, _, result| cancel.tell(ctx, result))
+                .unwrap();
+        });
+        self.wait(&cancelled).unwrap();
+    }
+
+    /// Why it ends, when it does.
+    pub(crate) fn on_channel_close(&mut self, channel: ChannelRef) -> Told<ChannelCloseReason> {
+        let closed = Told::new();
+        let close = closed.clone();
+        self.on(channel, |view| {
+            view.on_close(move |ctx, _, reason| close.tell(ctx, reason.clone()))
+                .unwrap();
+        });
+        closed
+    }
+
+    pub(crate) fn octets_sent(&mut self) -> u64 {
+        self.connection(|view| view.core().unwrap().counters().octets_sent)
+    }
+
+    /// The reason for which the connection ends by itself.
+    pub(crate) fn closed(&mut self) -> CloseReason {
+        let closed = self.closed.clone();
+        self.wait(&closed)
+    }
+
+    pub(crate) fn event_loop(&mut self) -> &mut EventLoop<()> {
+        &mut self.event_loop
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Ends the connection, and is sure that nothing was wrong with it.
+    pub(crate) fn close(&mut self) {
+        self.connection(|view| view.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
+        assert_eq!(self.closed(), CloseReason::Requested { acknowledged: true });
+    }
+}
+
+/// The peer's words of why the channel ended.
+pub(crate) fn peer<T: Debug>(result: Result<T, RequestError>) -> amqp_mio::proto::PeerClose {
+    let Err(RequestError::ChannelClosed(ChannelCloseReason::Peer(peer))) = result else {
+        panic!("{result:?}");
+    };
+    peer
+}
+
+pub(crate) fn short(text: &str) -> ShortStr<'_> {
+    ShortStr::new(text).unwrap()
+}
+
+pub(crate) fn to(queue: &str) -> BasicPublish<'_> {
+    BasicPublish {
+        routing_key: short(queue),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn from(queue: &str) -> BasicConsume<'_> {
+    BasicConsume {
+        queue: short(queue),
+        ..Default::default()
+    }
+}
+
+/// Only looks at it.
+pub(crate) fn passive(queue: &str) -> QueueDeclare<'_> {
+    QueueDeclare {
+        queue: short(queue),
+        passive: true,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,149 @@
+//! The scenarios of `amqp-async/scenarios/`, as far as the callback API has them: the same names, so that docs/parity.md can compare.
+//! Why the others are not here, `xtask/src/parity/gaps.rs` says.
+
+mod client;
+mod connecting;
+mod consuming;
+mod failing;
+mod flow;
+mod misuse;
+mod publishing;
+mod refusing;
+#[path = "../../../amqp-async/scenarios/report.rs"]
+mod report;
+mod routing;
+mod securing;
+mod world;
+
+/// Makes tests of them.
+macro_rules! scenarios {
+    ($($module:ident: $($name:ident)+;)+) => {
+        mod embedded {
+            $(mod $module {
+                $(#[test]
+                fn $name() {
+                    crate::$module::$name(&crate::world::World::embedded());
+                    crate::report::passed(module_path!(), stringify!($name));
+                })+
+            })+
+        }
+
+        mod rabbitmq {
+            $(mod $module {
+                $(#[test]
+                #[ignore = "needs a broker: cargo xtask test"]
+                fn $name() {
+                    crate::$module::$name(&crate::world::World::rabbitmq("AMQP_TEST_URL"));
+                    crate::report::passed(module_path!(), stringify!($name));
+                })+
+            })+
+
+            mod over_tls {
+                $(mod $module {
+                    $(#[test]
+                    #[ignore = "needs a broker: cargo xtask test"]
+                    fn $name() {
+                        crate::$module::$name(&crate::world::World::rabbitmq("AMQP_TEST_TLS_URL"));
+                        crate::report::passed(module_path!(), stringify!($name));
+                    })+
+                })+
+            }
+        }
+    };
+}
+
+/// Makes tests of those that are about TLS.
+macro_rules! securing_scenarios {
+    ($($name:ident)+) => {
+        mod with_tls {
+            mod embedded {
+                mod securing {
+                    $(#[test]
+                    fn $name() {
+                        crate::securing::$name(&crate::world::World::embedded_over_tls());
+                        crate::report::passed(module_path!(), stringify!($name));
+                    })+
+                }
+            }
+
+            mod over_tls {
+                mod securing {
+                    $(#[test]
+                    #[ignore = "needs a broker: cargo xtask test"]
+                    fn $name() {
+                        crate::securing::$name(&crate::world::World::rabbitmq("AMQP_TEST_TLS_URL"));
+                        crate::report::passed(module_path!(), stringify!($name));
+                    })+
+                }
+            }
+        }
+    };
+}
+
+scenarios! {
+    connecting:
+        a_wrong_password_is_refused_for_good
+        an_unknown_virtual_host_is_refused_for_good
+        a_port_where_nobody_listens_is_told
+        hosts_are_tried_in_their_order
+        a_connection_says_what_it_is_doing
+        a_host_that_says_nothing_is_given_up_in_time
+        a_connection_that_may_take_no_time_is_given_up_or_there
+        the_wrong_protocol_for_a_port_is_told_at_once;
+    refusing:
+        who_may_not_configure_is_told_what_was_refused_and_goes_on
+        who_may_do_nothing_is_refused_for_good;
+    publishing:
+        a_message_is_confirmed_delivered_and_acknowledged
+        a_mandatory_message_that_no_queue_gets_comes_back
+        an_optional_message_that_no_queue_gets_is_confirmed
+        every_property_arrives
+        bodies_of_any_size_arrive
+        of_4000_pipelined_publishes_each_learns_its_own_outcome
+        a_publish_without_confirms_is_done_when_it_is_written
+        a_transaction_counts_when_it_is_committed
+        what_comes_back_is_told_to_those_who_listen;
+    consuming:
+        no_more_than_the_prefetch_comes_before_it_is_settled
+        what_is_given_back_comes_again_and_says_so
+        one_ack_can_be_for_many
+        a_consumer_learns_that_its_queue_was_deleted
+        several_consumers_take_turns;
+    routing:
+        direct_topic_and_fanout_route_by_key
+        headers_route_by_headers
+        an_exchange_can_be_bound_to_another
+        queues_are_purged_and_deleted_as_asked
+        exchanges_are_deleted_as_asked
+        a_message_goes_all_the_way
+        arguments_have_names;
+    failing:
+        declaring_otherwise_closes_the_channel_with_the_reason
+        a_publish_to_no_exchange_loses_what_is_under_way
+        a_queue_that_is_not_there_is_not_consumed_from
+        an_offset_in_what_is_no_stream_is_refused
+        a_consumer_learns_why_its_channel_ended
+        an_exclusive_queue_is_its_connection_s_only
+        names_over_255_octets_are_refused_before_anything_is_sent
+        what_breaks_the_protocol_ends_the_connection
+        a_closed_channel_takes_no_calls;
+    misuse:
+        a_closed_connection_takes_no_calls
+        a_message_that_fits_no_frame_is_refused_at_the_call
+        numbers_and_tags_that_are_in_use_are_refused_at_the_call
+        tags_of_no_delivery_of_the_channel_are_refused_at_the_call
+        what_is_settled_twice_ends_its_channel_which_is_told_the_tag
+        a_time_without_end_is_one
+        a_close_that_may_take_no_time_waits_for_nothing
+        a_message_over_our_limit_ends_its_channel_and_no_other;
+    flow:
+        a_thousand_channels_are_opened_and_closed
+        many_channels_work_at_the_same_time;
+}
+
+securing_scenarios! {
+    a_server_of_an_unknown_authority_is_not_trusted
+    a_server_of_another_name_is_not_trusted
+    an_authority_that_cannot_be_read_is_told_before_anything_is_tried
+    external_without_a_certificate_is_refused_for_good
+}
