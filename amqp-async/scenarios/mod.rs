@@ -18,6 +18,8 @@ pub(crate) mod connecting;
 pub(crate) mod consuming;
 pub(crate) mod failing;
 pub(crate) mod flow;
+#[macro_use]
+pub(crate) mod macros;
 pub(crate) mod misuse;
 pub(crate) mod operator;
 pub(crate) mod outages;
@@ -131,134 +133,6 @@ pub(crate) async fn close(connection: &Connection) {
     let report = connection.close().await;
     assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
     assert_eq!(report.unconfirmed, 0);
-}
-
-/// Makes tests of them.
-macro_rules! scenarios {
-    ($($module:ident: $($name:ident)+;)+) => {
-        mod embedded {
-            $(mod $module {
-                $(#[test]
-                fn $name() {
-                    crate::runtime::on_embedded(crate::scenarios::$module::$name);
-                    crate::scenarios::passed(module_path!(), stringify!($name));
-                })+
-            })+
-        }
-
-        mod rabbitmq {
-            $(mod $module {
-                $(#[test]
-                #[ignore = "needs a broker: cargo xtask test"]
-                fn $name() {
-                    crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
-                    crate::scenarios::passed(module_path!(), stringify!($name));
-                })+
-            })+
-
-            mod over_tls {
-                $(mod $module {
-                    $(#[test]
-                    #[ignore = "needs a broker: cargo xtask test"]
-                    fn $name() {
-                        crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
-                        crate::scenarios::passed(module_path!(), stringify!($name));
-                    })+
-                })+
-            }
-        }
-    };
-}
-
-/// Makes tests of those that need what the embedded broker does not have.
-macro_rules! rabbitmq_scenarios {
-    ($($module:ident: $($name:ident)+;)+) => {
-        mod not_embedded {
-            $(mod $module {
-                $(#[test]
-                #[ignore = "needs RabbitMQ: cargo xtask test"]
-                fn $name() {
-                    crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
-                    crate::scenarios::passed(module_path!(), stringify!($name));
-                })+
-            })+
-        }
-    };
-}
-
-/// Makes tests of those that disturb everybody, and that need what the module's name says: no other test runs meanwhile on a
-/// broker that is not embedded.
-macro_rules! disturbing_scenarios {
-    ($need:ident { $($module:ident: $($name:ident)+;)+ }) => {
-        mod $need {
-            mod embedded {
-                $(mod $module {
-                    $(#[test]
-                    fn $name() {
-                        crate::runtime::on_embedded(crate::scenarios::$module::$name);
-                        crate::scenarios::passed(module_path!(), stringify!($name));
-                    })+
-                })+
-            }
-
-            mod alone {
-                $(mod $module {
-                    $(#[test]
-                    #[ignore = "needs a broker: cargo xtask test"]
-                    fn $name() {
-                        crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
-                        crate::scenarios::passed(module_path!(), stringify!($name));
-                    })+
-                })+
-
-                mod over_tls {
-                    $(mod $module {
-                        $(#[test]
-                        #[ignore = "needs a broker: cargo xtask test"]
-                        fn $name() {
-                            crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::$module::$name);
-                            crate::scenarios::passed(module_path!(), stringify!($name));
-                        })+
-                    })+
-                }
-            }
-        }
-    };
-}
-
-/// Makes tests of those that are about TLS.
-macro_rules! securing_scenarios {
-    ($($name:ident)+; on_rabbitmq: $($need:ident::$only:ident)+) => {
-        mod securing {
-            mod embedded {
-                $(#[test]
-                fn $name() {
-                    crate::runtime::run(crate::scenarios::securing::$name(crate::scenarios::World::embedded_over_tls()));
-                    crate::scenarios::passed(module_path!(), stringify!($name));
-                })+
-            }
-
-            mod over_tls {
-                $(#[test]
-                #[ignore = "needs a broker: cargo xtask test"]
-                fn $name() {
-                    crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::securing::$name);
-                    crate::scenarios::passed(module_path!(), stringify!($name));
-                })+
-
-                $(mod $only {
-                    mod $need {
-                        #[test]
-                        #[ignore = "needs a broker: cargo xtask test"]
-                        fn on_rabbitmq() {
-                            crate::runtime::on_rabbitmq("AMQP_TEST_TLS_URL", crate::scenarios::securing::$only);
-                            crate::scenarios::passed(module_path!(), "on_rabbitmq");
-                        }
-                    }
-                })+
-            }
-        }
-    };
 }
 
 /// All of them. The list is here so that every runtime has the same ones.

@@ -8,6 +8,7 @@ mod demo;
 mod features;
 mod fuzz;
 mod interop;
+mod parity;
 mod process;
 mod scale;
 mod sim;
@@ -38,6 +39,8 @@ enum Xtask {
     Bench(bench::BenchOptions),
     /// Do things in large numbers, and see that nothing grows: messages, channels, connections
     Scale(scale::ScaleOptions),
+    /// Write docs/parity.md from what the scenarios reported in the runs of `test` so far
+    Parity,
     /// Do everything that must pass before a change is merged
     Ci,
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),
         Xtask::Scale(options) => scale::main(&options),
+        Xtask::Parity => parity::main(),
         Xtask::Ci => ci::main(),
     };
     // Not returned from here: under RUST_BACKTRACE a page of our own functions would bury the message.

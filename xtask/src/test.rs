@@ -8,7 +8,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::broker::{Client, Endpoint, Lease};
+use crate::broker::{Client, Endpoint, Lease, release};
+use crate::parity;
 use crate::process::{cargo, read, run};
 
 /// Which broker to test with.
@@ -60,14 +61,19 @@ const EXAMPLES: [(&str, &str); 8] = [
 /// Runs every test and example, and says at the end which failed and which could not be run.
 pub(crate) fn main(options: &TestOptions) -> Result<()> {
     let broker = Broker::find(options)?;
-    let cargo_test = CargoTest::new(&options.cargo_arguments);
+    let is_whole = options.cargo_arguments.is_empty();
+    let passed = broker.parity_report(is_whole)?;
+    let cargo_test = CargoTest {
+        passed: Some(&passed),
+        ..CargoTest::new(&options.cargo_arguments)
+    };
     let mut report = Report::default();
 
     report.step(
         "tests that need no broker",
         run(&mut cargo_test.command(&[], &[])),
     );
-    if options.cargo_arguments.is_empty() {
+    if is_whole {
         report.step("build without std", run(&mut cargo(BUILD_NO_STD_PROBE)));
     }
     match broker.endpoint() {
@@ -82,7 +88,7 @@ pub(crate) fn main(options: &TestOptions) -> Result<()> {
                 report.step("tests alone on the broker", run(&mut command));
             }
             report.not_run.extend(tests_skipped(&cargo_test, endpoint)?);
-            if options.cargo_arguments.is_empty() {
+            if is_whole {
                 run_examples(endpoint, &mut report);
             }
         }
@@ -94,6 +100,9 @@ pub(crate) fn main(options: &TestOptions) -> Result<()> {
         eprintln!("\nthe end of the broker's log:\n{}", Lease::log_tail());
     }
     drop(broker);
+    if is_whole && report.failed.is_empty() {
+        report.step("docs/parity.md", parity::check(&passed));
+    }
     report.finish()
 }
 
@@ -125,6 +134,14 @@ impl Broker {
         }
     }
 
+    fn parity_report(&self, is_whole: bool) -> Result<parity::Report> {
+        let Ok(endpoint) = self.endpoint() else {
+            return parity::Report::new(None, false, is_whole);
+        };
+        let release = release(&endpoint.url)?;
+        parity::Report::new(release.as_deref(), lacks(endpoint).is_empty(), is_whole)
+    }
+
     fn endpoint(&self) -> Result<&Endpoint, &str> {
         match self {
             Self::Given(endpoint) => Ok(endpoint),
@@ -138,6 +155,8 @@ impl Broker {
 struct CargoTest<'a> {
     cargo: &'a [String],
     harness: &'a [String],
+    /// Where scenarios report that they passed.
+    passed: Option<&'a parity::Report>,
 }
 
 impl<'a> CargoTest<'a> {
@@ -146,7 +165,11 @@ impl<'a> CargoTest<'a> {
             Some(at) => (&arguments[..at], &arguments[at + 1..]),
             None => (arguments, &[][..]),
         };
-        Self { cargo, harness }
+        Self {
+            cargo,
+            harness,
+            passed: None,
+        }
     }
 
     fn command(&self, cargo_arguments: &[&str], harness_arguments: &[&str]) -> Command {
@@ -158,6 +181,9 @@ impl<'a> CargoTest<'a> {
         }
         command.args(cargo_arguments).args(self.cargo);
         command.arg("--").args(harness_arguments).args(self.harness);
+        if let Some(passed) = self.passed {
+            passed.set_variable(&mut command);
+        }
         command
     }
 

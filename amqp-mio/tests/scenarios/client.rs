@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::rc::Rc;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
 use std::time::Duration;
 
 use amqp_mio::proto::wire::{
@@ -106,6 +108,28 @@ impl Client {
         };
         self.event_loop.context().remove_timeout(late);
         value
+    }
+
+    /// Runs the loop while something else is done, so that heartbeats go on.
+    pub(crate) fn meanwhile<T: Send + 'static>(&mut self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let handle = self.event_loop.handle();
+        let (done, is_done) = mpsc::channel();
+        let working = thread::spawn(move || {
+            let _ = done.send(job());
+            let _ = handle.call_soon(|ctx| ctx.stop());
+        });
+        let mut ctx = self.event_loop.context();
+        let late = ctx.call_later(PATIENCE, |_| panic!("it takes too long")).unwrap();
+        let result = loop {
+            match is_done.try_recv() {
+                Ok(result) => break result,
+                Err(TryRecvError::Empty) => self.event_loop.run().unwrap(),
+                Err(TryRecvError::Disconnected) => panic!("the other thread panicked"),
+            }
+        };
+        working.join().unwrap();
+        self.event_loop.context().remove_timeout(late);
+        result
     }
 
     pub(crate) fn connection<T>(&mut self, job: impl FnOnce(&mut ConnectionView<'_, ()>) -> T) -> T {
@@ -271,6 +295,34 @@ impl Client {
                 .unwrap();
         });
         closed
+    }
+
+    /// The broker's words, when it takes no publishes any more.
+    pub(crate) fn on_blocked(&mut self) -> Told<String> {
+        let blocked = Told::new();
+        let block = blocked.clone();
+        self.connection(|view| {
+            view.on_blocked(move |ctx, _, words| block.tell(ctx, words.to_owned()));
+        });
+        blocked
+    }
+
+    /// Publishes in confirm mode; what becomes of it is told there.
+    pub(crate) fn publish_deferred(
+        &mut self,
+        channel: ChannelRef,
+        method: &BasicPublish<'_>,
+        body: &[u8],
+    ) -> Told<ConfirmOutcome> {
+        let outcomes = Told::new();
+        let outcome = outcomes.clone();
+        self.on(channel, |view| {
+            view.publish_confirmed(method, &Properties::default(), body, move |ctx, _, told| {
+                outcome.tell(ctx, told);
+            })
+            .unwrap();
+        });
+        outcomes
     }
 
     pub(crate) fn octets_sent(&mut self) -> u64 {

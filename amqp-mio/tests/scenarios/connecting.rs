@@ -7,8 +7,8 @@ use amqp_mio::proto::wire::ReplyCode;
 use amqp_mio::proto::{CloseReason, ConnectionParameters, ConnectionState};
 use amqp_mio::{AttemptError, ConnectError, Connector, Stage};
 
-use crate::client::{Client, Told};
-use crate::world::World;
+use super::World;
+use super::client::{Client, Told};
 
 /// Why there is none.
 pub(crate) fn failure(result: Result<Client, ConnectError>) -> ConnectError {
@@ -39,7 +39,7 @@ pub(crate) fn refusal(url: &str) -> (CloseReason, ConnectError) {
     (reason.clone(), error)
 }
 
-pub(crate) fn a_wrong_password_is_refused_for_good(world: &World) {
+pub(crate) fn a_wrong_password_is_refused_for_good(world: World) {
     let url = world.url.replacen("guest:guest@", "guest:wrong@", 1);
     let (reason, error) = refusal(&url);
     let CloseReason::AuthRefused { peer: Some(peer) } = reason else {
@@ -53,10 +53,15 @@ pub(crate) fn a_wrong_password_is_refused_for_good(world: &World) {
     assert!(!error.to_string().contains("wrong"));
 }
 
-pub(crate) fn an_unknown_virtual_host_is_refused_for_good(world: &World) {
-    let (base, query) = world.url.split_once('?').unwrap_or((&world.url, ""));
+/// The same URI with another virtual host.
+pub(crate) fn with_virtual_host(url: &str, name: &str) -> String {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let authority: Vec<&str> = base.splitn(4, '/').take(3).collect();
-    let (reason, _) = refusal(&format!("{}/nowhere?{query}", authority.join("/")));
+    format!("{}/{name}?{query}", authority.join("/"))
+}
+
+pub(crate) fn an_unknown_virtual_host_is_refused_for_good(world: World) {
+    let (reason, _) = refusal(&with_virtual_host(&world.url, "nowhere"));
     let CloseReason::Peer(peer) = reason else {
         panic!("{reason:?}");
     };
@@ -65,12 +70,12 @@ pub(crate) fn an_unknown_virtual_host_is_refused_for_good(world: &World) {
 }
 
 /// A port that nobody has.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-pub(crate) fn a_port_where_nobody_listens_is_told(_: &World) {
+pub(crate) fn a_port_where_nobody_listens_is_told(_: World) {
     let port = free_port();
     let error = failure(Client::connect_uri(&format!("amqp://127.0.0.1:{port}")));
     let AttemptError::Io { kind, .. } = only_failure(&error) else {
@@ -81,13 +86,13 @@ pub(crate) fn a_port_where_nobody_listens_is_told(_: &World) {
     assert!(error.to_string().starts_with(&words), "{error}");
 }
 
-pub(crate) fn hosts_are_tried_in_their_order(world: &World) {
+pub(crate) fn hosts_are_tried_in_their_order(world: World) {
     let first = format!("@127.0.0.1:{},", free_port());
     let url = world.url.replacen('@', &first, 1);
     Client::connect_uri(&url).unwrap().close();
 }
 
-pub(crate) fn a_connection_says_what_it_is_doing(world: &World) {
+pub(crate) fn a_connection_says_what_it_is_doing(world: World) {
     let mut client = world.connect();
     let state = client.connection(|view| view.core().map(|core| core.state()));
     assert_eq!(state, Some(ConnectionState::Open));
@@ -104,7 +109,7 @@ pub(crate) fn a_connection_says_what_it_is_doing(world: &World) {
 }
 
 /// As a broker whose process has stopped: the system takes the connection, and nothing comes.
-pub(crate) fn a_host_that_says_nothing_is_given_up_in_time(_: &World) {
+pub(crate) fn a_host_that_says_nothing_is_given_up_in_time(_: World) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let patience = Duration::from_millis(300);
@@ -130,7 +135,7 @@ pub(crate) fn a_host_that_says_nothing_is_given_up_in_time(_: &World) {
 }
 
 /// Whether the broker or the deadline comes first is up to chance.
-pub(crate) fn a_connection_that_may_take_no_time_is_given_up_or_there(world: &World) {
+pub(crate) fn a_connection_that_may_take_no_time_is_given_up_or_there(world: World) {
     let none = Duration::ZERO;
     let parameters = || world.parameters(|config| config);
     let late = |failure: &AttemptError| match failure {
@@ -151,7 +156,7 @@ pub(crate) fn a_connection_that_may_take_no_time_is_given_up_or_there(world: &Wo
 }
 
 /// TLS where there is none, and the other way round.
-pub(crate) fn the_wrong_protocol_for_a_port_is_told_at_once(world: &World) {
+pub(crate) fn the_wrong_protocol_for_a_port_is_told_at_once(world: World) {
     let begin = Instant::now();
     if let Some(rest) = world.url.strip_prefix("amqps://") {
         let (rest, _) = rest.split_once('?').unwrap();

@@ -2,10 +2,10 @@
 
 use amqp_mio::proto::wire::{BasicConsume, BasicQos, QueueDelete};
 
-use crate::client::{Told, from, passive, short};
-use crate::world::World;
+use super::World;
+use super::client::{Told, from, passive, short};
 
-pub(crate) fn no_more_than_the_prefetch_comes_before_it_is_settled(world: &World) {
+pub(crate) fn no_more_than_the_prefetch_comes_before_it_is_settled(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     for number in 0..3_u8 {
@@ -28,7 +28,7 @@ pub(crate) fn no_more_than_the_prefetch_comes_before_it_is_settled(world: &World
     client.close();
 }
 
-pub(crate) fn what_is_given_back_comes_again_and_says_so(world: &World) {
+pub(crate) fn what_is_given_back_comes_again_and_says_so(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     client.send(channel, &queue, "again");
@@ -49,7 +49,7 @@ pub(crate) fn what_is_given_back_comes_again_and_says_so(world: &World) {
     client.close();
 }
 
-pub(crate) fn one_ack_can_be_for_many(world: &World) {
+pub(crate) fn one_ack_can_be_for_many(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     for number in 0..10_u8 {
@@ -74,7 +74,7 @@ pub(crate) fn one_ack_can_be_for_many(world: &World) {
     client.close();
 }
 
-pub(crate) fn a_consumer_learns_that_its_queue_was_deleted(world: &World) {
+pub(crate) fn a_consumer_learns_that_its_queue_was_deleted(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let consumer = client.consume(channel, &from(&queue)).unwrap();
@@ -94,7 +94,7 @@ pub(crate) fn a_consumer_learns_that_its_queue_was_deleted(world: &World) {
     assert_eq!((cancelled.len(), consumer.deliveries.len()), (0, 0));
 }
 
-pub(crate) fn several_consumers_take_turns(world: &World) {
+pub(crate) fn several_consumers_take_turns(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let consume = BasicConsume {

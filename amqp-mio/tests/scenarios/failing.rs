@@ -6,8 +6,8 @@ use amqp_mio::proto::wire::{
 };
 use amqp_mio::proto::{ChannelCloseReason, CloseReason, ConfirmOutcome, SendError};
 
-use crate::client::{from, peer, short};
-use crate::world::World;
+use super::World;
+use super::client::{from, peer, short};
 
 fn purge(queue: &str) -> QueuePurge<'_> {
     QueuePurge {
@@ -23,7 +23,7 @@ fn to_no_exchange(name: &str) -> BasicPublish<'_> {
     }
 }
 
-pub(crate) fn declaring_otherwise_closes_the_channel_with_the_reason(world: &World) {
+pub(crate) fn declaring_otherwise_closes_the_channel_with_the_reason(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let name = world.name("queue");
@@ -52,7 +52,7 @@ pub(crate) fn declaring_otherwise_closes_the_channel_with_the_reason(world: &Wor
     client.close();
 }
 
-pub(crate) fn a_publish_to_no_exchange_loses_what_is_under_way(world: &World) {
+pub(crate) fn a_publish_to_no_exchange_loses_what_is_under_way(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let closed = client.on_channel_close(channel);
@@ -70,7 +70,7 @@ pub(crate) fn a_publish_to_no_exchange_loses_what_is_under_way(world: &World) {
     client.close();
 }
 
-pub(crate) fn a_queue_that_is_not_there_is_not_consumed_from(world: &World) {
+pub(crate) fn a_queue_that_is_not_there_is_not_consumed_from(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let started = client.consume(channel, &from(&world.name("nowhere")));
@@ -81,7 +81,7 @@ pub(crate) fn a_queue_that_is_not_there_is_not_consumed_from(world: &World) {
     client.close();
 }
 
-pub(crate) fn an_offset_in_what_is_no_stream_is_refused(world: &World) {
+pub(crate) fn an_offset_in_what_is_no_stream_is_refused(world: World) {
     for queue_type in ["classic", "quorum"] {
         let mut client = world.connect();
         let channel = client.channel();
@@ -111,7 +111,7 @@ pub(crate) fn an_offset_in_what_is_no_stream_is_refused(world: &World) {
     }
 }
 
-pub(crate) fn a_consumer_learns_why_its_channel_ended(world: &World) {
+pub(crate) fn a_consumer_learns_why_its_channel_ended(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let consumer = client.consume(channel, &from(&queue)).unwrap();
@@ -131,7 +131,7 @@ pub(crate) fn a_consumer_learns_why_its_channel_ended(world: &World) {
     client.close();
 }
 
-pub(crate) fn an_exclusive_queue_is_its_connection_s_only(world: &World) {
+pub(crate) fn an_exclusive_queue_is_its_connection_s_only(world: World) {
     let mut owner = world.connect();
     let (_, queue) = owner.queue();
     let mut stranger = world.connect();
@@ -143,7 +143,7 @@ pub(crate) fn an_exclusive_queue_is_its_connection_s_only(world: &World) {
 }
 
 /// Such a name cannot even be made.
-pub(crate) fn names_over_255_octets_are_refused_before_anything_is_sent(world: &World) {
+pub(crate) fn names_over_255_octets_are_refused_before_anything_is_sent(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     assert!(ShortStr::new(&"n".repeat(256)).is_err());
@@ -157,7 +157,7 @@ pub(crate) fn names_over_255_octets_are_refused_before_anything_is_sent(world: &
     client.close();
 }
 
-pub(crate) fn what_breaks_the_protocol_ends_the_connection(world: &World) {
+pub(crate) fn what_breaks_the_protocol_ends_the_connection(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     // RabbitMQ does not count octets.
@@ -173,7 +173,7 @@ pub(crate) fn what_breaks_the_protocol_ends_the_connection(world: &World) {
     assert_eq!(ctx.connection(id).map(drop), Err(SendError::Closed));
 }
 
-pub(crate) fn a_closed_channel_takes_no_calls(world: &World) {
+pub(crate) fn a_closed_channel_takes_no_calls(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let closed = client.on_channel_close(channel);

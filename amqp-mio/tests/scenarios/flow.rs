@@ -4,10 +4,10 @@ use amqp_mio::proto::wire::{BasicQos, Properties, QueueDeclare, ReplyCode};
 use amqp_mio::proto::{ChannelCloseReason, Delivery};
 use amqp_mio::{ChannelRef, Ctx};
 
-use crate::client::{Told, from, to};
-use crate::world::World;
+use super::World;
+use super::client::{Told, from, to};
 
-pub(crate) fn a_thousand_channels_are_opened_and_closed(world: &World) {
+pub(crate) fn a_thousand_channels_are_opened_and_closed(world: World) {
     let mut client = world.connect();
     let declare = QueueDeclare {
         exclusive: true,
@@ -49,7 +49,7 @@ fn keep_going(
     }
 }
 
-pub(crate) fn many_channels_work_at_the_same_time(world: &World) {
+pub(crate) fn many_channels_work_at_the_same_time(world: World) {
     const COUNT: u32 = 50;
     let mut client = world.connect();
     let done = Told::new();

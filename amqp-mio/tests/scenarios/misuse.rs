@@ -6,8 +6,8 @@ use amqp_mio::ChannelRef;
 use amqp_mio::proto::wire::{BasicConsume, FieldTable, Properties, QueueDeclare, ReplyCode};
 use amqp_mio::proto::{ChannelCloseReason, CloseReason, DeliveryTag, SendError};
 
-use crate::client::{Client, from, short, to};
-use crate::world::World;
+use super::World;
+use super::client::{Client, from, short, to};
 
 /// A message of its own, which was not settled; none but it are in the queue.
 fn unsettled(client: &mut Client, channel: ChannelRef) -> DeliveryTag {
@@ -20,7 +20,7 @@ fn unsettled(client: &mut Client, channel: ChannelRef) -> DeliveryTag {
     client.get(channel, &queue).unwrap().tag
 }
 
-pub(crate) fn a_closed_connection_takes_no_calls(world: &World) {
+pub(crate) fn a_closed_connection_takes_no_calls(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let consumer = client.consume(channel, &from(&queue)).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn a_closed_connection_takes_no_calls(world: &World) {
     assert_eq!(ctx.channel(channel).map(drop), Err(SendError::Closed));
 }
 
-pub(crate) fn a_message_that_fits_no_frame_is_refused_at_the_call(world: &World) {
+pub(crate) fn a_message_that_fits_no_frame_is_refused_at_the_call(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let frame = client.connection(|view| view.core().unwrap().negotiated().frame_max);
@@ -55,7 +55,7 @@ pub(crate) fn a_message_that_fits_no_frame_is_refused_at_the_call(world: &World)
     client.close();
 }
 
-pub(crate) fn numbers_and_tags_that_are_in_use_are_refused_at_the_call(world: &World) {
+pub(crate) fn numbers_and_tags_that_are_in_use_are_refused_at_the_call(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let consume = BasicConsume {
@@ -83,7 +83,7 @@ pub(crate) fn numbers_and_tags_that_are_in_use_are_refused_at_the_call(world: &W
     client.close();
 }
 
-pub(crate) fn tags_of_no_delivery_of_the_channel_are_refused_at_the_call(world: &World) {
+pub(crate) fn tags_of_no_delivery_of_the_channel_are_refused_at_the_call(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let other = client.channel();
@@ -101,7 +101,7 @@ pub(crate) fn tags_of_no_delivery_of_the_channel_are_refused_at_the_call(world: 
     client.close();
 }
 
-pub(crate) fn what_is_settled_twice_ends_its_channel_which_is_told_the_tag(world: &World) {
+pub(crate) fn what_is_settled_twice_ends_its_channel_which_is_told_the_tag(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let other = client.channel();
@@ -119,7 +119,7 @@ pub(crate) fn what_is_settled_twice_ends_its_channel_which_is_told_the_tag(world
     client.close();
 }
 
-pub(crate) fn a_time_without_end_is_one(world: &World) {
+pub(crate) fn a_time_without_end_is_one(world: World) {
     let endless = Duration::MAX;
     let mut client = world.connect_with(|config| {
         let config = config.request_timeout(endless).close_timeout(endless);
@@ -133,7 +133,7 @@ pub(crate) fn a_time_without_end_is_one(world: &World) {
     client.close();
 }
 
-pub(crate) fn a_close_that_may_take_no_time_waits_for_nothing(world: &World) {
+pub(crate) fn a_close_that_may_take_no_time_waits_for_nothing(world: World) {
     let mut client = world.connect_with(|config| config.close_timeout(Duration::ZERO));
     let channel = client.channel();
     client.connection(|view| view.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
@@ -143,7 +143,7 @@ pub(crate) fn a_close_that_may_take_no_time_waits_for_nothing(world: &World) {
     assert_eq!(ctx.channel(channel).map(drop), Err(SendError::Closed));
 }
 
-pub(crate) fn a_message_over_our_limit_ends_its_channel_and_no_other(world: &World) {
+pub(crate) fn a_message_over_our_limit_ends_its_channel_and_no_other(world: World) {
     let mut client = world.connect_with(|config| config.max_message_size(1000));
     let (channel, queue) = client.queue();
     for size in [1000, 1001] {

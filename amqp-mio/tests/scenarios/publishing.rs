@@ -6,8 +6,8 @@ use amqp_mio::proto::wire::{
     TxSelect,
 };
 
-use crate::client::{Told, from, short, to};
-use crate::world::World;
+use super::World;
+use super::client::{Told, from, short, to};
 
 fn mandatory(queue: &str) -> BasicPublish<'_> {
     BasicPublish {
@@ -16,7 +16,7 @@ fn mandatory(queue: &str) -> BasicPublish<'_> {
     }
 }
 
-pub(crate) fn a_message_is_confirmed_delivered_and_acknowledged(world: &World) {
+pub(crate) fn a_message_is_confirmed_delivered_and_acknowledged(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     client.send(channel, &queue, "Hello");
@@ -33,7 +33,7 @@ pub(crate) fn a_message_is_confirmed_delivered_and_acknowledged(world: &World) {
     client.close();
 }
 
-pub(crate) fn a_mandatory_message_that_no_queue_gets_comes_back(world: &World) {
+pub(crate) fn a_mandatory_message_that_no_queue_gets_comes_back(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let returns = Told::new();
@@ -57,7 +57,7 @@ pub(crate) fn a_mandatory_message_that_no_queue_gets_comes_back(world: &World) {
     client.close();
 }
 
-pub(crate) fn an_optional_message_that_no_queue_gets_is_confirmed(world: &World) {
+pub(crate) fn an_optional_message_that_no_queue_gets_is_confirmed(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let nowhere = world.name("nowhere");
@@ -66,7 +66,7 @@ pub(crate) fn an_optional_message_that_no_queue_gets_is_confirmed(world: &World)
     client.close();
 }
 
-pub(crate) fn every_property_arrives(world: &World) {
+pub(crate) fn every_property_arrives(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let headers = FieldTable::new()
@@ -106,7 +106,7 @@ pub(crate) fn every_property_arrives(world: &World) {
     client.close();
 }
 
-pub(crate) fn bodies_of_any_size_arrive(world: &World) {
+pub(crate) fn bodies_of_any_size_arrive(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let frame = client.connection(|view| view.core().unwrap().negotiated().frame_max);
@@ -123,7 +123,7 @@ pub(crate) fn bodies_of_any_size_arrive(world: &World) {
 }
 
 /// Every fifth goes nowhere and comes back.
-pub(crate) fn of_4000_pipelined_publishes_each_learns_its_own_outcome(world: &World) {
+pub(crate) fn of_4000_pipelined_publishes_each_learns_its_own_outcome(world: World) {
     let mut client = world.connect();
     let (channel, queue) = client.queue();
     let nowhere = world.name("nowhere");
@@ -165,7 +165,7 @@ fn own_queue() -> QueueDeclare<'static> {
     }
 }
 
-pub(crate) fn a_publish_without_confirms_is_done_when_it_is_written(world: &World) {
+pub(crate) fn a_publish_without_confirms_is_done_when_it_is_written(world: World) {
     let mut client = world.connect();
     let channel = client.channel_without_confirms();
     let queue = client.declare(channel, &own_queue()).unwrap().name;
@@ -187,13 +187,13 @@ pub(crate) fn a_publish_without_confirms_is_done_when_it_is_written(world: &Worl
     client.close();
 }
 
-pub(crate) fn a_transaction_counts_when_it_is_committed(world: &World) {
+pub(crate) fn a_transaction_counts_when_it_is_committed(world: World) {
     let mut client = world.connect();
     let channel = client.channel_without_confirms();
     let queue = client.declare(channel, &own_queue()).unwrap().name;
     client.ask(channel, &TxSelect::default()).unwrap();
     let properties = Properties::default();
-    let publish = |client: &mut crate::client::Client, body: &str| {
+    let publish = |client: &mut super::client::Client, body: &str| {
         client
             .on(channel, |view| view.publish(&to(&queue), &properties, body))
             .unwrap();
@@ -210,7 +210,7 @@ pub(crate) fn a_transaction_counts_when_it_is_committed(world: &World) {
     client.close();
 }
 
-pub(crate) fn what_comes_back_is_told_to_those_who_listen(world: &World) {
+pub(crate) fn what_comes_back_is_told_to_those_who_listen(world: World) {
     let mut client = world.connect();
     let channel = client.channel_without_confirms();
     let returns = Told::new();

@@ -6,11 +6,12 @@ use amqp_mio::proto::wire::{
     Arguments, BasicPublish, ExchangeDeclare, MethodId, Properties, QueueBind, QueueDeclare, QueueDelete,
     ReplyCode,
 };
-use amqp_mio::proto::{CloseReason, ConfirmOutcome, RequestError};
+use amqp_mio::proto::{ChannelCloseReason, CloseReason, ConfirmOutcome, RequestError};
 
-use crate::client::{Client, from, passive, peer, short};
-use crate::connecting::refusal;
-use crate::world::World;
+use super::World;
+use super::client::{Client, from, passive, peer, short, to};
+use super::connecting::refusal;
+use super::operator::MAX_MESSAGE_SIZE;
 
 /// It says which method, on what, and who.
 fn assert_refused<T: Debug>(result: Result<T, RequestError>, method: MethodId, what: &str) {
@@ -22,7 +23,7 @@ fn assert_refused<T: Debug>(result: Result<T, RequestError>, method: MethodId, w
     assert!(peer.text.ends_with(&words), "{peer}");
 }
 
-pub(crate) fn who_may_not_configure_is_told_what_was_refused_and_goes_on(world: &World) {
+pub(crate) fn who_may_not_configure_is_told_what_was_refused_and_goes_on(world: World) {
     let mut owner = world.connect();
     let owned = owner.channel();
     let queue = world.name("queue");
@@ -81,7 +82,7 @@ pub(crate) fn who_may_not_configure_is_told_what_was_refused_and_goes_on(world: 
     owner.close();
 }
 
-pub(crate) fn who_may_do_nothing_is_refused_for_good(world: &World) {
+pub(crate) fn who_may_do_nothing_is_refused_for_good(world: World) {
     let (reason, _) = refusal(&world.as_user("nobody"));
     let CloseReason::Peer(peer) = reason else {
         panic!("{reason:?}");
@@ -89,4 +90,30 @@ pub(crate) fn who_may_do_nothing_is_refused_for_good(world: &World) {
     assert_eq!(peer.code, ReplyCode::NOT_ALLOWED);
     let words = "access to vhost '/' refused for user 'nobody'";
     assert!(peer.text.contains(words), "{peer}");
+}
+
+pub(crate) fn a_message_over_the_broker_s_limit_is_refused_with_both_sizes(world: World) {
+    let mut client = world.connect();
+    let (_, queue) = client.queue();
+    let operator = world.operator.clone();
+    let limit = client.meanwhile(move || operator.limit_messages());
+    let channel = client.channel();
+    client.send(channel, &queue, vec![0; MAX_MESSAGE_SIZE]);
+    let closed = client.on_channel_close(channel);
+    let large = vec![0; MAX_MESSAGE_SIZE + 1];
+    let outcome = client.publish(channel, &to(&queue), &Properties::default(), large);
+    assert!(matches!(outcome, ConfirmOutcome::Lost(_)), "{outcome:?}");
+    let reason = client.wait(&closed);
+    let ChannelCloseReason::Peer(peer) = reason else {
+        panic!("{reason:?}");
+    };
+    assert_eq!(peer.code, ReplyCode::PRECONDITION_FAILED);
+    assert!(
+        peer.text.contains("16777217") && peer.text.contains("16777216"),
+        "{peer}"
+    );
+    let channel = client.channel();
+    assert_eq!(client.purge(channel, &queue), 1);
+    client.close();
+    limit.end();
 }

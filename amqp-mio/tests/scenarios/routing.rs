@@ -10,8 +10,8 @@ use amqp_mio::proto::wire::{
 };
 use amqp_mio::proto::{ConfirmOutcome, Overflow, QueueArguments};
 
-use crate::client::{Client, from, passive, peer, short, to};
-use crate::world::World;
+use super::World;
+use super::client::{Client, from, passive, peer, short, to};
 
 /// A client with a queue to see what arrives.
 struct Routes {
@@ -92,8 +92,8 @@ fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-pub(crate) fn direct_topic_and_fanout_route_by_key(world: &World) {
-    let mut routes = Routes::new(world);
+pub(crate) fn direct_topic_and_fanout_route_by_key(world: World) {
+    let mut routes = Routes::new(&world);
     let [direct, topic, fanout] = ["direct", "topic", "fanout"].map(|kind| {
         let name = world.name(kind);
         routes.exchange(kind, &name);
@@ -120,8 +120,8 @@ pub(crate) fn direct_topic_and_fanout_route_by_key(world: &World) {
     routes.client.close();
 }
 
-pub(crate) fn headers_route_by_headers(world: &World) {
-    let mut routes = Routes::new(world);
+pub(crate) fn headers_route_by_headers(world: World) {
+    let mut routes = Routes::new(&world);
     let name = world.name("headers");
     routes.exchange("headers", &name);
     let arguments = FieldTable::new()
@@ -139,8 +139,8 @@ pub(crate) fn headers_route_by_headers(world: &World) {
     routes.client.close();
 }
 
-pub(crate) fn an_exchange_can_be_bound_to_another(world: &World) {
-    let mut routes = Routes::new(world);
+pub(crate) fn an_exchange_can_be_bound_to_another(world: World) {
+    let mut routes = Routes::new(&world);
     let (first, second) = (world.name("first"), world.name("second"));
     routes.exchange("topic", &first);
     routes.exchange("fanout", &second);
@@ -174,7 +174,7 @@ pub(crate) fn an_exchange_can_be_bound_to_another(world: &World) {
     routes.client.close();
 }
 
-pub(crate) fn queues_are_purged_and_deleted_as_asked(world: &World) {
+pub(crate) fn queues_are_purged_and_deleted_as_asked(world: World) {
     let mut client = world.connect();
     let channel = client.channel();
     let name = world.name("durable queue");
@@ -208,8 +208,8 @@ pub(crate) fn queues_are_purged_and_deleted_as_asked(world: &World) {
     client.close();
 }
 
-pub(crate) fn exchanges_are_deleted_as_asked(world: &World) {
-    let mut routes = Routes::new(world);
+pub(crate) fn exchanges_are_deleted_as_asked(world: World) {
+    let mut routes = Routes::new(&world);
     let name = world.name("exchange");
     let declare = ExchangeDeclare {
         exchange: short(&name),
@@ -232,8 +232,8 @@ pub(crate) fn exchanges_are_deleted_as_asked(world: &World) {
 }
 
 /// The long example of aio-pika's documentation.
-pub(crate) fn a_message_goes_all_the_way(world: &World) {
-    let mut routes = Routes::new(world);
+pub(crate) fn a_message_goes_all_the_way(world: World) {
+    let mut routes = Routes::new(&world);
     let (exchange, key) = (world.name("direct"), world.name("key"));
     routes.exchange("direct", &exchange);
     routes.queue = world.name("queue");
@@ -271,7 +271,7 @@ pub(crate) fn a_message_goes_all_the_way(world: &World) {
     routes.client.close();
 }
 
-pub(crate) fn arguments_have_names(world: &World) {
+pub(crate) fn arguments_have_names(world: World) {
     let mut client = world.connect();
     let (channel, parked) = client.queue();
     let arguments = QueueArguments::classic()

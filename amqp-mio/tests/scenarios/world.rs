@@ -1,33 +1,38 @@
 //! Where a scenario happens.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use amqp_mio::Connector;
 use amqp_mio::proto::{Config, ConnectionParameters};
-use amqp_testbroker::{Access, BrokerConfig, Permissions, TestBroker, User};
+use amqp_testbroker::TestBroker;
 
-use crate::client::Client;
+use super::client::Client;
+use super::operator::{self, Operator};
 
 /// A broker, perhaps our own.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) url: String,
     prefix: String,
-    _broker: Option<TestBroker>,
+    pub(crate) operator: Operator,
 }
 
 impl World {
     /// An embedded broker, which lives as long as this.
     pub(crate) fn embedded() -> Self {
-        let broker = TestBroker::builder().config(config()).start().unwrap();
-        Self::new(broker.uri(), Some(broker))
+        let broker = TestBroker::builder()
+            .config(operator::embedded_config())
+            .start()
+            .unwrap();
+        Self::new(broker.uri(), Operator::Embedded(Arc::new(broker)))
     }
 
     /// The same, over TLS.
     pub(crate) fn embedded_over_tls() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let builder = TestBroker::builder().config(config());
+        let builder = TestBroker::builder().config(operator::embedded_config());
         let broker = builder.tls_address(([127, 0, 0, 1], 0).into()).start().unwrap();
         let authority = format!(
             "{}/mio.{}.{number}.pem",
@@ -36,23 +41,23 @@ impl World {
         );
         std::fs::write(&authority, broker.ca_pem().unwrap()).unwrap();
         let url = format!("{}?cacertfile={authority}", broker.tls_uri().unwrap());
-        Self::new(url, Some(broker))
+        Self::new(url, Operator::Embedded(Arc::new(broker)))
     }
 
     /// The broker that this variable names.
     pub(crate) fn rabbitmq(variable: &str) -> Self {
         let url = std::env::var(variable)
             .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
-        Self::new(url, None)
+        Self::new(url, Operator::RabbitMq)
     }
 
-    fn new(url: String, broker: Option<TestBroker>) -> Self {
+    fn new(url: String, operator: Operator) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
             url,
             prefix: format!("mio.scenario.{}.{number}", std::process::id()),
-            _broker: broker,
+            operator,
         }
     }
 
@@ -79,15 +84,4 @@ impl World {
     pub(crate) fn as_user(&self, name: &str) -> String {
         self.url.replacen("guest:guest@", &format!("{name}:{name}@"), 1)
     }
-}
-
-/// With the users that the private RabbitMQ has.
-fn config() -> BrokerConfig {
-    let mut config = BrokerConfig::default();
-    let may_not_configure = Permissions::new(Access::Nothing, Access::All, Access::All);
-    let limited = User::new("limited").with_permissions("/", may_not_configure);
-    for (name, user) in [("limited", limited), ("nobody", User::new("nobody"))] {
-        config.users.insert(name.to_owned(), user);
-    }
-    config
 }

@@ -7,6 +7,7 @@ mod install;
 mod lease;
 mod node;
 mod ports;
+mod release;
 mod tls;
 
 use std::io::{self, Read, Write};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 pub(crate) use self::endpoint::{Client, Endpoint};
 pub(crate) use self::lease::Lease;
 use self::node::Node;
+pub(crate) use self::release::release;
 
 /// What to do with the private RabbitMQ.
 #[derive(Debug, clap::Subcommand)]

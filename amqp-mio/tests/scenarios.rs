@@ -1,83 +1,31 @@
 //! The scenarios of `amqp-async/scenarios/`, as far as the callback API has them: the same names, so that docs/parity.md can compare.
 //! Why the others are not here, `xtask/src/parity/gaps.rs` says.
 
-mod client;
-mod connecting;
-mod consuming;
-mod failing;
-mod flow;
-mod misuse;
-mod publishing;
-mod refusing;
-#[path = "../../../amqp-async/scenarios/report.rs"]
-mod report;
-mod routing;
-mod securing;
-mod world;
+// The operator's source is the asynchronous client's; of that it needs the core only, which is here too.
+extern crate amqp_mio as amqp_async;
 
-/// Makes tests of them.
-macro_rules! scenarios {
-    ($($module:ident: $($name:ident)+;)+) => {
-        mod embedded {
-            $(mod $module {
-                $(#[test]
-                fn $name() {
-                    crate::$module::$name(&crate::world::World::embedded());
-                    crate::report::passed(module_path!(), stringify!($name));
-                })+
-            })+
-        }
+#[macro_use]
+#[path = "../../amqp-async/scenarios/macros.rs"]
+mod macros;
 
-        mod rabbitmq {
-            $(mod $module {
-                $(#[test]
-                #[ignore = "needs a broker: cargo xtask test"]
-                fn $name() {
-                    crate::$module::$name(&crate::world::World::rabbitmq("AMQP_TEST_URL"));
-                    crate::report::passed(module_path!(), stringify!($name));
-                })+
-            })+
+#[path = "scenarios/mod.rs"]
+mod scenarios;
 
-            mod over_tls {
-                $(mod $module {
-                    $(#[test]
-                    #[ignore = "needs a broker: cargo xtask test"]
-                    fn $name() {
-                        crate::$module::$name(&crate::world::World::rabbitmq("AMQP_TEST_TLS_URL"));
-                        crate::report::passed(module_path!(), stringify!($name));
-                    })+
-                })+
-            }
-        }
-    };
-}
+/// How a scenario is run: it is over when it returns.
+mod runtime {
+    use crate::scenarios::World;
 
-/// Makes tests of those that are about TLS.
-macro_rules! securing_scenarios {
-    ($($name:ident)+) => {
-        mod with_tls {
-            mod embedded {
-                mod securing {
-                    $(#[test]
-                    fn $name() {
-                        crate::securing::$name(&crate::world::World::embedded_over_tls());
-                        crate::report::passed(module_path!(), stringify!($name));
-                    })+
-                }
-            }
+    pub(crate) fn on_embedded(scenario: impl FnOnce(World)) {
+        scenario(World::embedded());
+    }
 
-            mod over_tls {
-                mod securing {
-                    $(#[test]
-                    #[ignore = "needs a broker: cargo xtask test"]
-                    fn $name() {
-                        crate::securing::$name(&crate::world::World::rabbitmq("AMQP_TEST_TLS_URL"));
-                        crate::report::passed(module_path!(), stringify!($name));
-                    })+
-                }
-            }
-        }
-    };
+    /// On the broker that this variable names.
+    pub(crate) fn on_rabbitmq(variable: &str, scenario: impl FnOnce(World)) {
+        scenario(World::rabbitmq(variable));
+    }
+
+    /// Of one that has run.
+    pub(crate) const fn run((): ()) {}
 }
 
 scenarios! {
@@ -141,9 +89,35 @@ scenarios! {
         many_channels_work_at_the_same_time;
 }
 
+disturbing_scenarios! {
+    with_ctl {
+        alarms:
+            a_close_takes_no_longer_than_it_may_although_nothing_is_read
+            a_connection_that_stays_blocked_is_given_up;
+        outages:
+            an_operator_who_closes_all_connections_is_quoted
+            a_broker_that_shuts_down_says_so
+            a_broker_that_falls_silent_is_noticed_after_two_intervals
+            a_user_who_is_deleted_is_told
+            a_virtual_host_that_is_deleted_takes_its_connections;
+        refusing:
+            a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
+    }
+}
+
+disturbing_scenarios! {
+    with_restart {
+        outages:
+            a_broker_that_is_killed_loses_nothing_that_it_had_confirmed;
+    }
+}
+
 securing_scenarios! {
     a_server_of_an_unknown_authority_is_not_trusted
     a_server_of_another_name_is_not_trusted
     an_authority_that_cannot_be_read_is_told_before_anything_is_tried
-    external_without_a_certificate_is_refused_for_good
+    external_without_a_certificate_is_refused_for_good;
+    on_rabbitmq:
+        with_client_certificate::external_takes_the_name_in_the_certificate
+        with_client_certificate_and_with_ctl::a_server_that_wants_a_certificate_says_so
 }

@@ -1,0 +1,22 @@
+//! What is done, on a loop that is run until what has to happen has happened ([`client`]).
+
+pub(crate) use self::report::passed;
+pub(crate) use self::world::World;
+
+pub(crate) mod alarms;
+mod client;
+pub(crate) mod connecting;
+pub(crate) mod consuming;
+pub(crate) mod failing;
+pub(crate) mod flow;
+pub(crate) mod misuse;
+#[path = "../../../amqp-async/scenarios/operator.rs"]
+mod operator;
+pub(crate) mod outages;
+pub(crate) mod publishing;
+pub(crate) mod refusing;
+#[path = "../../../amqp-async/scenarios/report.rs"]
+mod report;
+pub(crate) mod routing;
+pub(crate) mod securing;
+mod world;
