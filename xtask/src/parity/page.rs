@@ -19,10 +19,10 @@ const INTRODUCTION: &str = "\
 # Parity
 
 Which scenario passes on which adapter and on which broker. A scenario is a function of `amqp-async/scenarios/`, which is compiled into the
-tests of `amqp-tokio`, `amqp-async-std` and `amqp-blocking`. There it runs on the blocking client's own machinery, its I/O thread over
-`amqp-mio`'s sockets, below the blocking methods; those have tests of their own (`amqp-blocking/tests/`). `amqp-mio` has callbacks where
-a scenario has `await`, so it cannot compile that source: its column is `amqp-mio/tests/scenarios/`, where the same is done by callbacks
-under the same name. What it has no counterpart of has a reason below the table.
+tests of `amqp-tokio`, `amqp-async-std` and `amqp-blocking`. In the last of these it runs on the handles below the blocking methods, driven
+by the I/O thread over `amqp-mio`'s sockets; the blocking methods have tests of their own (`amqp-blocking/tests/`). `amqp-mio` has callbacks
+where that source has `await`: its column is `amqp-mio/tests/scenarios/`, which does the same with callbacks, under the same names. A cell
+with a number in brackets is a gap, and has its reason below the tables.
 
 Made by `cargo xtask parity` of what the tests reported while `cargo xtask test` ran them; do not edit it. That command fails if what it
 did is not what stands here, or if an adapter lacks a scenario without a reason in `xtask/src/parity/gaps.rs`.
