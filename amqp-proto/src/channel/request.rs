@@ -22,6 +22,9 @@ pub trait Request: Arguments {
     #[doc(hidden)]
     #[must_use]
     fn with_no_wait(self, no_wait: bool) -> Self;
+
+    /// The same as any method.
+    fn as_method(&self) -> Method<'_>;
 }
 
 /// A request that can do without its answer: what [`Channel::send_nowait`](crate::Channel::send_nowait) takes.
@@ -128,6 +131,10 @@ macro_rules! request {
             fn with_no_wait(self, _: bool) -> Self {
                 self
             }
+
+            fn as_method(&self) -> Method<'_> {
+                (*self).into()
+            }
         }
     };
     ([no_wait] $method:ident [$($life:lifetime)?]) => {
@@ -137,6 +144,10 @@ macro_rules! request {
             fn with_no_wait(self, no_wait: bool) -> Self {
                 #[allow(clippy::needless_update, reason = "one of them has nothing else")]
                 Self { no_wait, ..self }
+            }
+
+            fn as_method(&self) -> Method<'_> {
+                (*self).into()
             }
         }
 

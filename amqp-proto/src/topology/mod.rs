@@ -60,6 +60,7 @@ mod plan;
 mod prune;
 mod record;
 mod recorder;
+mod restorer;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,7 @@ mod tests;
 pub use name::Name;
 pub use plan::{Outcome, Plan, Renamed};
 pub use record::{BindingRecord, ConsumerRecord, Destination, ExchangeRecord, QueueRecord};
+pub use restorer::{Restorer, Sent};
 pub use step::{Step, StepError, StepId, StepKind};
 
 use alloc::collections::BTreeMap;

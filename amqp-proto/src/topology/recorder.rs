@@ -6,10 +6,37 @@ use super::{
 };
 use crate::wire::{
     BasicConsume, BasicQos, ExchangeBind, ExchangeDeclare, ExchangeDelete, ExchangeUnbind, FieldTableRef,
-    QueueBind, QueueDeclare, QueueDelete, QueueUnbind, ShortStr,
+    Method, QueueBind, QueueDeclare, QueueDelete, QueueUnbind, ShortStr,
 };
 
 impl Topology {
+    /// A request was answered, whatever it was: does what the input for it does, if there is one. `answer` is `None` if nothing was to
+    /// answer.
+    pub fn answered(&mut self, channel: ChannelKey, request: &Method<'_>, answer: Option<&Method<'_>>) {
+        let name = match answer {
+            Some(Method::QueueDeclareOk(ok)) => ok.queue,
+            Some(Method::BasicConsumeOk(ok)) => ok.consumer_tag,
+            _ => ShortStr::EMPTY,
+        };
+        match request {
+            Method::ExchangeDeclare(declare) => self.exchange_declared(declare),
+            Method::ExchangeDelete(delete) => self.exchange_deleted(delete),
+            Method::ExchangeBind(bind) => self.exchange_bound(bind),
+            Method::ExchangeUnbind(unbind) => self.exchange_unbound(unbind),
+            Method::QueueDeclare(declare) => self.queue_declared(channel, declare, name),
+            Method::QueueDelete(delete) => self.queue_deleted(channel, delete),
+            Method::QueueBind(bind) => self.queue_bound(channel, bind),
+            Method::QueueUnbind(unbind) => self.queue_unbound(channel, unbind),
+            Method::ChannelOpen(_) => self.channel_opened(channel),
+            Method::BasicQos(qos) => self.qos(channel, qos),
+            Method::ConfirmSelect(_) => self.confirm_selected(channel),
+            Method::TxSelect(_) => self.transaction_selected(channel),
+            Method::BasicConsume(consume) => self.consumer_started(channel, consume, name),
+            Method::BasicCancel(cancel) => self.consumer_cancelled(channel, cancel.consumer_tag),
+            _ => {}
+        }
+    }
+
     /// An exchange was declared. One of the same name is replaced.
     pub fn exchange_declared(&mut self, declare: &ExchangeDeclare<'_>) {
         let exchange = ExchangeRecord::new(declare);

@@ -19,6 +19,14 @@ use crate::short;
 impl Program {
     pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Checked {
         self.ledger.on_event(&event)?;
+        if let Some(recovery) = &mut self.recovery
+            && recovery.on_event(&event, &mut self.topology)
+        {
+            if let Event::RequestFailed { cause, .. } = &event {
+                self.gives_up |= *cause == RequestError::Timeout;
+            }
+            return Ok(());
+        }
         match event {
             Event::Connected => {
                 self.reconnect.connected(now);
@@ -93,13 +101,7 @@ impl Program {
     }
 
     fn on_opened(&mut self, channel: ChannelId) {
-        let is_of_plan = self
-            .recovery
-            .as_mut()
-            .is_some_and(|recovery| recovery.on_opened(channel));
-        if let Some(key) = self.slot_of(channel).and_then(|slot| slot.key)
-            && !is_of_plan
-        {
+        if let Some(key) = self.slot_of(channel).and_then(|slot| slot.key) {
             self.topology.channel_opened(key);
         }
     }
@@ -112,12 +114,6 @@ impl Program {
 
     fn on_reply(&mut self, reply: &Reply) {
         let request = reply.request();
-        if let Some(recovery) = &mut self.recovery
-            && recovery.has(request)
-        {
-            recovery.on_reply(request, reply.method(), &mut self.topology);
-            return;
-        }
         if let Some(Asked { key, ask, proves }) = self.asked.remove(&request) {
             self.prove(proves);
             self.record(key, ask, reply.method());
@@ -201,11 +197,7 @@ impl Program {
     }
 
     fn on_failed(&mut self, request: RequestId, cause: &RequestError) {
-        if let Some(recovery) = &mut self.recovery {
-            recovery.on_failed(request, cause);
-        }
         let Some(Asked { ask, .. }) = self.asked.remove(&request) else {
-            self.gives_up |= *cause == RequestError::Timeout;
             return;
         };
         if *cause == RequestError::Timeout {
@@ -337,9 +329,6 @@ impl Program {
     }
 
     fn on_channel_closed(&mut self, channel: ChannelId, reason: &ChannelCloseReason) {
-        if let Some(recovery) = &mut self.recovery {
-            recovery.on_channel_closed(channel, &RequestError::ChannelClosed(reason.clone()));
-        }
         let is_restored_by_plan = self
             .recovery
             .as_ref()
