@@ -17,6 +17,7 @@
 //! * [`trace`]: every frame of a connection, kept to be read or replayed.
 //! * [`Topology`] and [`Plan`]: what was declared, and how to have it again on the next connection.
 //! * [`Reconnect`]: when to make that connection, and to which host.
+//! * [`Refresh`]: when to ask for another token, before the one that a connection was opened with runs out.
 //! * [`wire`]: every method, property, field type and frame, for whoever needs only the codec.
 //!
 //! In the repository, `docs/embedding.md` tells what to do around it, with recipes for several kinds of I/O, and the examples
@@ -101,6 +102,7 @@ mod link;
 mod message;
 pub mod parameters;
 mod reconnect;
+mod refresh;
 pub mod sasl;
 pub mod secret;
 mod time;
@@ -125,6 +127,7 @@ pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, T
 pub use reconnect::{
     Backoff, Classifier, GiveUpReason, HostOrder, Reconnect, ReconnectAction, ReconnectPolicy, Verdict,
 };
+pub use refresh::{ProviderError, Refresh, RefreshPolicy, RefreshStep};
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
 pub use time::Instant;

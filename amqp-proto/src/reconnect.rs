@@ -261,8 +261,13 @@ impl Backoff {
         self.given = self.given.saturating_add(1);
         let whole = self.next.unwrap_or(self.initial).min(self.max);
         self.next = Some(scaled(whole, self.multiplier).unwrap_or(self.max).min(self.max));
-        let kept = 1.0 - self.jitter * self.random.fraction();
-        Some(scaled(whole, kept).unwrap_or(whole).min(whole))
+        Some(self.shortened(whole, self.jitter))
+    }
+
+    /// Takes a random part away, at most `jitter` of the whole.
+    pub(crate) fn shortened(&mut self, whole: Duration, jitter: f64) -> Duration {
+        let kept = 1.0 - jitter * self.random.fraction();
+        scaled(whole, kept).unwrap_or(whole).min(whole)
     }
 
     /// Starts anew with the first delay and all attempts. The random numbers go on where they are.
@@ -366,7 +371,7 @@ const fn give_up(reason: GiveUpReason) -> ReconnectAction {
 }
 
 /// `None` if it is out of range.
-fn scaled(duration: Duration, factor: f64) -> Option<Duration> {
+pub(crate) fn scaled(duration: Duration, factor: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(duration.as_secs_f64() * factor).ok()
 }
 

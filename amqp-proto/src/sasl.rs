@@ -52,6 +52,12 @@ pub trait SaslMechanism: Send + Sync + fmt::Debug {
     /// Whatever makes an answer impossible; the connection attempt fails with it and nothing is sent.
     fn respond(&self, round: u32, challenge: &[u8]) -> Result<Secret, SaslError>;
 
+    /// What a `connection.update-secret` has to carry to renew this identity: the password or token. `None`, the default, is
+    /// right for a mechanism that presents nothing that runs out, and for one whose secret was erased.
+    fn secret(&self) -> Option<Secret> {
+        None
+    }
+
     /// Overwrites the secrets this mechanism holds, after which [`respond`](Self::respond) should give
     /// [`SaslError::CredentialsErased`]. The default does nothing: right for a mechanism without a secret.
     fn erase(&self) {}
@@ -209,6 +215,15 @@ impl SaslMechanism for BuiltIn {
         }
     }
 
+    fn secret(&self) -> Option<Secret> {
+        match self.mechanism {
+            Mechanism::External | Mechanism::Anonymous => None,
+            Mechanism::Plain | Mechanism::Amqplain | Mechanism::RabbitCrDemo => {
+                self.identity.with_password(b"").ok()
+            }
+        }
+    }
+
     fn erase(&self) {
         self.identity.password.erase();
     }
@@ -293,6 +308,19 @@ mod tests {
                 Ok(bytes),
                 "{mechanism} round {round}"
             );
+        }
+    }
+
+    #[test]
+    fn what_renews_an_identity_is_its_password_until_it_is_erased() {
+        for mechanism in [Mechanism::Plain, Mechanism::Amqplain, Mechanism::RabbitCrDemo] {
+            let ann = built_in(mechanism, "ann", b"pw");
+            assert_eq!(ann.secret().unwrap().expose(), b"pw", "{mechanism}");
+            ann.erase();
+            assert!(ann.secret().is_none(), "{mechanism}");
+        }
+        for mechanism in [Mechanism::External, Mechanism::Anonymous] {
+            assert!(built_in(mechanism, "", b"").secret().is_none(), "{mechanism}");
         }
     }
 

@@ -91,6 +91,7 @@ impl Connection {
             locale: crate::channel::cut(&config.locale),
         };
         self.link.method(0, &start_ok)?;
+        self.mechanism = Some(mechanism.name().into());
         self.state = State::Secure { mechanism, round: 0 };
         Ok(())
     }

@@ -22,6 +22,7 @@ pub use timeout::TimeoutReason;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -97,6 +98,8 @@ pub struct Connection {
     limits: FrameLimits,
     negotiated: Negotiated,
     server_properties: FieldTable,
+    /// The name of the mechanism that was chosen; `None` before.
+    mechanism: Option<String>,
     /// Of the next channel.
     incarnation: u32,
     /// Where to look for a free channel number next; they go round, so that a number rests before it is used again.
@@ -192,6 +195,7 @@ impl Connection {
             },
             negotiated: Negotiated::default(),
             server_properties: FieldTable::new(),
+            mechanism: None,
             incarnation: first_incarnation,
             next_channel: 1,
             closed_by_peer: BTreeSet::new(),
@@ -375,6 +379,13 @@ impl Connection {
     #[must_use]
     pub fn server_properties(&self) -> FieldTableRef<'_> {
         self.server_properties.as_ref()
+    }
+
+    /// The name of the authentication mechanism that was chosen, the first of [`Config::credentials`] that the server offers;
+    /// `None` before that.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<&str> {
+        self.mechanism.as_deref()
     }
 
     /// Whether the server says that it has that capability, such as `consumer_cancel_notify`.

@@ -180,6 +180,27 @@ fn a_server_without_our_mechanism_is_left_without_a_word() {
 }
 
 #[test]
+fn the_first_mechanism_that_is_offered_is_used_and_said() {
+    let credentials = Credentials::external().or(Credentials::plain("ann", "s3cret"));
+    for (offered, used) in [
+        ("PLAIN EXTERNAL", "EXTERNAL"),
+        ("AMQPLAIN PLAIN", "PLAIN"),
+        ("AMQPLAIN", "AMQPLAIN"),
+    ] {
+        let mut peer = started(Config::default().credentials(credentials.clone()));
+        assert_eq!(peer.connection.mechanism(), None);
+        peer.send(0, start(offered, &FieldTable::new()));
+        assert_eq!(peer.events(), []);
+        let octets = peer.sent_octets();
+        let Method::ConnectionStartOk(start_ok) = read(&octets) else {
+            panic!("no start-ok");
+        };
+        assert_eq!(start_ok.mechanism.as_bytes(), used.as_bytes());
+        assert_eq!(peer.connection.mechanism(), Some(used));
+    }
+}
+
+#[test]
 fn erased_credentials_end_it_without_a_word() {
     let credentials = Credentials::default();
     credentials.erase();
