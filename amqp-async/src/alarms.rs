@@ -19,6 +19,8 @@ pub(crate) struct Alarms {
     /// Those that are not over, by their instant.
     by_time: BTreeSet<(Instant, u64)>,
     next: u64,
+    /// When the driver looked last.
+    now: Instant,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,11 @@ impl Alarms {
         }
     }
 
+    /// What the driver's clock said last. Who has just seen an alarm that is over knows what time it is.
+    pub(crate) const fn now(&self) -> Instant {
+        self.now
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.alarms.len()
     }
@@ -72,6 +79,7 @@ impl Alarms {
 
     /// The driver looks at its clock: those whose time has come are over. Gives the next moment.
     pub(crate) fn tick(&mut self, now: Instant, wakes: &mut Vec<Waker>) -> Option<Instant> {
+        self.now = now;
         for number in self.unseen.drain(..) {
             if let Some(alarm) = self.alarms.get_mut(&number) {
                 let at = now + alarm.after;

@@ -1,6 +1,7 @@
 //! The handle of a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqp_proto::wire::ConnectionUpdateSecret;
 use amqp_proto::{
@@ -9,6 +10,7 @@ use amqp_proto::{
 
 use crate::call::{Call, Deadline, Place, retry};
 use crate::channel::{Channel, ChannelOptions, refusal};
+use crate::credentials::{self, CredentialsSource};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::Events;
@@ -196,16 +198,20 @@ impl Connection {
     /// # Errors
     /// [`Error::ConnectionClosed`] if the broker refuses it.
     pub async fn update_secret(&self, secret: &Secret, reason: &str) -> Result<(), Error> {
-        let shared = self.shared();
-        let deadline = Deadline::after(shared, None);
-        let command = |state: &mut State| {
-            let request: RequestId<ConnectionUpdateSecret<'static>> =
-                state.connection.update_secret(secret, reason)?;
-            state.await_answer(request.untyped());
-            Ok(request.untyped())
-        };
-        let request = retry(shared, &deadline, command, refusal(usize::MAX)).await?;
-        Call::new(shared, request, deadline).await.map(drop)
+        update_secret(self.shared(), secret, reason, None).await
+    }
+
+    /// Renews the secret that the connection was opened with, in the background, as long as it lives: asks for another one before it
+    /// runs out, which is in `valid_for` from now on, and sends it to the broker. [`events`](Self::events) tell how that went. What is
+    /// valid for ever (`None`) is not renewed. A connector that was given a provider does this by itself; once a connection is enough.
+    pub fn refresh_credentials(&self, source: CredentialsSource, valid_for: Option<Duration>) {
+        credentials::start(self.shared(), source, valid_for);
+    }
+
+    /// The name of the authentication mechanism that the connection was opened with; `None` before that.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<String> {
+        self.shared().lock().connection.mechanism().map(str::to_owned)
     }
 
     /// The broker's release, if it is RabbitMQ.
@@ -236,6 +242,24 @@ impl Connection {
     pub fn detach(&self) {
         self.shared().lock().is_detached = true;
     }
+}
+
+/// Sends a new secret, and waits for the answer; for so long at most, if there is a limit.
+pub(crate) async fn update_secret(
+    shared: &Arc<Shared>,
+    secret: &Secret,
+    reason: &str,
+    limit: Option<Duration>,
+) -> Result<(), Error> {
+    let deadline = Deadline::after(shared, limit);
+    let command = |state: &mut State| {
+        let request: RequestId<ConnectionUpdateSecret<'static>> =
+            state.connection.update_secret(secret, reason)?;
+        state.await_answer(request.untyped());
+        Ok(request.untyped())
+    };
+    let request = retry(shared, &deadline, command, refusal(usize::MAX)).await?;
+    Call::new(shared, request, deadline).await.map(drop)
 }
 
 impl Drop for Inner {

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use amqp_proto::{ChannelCloseReason, CloseReason, Event, Lint};
 use futures_core::Stream;
 
+use crate::credentials::RefreshError;
 use crate::shared::Shared;
 use crate::wakers;
 
@@ -55,6 +57,21 @@ pub enum ConnectionEvent {
         /// How many there were so far, on the whole connection.
         count: u64,
     },
+    /// The broker has a new secret ([`CredentialsProvider`](crate::CredentialsProvider)).
+    CredentialsRefreshed {
+        /// How long it is valid from when the provider gave it; `None` is for ever: no other one will be asked for.
+        valid_for: Option<Duration>,
+    },
+    /// There was no new secret, or the broker did not take it over. The connection goes on with the one it has.
+    CredentialsNotRefreshed {
+        /// Why.
+        error: RefreshError,
+        /// When another one is asked for; `None` if the attempts are used up.
+        retry_in: Option<Duration>,
+    },
+    /// The secret has run out without having been renewed: the broker may end the connection or refuse what is asked for. Told once;
+    /// new ones are asked for as before.
+    CredentialsExpired,
     /// It ended. The last one.
     Closed(CloseReason),
 }

@@ -14,6 +14,7 @@
 //! * [`Consumer`], [`Delivery`]: what comes.
 //! * [`rpc`]: calls and answers. [`worker`]: tasks, and who does them.
 //! * [`PoisonPolicy`]: what becomes of messages that fail again and again.
+//! * [`CredentialsProvider`]: with what to connect, asked for when it is needed, and renewed before it runs out.
 //! * [`Error`], [`PublishError`], [`ConsumerEnd`]: what goes wrong, in the broker's own words.
 //! * [`Driver`], [`Transport`], [`Timer`]: for whoever brings another runtime.
 //!
@@ -40,6 +41,7 @@ mod channels;
 mod confirms;
 mod connection;
 mod consumer;
+mod credentials;
 mod delivery;
 mod dispatch;
 mod driver;
@@ -77,6 +79,7 @@ pub use batch::{Batch, BatchReport};
 pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::{CloseReport, Connection};
 pub use consumer::{Consumer, Next};
+pub use credentials::{CredentialsProvider, CredentialsSource, ProvidedCredentials, RefreshError};
 pub use delivery::{Delivery, DeliverySource, ProcessOptions};
 pub use driver::Driver;
 pub use error::{Error, PublishError};

@@ -16,6 +16,7 @@ mod world;
 
 mod owners;
 mod policies;
+mod refresh;
 mod reopen;
 mod round;
 mod stalls;

@@ -395,6 +395,8 @@ where
         for connection in kept {
             self.run(connection.close());
         }
+        // Tasks that end with their connection may be woken after whoever closed it.
+        self.run(self.idle());
         self.check_nothing_is_kept();
         lock(&self.kept).clear();
         self.wait_for_tasks();
