@@ -4,11 +4,11 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use amqp_async::Connection;
+use amqp_async::{Connection, CredentialsProvider, CredentialsSource};
 use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, apply};
-use amqp_proto::{Config, ConnectionParameters};
+use amqp_proto::{Config, ConnectionParameters, ProviderError};
 use async_std::future::timeout;
 use async_std::net::{TcpStream, ToSocketAddrs};
 use async_std::task;
@@ -31,6 +31,7 @@ use crate::runtime::{Tcp, open};
 pub struct Connector {
     parameters: ConnectionParameters,
     tls: Option<TlsConfig>,
+    credentials: Option<CredentialsSource>,
 }
 
 /// What TLS takes.
@@ -46,6 +47,7 @@ impl Connector {
         Self {
             parameters,
             tls: None,
+            credentials: None,
         }
     }
 
@@ -64,6 +66,37 @@ impl Connector {
         self
     }
 
+    /// Asks for credentials before each attempt, those in the parameters do not count then; and asks again before they run out,
+    /// for as long as the connection lives.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), amqp_async_std::ConnectError> {
+    /// use amqp_async_std::proto::Credentials;
+    /// use amqp_async_std::{Connector, ProvidedCredentials};
+    /// use std::time::Duration;
+    ///
+    /// let connector = Connector::from_uri("amqps://broker.example/orders")?.credentials_provider(|| async {
+    ///     let token = fetch().await?; // From an OAuth 2 server, for example.
+    ///     Ok(ProvidedCredentials::from(Credentials::token(token)).valid_for(Duration::from_secs(300)))
+    /// });
+    /// let connection = connector.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// # async fn fetch() -> Result<String, amqp_async_std::HandlerError> { Ok(String::new()) }
+    /// ```
+    #[must_use]
+    pub fn credentials_provider(mut self, provider: impl CredentialsProvider + 'static) -> Self {
+        self.credentials = Some(CredentialsSource::new(provider));
+        self
+    }
+
+    /// The same, by a policy of one's own: [`CredentialsSource::policy`].
+    #[must_use]
+    pub fn credentials_source(mut self, source: CredentialsSource) -> Self {
+        self.credentials = Some(source);
+        self
+    }
+
     /// Connects: tries each host and each of its addresses in turn, as often as the parameters say.
     ///
     /// # Errors
@@ -79,6 +112,7 @@ impl Connector {
             parameters: &self.parameters,
             config: Arc::new(self.parameters.config.clone()),
             tls: self.load_tls().await?,
+            credentials: self.credentials.as_ref(),
         };
         let mut search = Search::new(&self.parameters);
         while let Some(step) = search.next_step() {
@@ -116,6 +150,7 @@ struct Way<'c> {
     parameters: &'c ConnectionParameters,
     config: Arc<Config>,
     tls: Option<Tls>,
+    credentials: Option<&'c CredentialsSource>,
 }
 
 impl Way<'_> {
@@ -126,13 +161,13 @@ impl Way<'_> {
     }
 
     async fn connect(&self, name: &str, address: SocketAddr) -> Result<Connection, AttemptError> {
+        let (config, valid_until) = self.ask().await?;
         let limit = self.parameters.stack_timeout;
         let connecting = async {
             let tcp = TcpStream::connect(address);
             let stream = within(Stage::Tcp, self.parameters.connection_timeout, tcp).await?;
             apply(&self.parameters.tcp, &stream).map_err(|error| AttemptError::io(Stage::Tcp, &error))?;
             let stream = Tcp(stream);
-            let config = Arc::clone(&self.config);
             let Some(tls) = &self.tls else {
                 return Ok(open(stream, config).await?);
             };
@@ -142,7 +177,26 @@ impl Way<'_> {
         };
         let stage = Stage::Amqp;
         let late = Err(AttemptError::TimedOut { stage, limit });
-        timeout(limit, connecting).await.unwrap_or(late)
+        let connection = timeout(limit, connecting).await.unwrap_or(late)?;
+        if let (Some(source), Some(until)) = (self.credentials, valid_until) {
+            let left = until.saturating_duration_since(Instant::now());
+            connection.refresh_credentials(source.clone(), Some(left));
+        }
+        Ok(connection)
+    }
+
+    /// With what to connect now, and until when that is valid.
+    async fn ask(&self) -> Result<(Arc<Config>, Option<Instant>), ProviderError> {
+        let Some(source) = self.credentials else {
+            return Ok((Arc::clone(&self.config), None));
+        };
+        let limit = source.timeout();
+        let late = Err(ProviderError::TimedOut { limit });
+        let provided = timeout(limit, source.ask()).await.unwrap_or(late)?;
+        let valid_until = |duration| Instant::now().checked_add(duration);
+        let until = provided.valid_for.and_then(valid_until);
+        let config = Config::clone(&self.config);
+        Ok((Arc::new(config.credentials(provided.credentials)), until))
     }
 }
 

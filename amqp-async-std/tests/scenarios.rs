@@ -12,7 +12,7 @@ mod runtime {
 
     use amqp_async_std::proto::ConnectionParameters;
     pub(crate) use amqp_async_std::{AttemptError, ConnectError, Stage};
-    use amqp_async_std::{Connection, Connector};
+    use amqp_async_std::{Connection, Connector, CredentialsSource};
     use async_std::{future, task};
 
     use crate::scenarios::World;
@@ -26,6 +26,14 @@ mod runtime {
 
     pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
         Connector::new(parameters).connect().await
+    }
+
+    pub(crate) async fn connect_as(
+        parameters: ConnectionParameters,
+        source: CredentialsSource,
+    ) -> Result<Connection, ConnectError> {
+        let connector = Connector::new(parameters).credentials_source(source);
+        connector.connect().await
     }
 
     /// Runs it at the same time, perhaps on another thread.

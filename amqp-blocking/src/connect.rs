@@ -8,15 +8,17 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use amqp_async::{CredentialsSource, HandlerError, ProvidedCredentials};
 use amqp_mio::Stream;
 use amqp_net::rustls::{ClientConfig, ClientConnection};
 use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, apply};
-use amqp_proto::{CloseReason, Config, ConnectionParameters};
+use amqp_proto::{CloseReason, Config, ConnectionParameters, ProviderError};
 
 use crate::connection::BlockingConnection;
+use crate::credentials::BlockingProvider;
 use crate::io_thread::IoThread;
 use crate::transport::Clock;
-use crate::wait::wait_until;
+use crate::wait::{wait_for, wait_until};
 
 /// Which broker to connect to, and how.
 ///
@@ -34,6 +36,7 @@ pub struct Connector {
     parameters: ConnectionParameters,
     tls: Option<TlsConfig>,
     thread: Option<IoThread>,
+    credentials: Option<CredentialsSource>,
 }
 
 impl Connector {
@@ -44,6 +47,7 @@ impl Connector {
             parameters,
             tls: None,
             thread: None,
+            credentials: None,
         }
     }
 
@@ -69,6 +73,42 @@ impl Connector {
         self
     }
 
+    /// Asks for credentials before each attempt, those in the parameters do not count then; and asks again before they run out,
+    /// for as long as the connection lives ([`CredentialsProvider`](amqp_async::CredentialsProvider)).
+    ///
+    /// Each call is on a thread of its own ([`BlockingProvider`]): the provider may wait, within
+    /// [`RefreshPolicy::timeout`](amqp_proto::RefreshPolicy).
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), amqp_blocking::ConnectError> {
+    /// use amqp_blocking::proto::Credentials;
+    /// use amqp_blocking::{Connector, ProvidedCredentials};
+    /// use std::time::Duration;
+    ///
+    /// let connector = Connector::from_uri("amqps://broker.example/orders")?.credentials_provider(|| {
+    ///     let token = std::fs::read_to_string("/run/secrets/token")?;
+    ///     Ok(ProvidedCredentials::from(Credentials::token(token)).valid_for(Duration::from_secs(300)))
+    /// });
+    /// let connection = connector.connect()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn credentials_provider(
+        self,
+        provider: impl Fn() -> Result<ProvidedCredentials, HandlerError> + Send + Sync + 'static,
+    ) -> Self {
+        self.credentials_source(CredentialsSource::new(BlockingProvider::new(provider)))
+    }
+
+    /// The same, by a policy of one's own ([`CredentialsSource::policy`]). An asynchronous provider runs on the I/O thread, where
+    /// nothing may wait.
+    #[must_use]
+    pub fn credentials_source(mut self, source: CredentialsSource) -> Self {
+        self.credentials = Some(source);
+        self
+    }
+
     /// Connects: tries each host and each of its addresses in turn, as often as the parameters say.
     ///
     /// # Errors
@@ -80,6 +120,7 @@ impl Connector {
             config: Arc::new(self.parameters.config.clone()),
             tls: self.load_tls()?,
             thread: self.thread.clone(),
+            credentials: self.credentials.as_ref(),
         };
         let mut search = Search::new(&self.parameters);
         while let Some(step) = search.next_step() {
@@ -106,9 +147,11 @@ impl Connector {
             config: Arc::new(self.parameters.config.clone()),
             tls: None,
             thread: self.thread.clone(),
+            credentials: self.credentials.as_ref(),
         };
+        let given = way.ask().map_err(AttemptError::from)?;
         let late = Limit::new(self.parameters.stack_timeout);
-        way.open(stream.into(), &late).map_err(CloseReason::from)
+        way.open(stream.into(), given, &late).map_err(CloseReason::from)
     }
 
     fn load_tls(&self) -> Result<Option<(Arc<ClientConfig>, TlsConfig)>, ConnectError> {
@@ -129,6 +172,13 @@ struct Way<'c> {
     config: Arc<Config>,
     tls: Option<(Arc<ClientConfig>, TlsConfig)>,
     thread: Option<IoThread>,
+    credentials: Option<&'c CredentialsSource>,
+}
+
+/// With what to connect, and until when that is valid.
+struct Given {
+    config: Arc<Config>,
+    until: Option<Instant>,
 }
 
 /// How long something may take, and until when that is.
@@ -188,6 +238,7 @@ impl Way<'_> {
     }
 
     fn connect(&self, name: &str, address: SocketAddr) -> Result<BlockingConnection, AttemptError> {
+        let given = self.ask()?;
         let whole = Limit::new(self.parameters.stack_timeout);
         let socket = self.connect_tcp(address)?;
         let tls = match &self.tls {
@@ -206,7 +257,7 @@ impl Way<'_> {
             Some(tls) => stream.with_tls(tls),
             None => stream,
         };
-        self.open(stream, &whole)
+        self.open(stream, given, &whole)
     }
 
     fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream, AttemptError> {
@@ -222,8 +273,24 @@ impl Way<'_> {
         Ok(socket)
     }
 
+    fn ask(&self) -> Result<Given, ProviderError> {
+        let Some(source) = self.credentials else {
+            let config = Arc::clone(&self.config);
+            return Ok(Given { config, until: None });
+        };
+        let limit = source.timeout();
+        let late = Err(ProviderError::TimedOut { limit });
+        let provided = wait_for(limit, source.ask()).unwrap_or(late)?;
+        let valid_until = |duration| Instant::now().checked_add(duration);
+        let config = Config::clone(&self.config);
+        Ok(Given {
+            config: Arc::new(config.credentials(provided.credentials)),
+            until: provided.valid_for.and_then(valid_until),
+        })
+    }
+
     /// The AMQP handshake, by the I/O thread.
-    fn open(&self, stream: Stream, limit: &Limit) -> Result<BlockingConnection, AttemptError> {
+    fn open(&self, stream: Stream, given: Given, limit: &Limit) -> Result<BlockingConnection, AttemptError> {
         let failed = |error: io::Error| AttemptError::io(Stage::Amqp, &error);
         let thread = match &self.thread {
             Some(thread) => thread.clone(),
@@ -233,14 +300,19 @@ impl Way<'_> {
         let socket = shared.watch(stream).map_err(failed)?;
         let signal = Arc::clone(socket.signal());
         let clock = Clock::new(Arc::clone(&signal));
-        let config = Arc::clone(&self.config);
+        let config = given.config;
         let (connection, driver) = amqp_async::Connection::start(config, socket, clock, shared.spawner());
         shared.run(signal, Box::pin(async { drop(driver.await) }));
         match wait_until(limit.at, connection.ready()) {
-            Some(Ok(())) => Ok(BlockingConnection::new(connection, &self.config)),
-            Some(Err(reason)) => Err(reason.into()),
-            None => Err(limit.error(Stage::Amqp)),
+            Some(Ok(())) => {}
+            Some(Err(reason)) => return Err(reason.into()),
+            None => return Err(limit.error(Stage::Amqp)),
         }
+        if let (Some(source), Some(until)) = (self.credentials, given.until) {
+            let left = until.saturating_duration_since(Instant::now());
+            connection.refresh_credentials(source.clone(), Some(left));
+        }
+        Ok(BlockingConnection::new(connection, &self.config))
     }
 }
 

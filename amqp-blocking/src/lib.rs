@@ -23,6 +23,7 @@
 //!
 //! * [`BlockingConnection`], [`BlockingChannel`]: handles. They can be cloned and used from any thread.
 //! * [`Connector`]: which broker, and how to get there. [`IoThread`]: who reads, writes and keeps time.
+//! * [`Connector::credentials_provider`]: credentials that are asked for when they are needed.
 //! * [`Delivery`], [`Consumer`], [`Confirm`]: what comes, and what becomes of what goes.
 //! * [`StopHandle`], [`Handle`]: to stop consuming, or to run something on the thread that consumes, from any other.
 //!
@@ -37,6 +38,7 @@ mod channel;
 mod connect;
 mod connection;
 mod consuming;
+mod credentials;
 mod delivery;
 mod dispatch;
 mod error;
@@ -50,8 +52,9 @@ mod wait;
 /// The asynchronous client that this is made of.
 pub use amqp_async as asynchronous;
 pub use amqp_async::{
-    BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd, Error,
-    ExchangeKind, FieldTable, FieldValue, HandlerError, Message, PublishError, Qos,
+    BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd,
+    CredentialsProvider, CredentialsSource, Error, ExchangeKind, FieldTable, FieldValue, HandlerError,
+    Message, ProvidedCredentials, PublishError, Qos, RefreshError,
 };
 pub use amqp_mio::Stream;
 pub use amqp_net::{
@@ -63,6 +66,7 @@ pub use channel::BlockingChannel;
 pub use connect::Connector;
 pub use connection::{BlockingConnection, Handle};
 pub use consuming::StopHandle;
+pub use credentials::BlockingProvider;
 pub use delivery::Delivery;
 pub use dispatch::TimerId;
 pub use error::{DispatchError, PostError};

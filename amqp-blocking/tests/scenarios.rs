@@ -18,7 +18,7 @@ mod runtime {
     use amqp_blocking::asynchronous::Connection;
     use amqp_blocking::proto::ConnectionParameters;
     pub(crate) use amqp_blocking::{AttemptError, ConnectError, Stage};
-    use amqp_blocking::{BlockingConnection, Connector};
+    use amqp_blocking::{BlockingConnection, Connector, CredentialsSource};
 
     use crate::scenarios::World;
 
@@ -33,6 +33,14 @@ mod runtime {
     pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
         let connection = Connector::new(parameters).connect()?;
         Ok(connection.asynchronous().clone())
+    }
+
+    pub(crate) async fn connect_as(
+        parameters: ConnectionParameters,
+        source: CredentialsSource,
+    ) -> Result<Connection, ConnectError> {
+        let connector = Connector::new(parameters).credentials_source(source);
+        Ok(connector.connect()?.asynchronous().clone())
     }
 
     /// Runs it at the same time, on another thread.

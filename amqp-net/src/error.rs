@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::slice;
 use std::time::Duration;
 
-use amqp_proto::{CloseReason, ConfigError, ConnectionState, Host, TransportError, UriError};
+use amqp_proto::{CloseReason, ConfigError, ConnectionState, Host, ProviderError, TransportError, UriError};
 
 use crate::TlsError;
 
@@ -222,6 +222,9 @@ pub enum AttemptError {
     /// The TLS configuration does not fit this host, for example because its name is none that a certificate can have.
     #[error("TLS configuration: {0}")]
     TlsConfig(#[from] TlsError),
+    /// There were no credentials to try it with.
+    #[error("{0}")]
+    Credentials(#[from] ProviderError),
     /// The broker or the protocol ended it before the connection was open.
     #[error("{0}")]
     Closed(#[from] CloseReason),

@@ -12,7 +12,7 @@ mod runtime {
 
     use amqp_tokio::proto::ConnectionParameters;
     pub(crate) use amqp_tokio::{AttemptError, ConnectError, Stage};
-    use amqp_tokio::{Connection, Connector};
+    use amqp_tokio::{Connection, Connector, CredentialsSource};
     use tokio::runtime::Runtime;
 
     use crate::scenarios::World;
@@ -26,6 +26,14 @@ mod runtime {
 
     pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
         Connector::new(parameters).connect().await
+    }
+
+    pub(crate) async fn connect_as(
+        parameters: ConnectionParameters,
+        source: CredentialsSource,
+    ) -> Result<Connection, ConnectError> {
+        let connector = Connector::new(parameters).credentials_source(source);
+        connector.connect().await
     }
 
     /// Runs it at the same time, perhaps on another thread.
