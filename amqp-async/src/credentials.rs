@@ -19,6 +19,7 @@ use crate::connection::update_secret;
 use crate::error::Error;
 use crate::events::ConnectionEvent;
 use crate::handling::HandlerError;
+use crate::observe;
 use crate::shared::{Shared, State};
 
 /// What `connection.update-secret` gives as its reason, for the broker's log.
@@ -172,7 +173,8 @@ pub enum RefreshError {
     /// There was none to send.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// It was not sent, or the broker did not answer in time. That it refuses one ends the connection.
+    /// It was not sent, or the broker did not answer in time. That it refuses one ends the connection (530); RabbitMQ's own users,
+    /// whose passwords do not run out, may send what they like.
     #[error("the new secret is not known to be with the broker: {0}")]
     NotUpdated(#[from] Error),
 }
@@ -311,7 +313,9 @@ impl Refreshing {
             }
             state.watchers.tell(&event, &mut state.wakes);
             Ok(())
-        })
+        })?;
+        observe::refreshing(&event);
+        Ok(())
     }
 }
 

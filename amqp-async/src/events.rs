@@ -69,8 +69,8 @@ pub enum ConnectionEvent {
         /// When another one is asked for; `None` if the attempts are used up.
         retry_in: Option<Duration>,
     },
-    /// The secret has run out without having been renewed: the broker may end the connection or refuse what is asked for. Told once;
-    /// new ones are asked for as before.
+    /// The secret has run out without having been renewed. RabbitMQ 3.10 with OAuth 2 then refuses what is asked for (403, which ends
+    /// channels) until it has another one. Told once; new ones are asked for as before.
     CredentialsExpired,
     /// It ended. The last one.
     Closed(CloseReason),

@@ -27,7 +27,7 @@
 //! * `tracing`, `metrics`, `trace-context`: as [`amqp_async`] has them.
 //!
 //! The handles are those of `amqp-async`, all of which is here too; this crate brings connecting ([`connect()`], [`Connector`],
-//! [`connect_over`]) and runs each connection as one task.
+//! [`connect_over`]), with credentials from a [`CredentialsProvider`] too, and runs each connection as one task.
 
 mod connect;
 #[cfg(feature = "deadpool")]

@@ -12,7 +12,7 @@ mod meters;
 mod spans;
 
 pub(crate) use meters::{InHand, Measured, Meters, Outcome, Sample, Told};
-pub(crate) use spans::{forgotten, processing, publishing, unlimited};
+pub(crate) use spans::{forgotten, processing, publishing, refreshing, unlimited};
 
 use amqp_proto::{Connection, Event};
 

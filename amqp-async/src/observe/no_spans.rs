@@ -5,6 +5,7 @@ use std::future::Future;
 use amqp_proto::{Connection, Event, Message as Received};
 
 use crate::delivery::Delivery;
+use crate::events::ConnectionEvent;
 use crate::message::Message;
 
 #[derive(Debug, Default)]
@@ -46,3 +47,6 @@ pub(crate) const fn forgotten(_: &Delivery) {}
 
 #[inline]
 pub(crate) const fn unlimited(_: &str) {}
+
+#[inline]
+pub(crate) const fn refreshing(_: &ConnectionEvent) {}

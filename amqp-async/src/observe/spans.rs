@@ -7,6 +7,7 @@ use amqp_proto::{ChannelCloseReason, CloseReason, Connection, Event, Message as 
 use tracing::{Instrument, debug, debug_span, field, info, warn};
 
 use crate::delivery::Delivery;
+use crate::events::ConnectionEvent;
 use crate::message::Message;
 
 /// What happened, in its order, to be told where no lock is held.
@@ -181,4 +182,18 @@ pub(crate) fn unlimited(consumer_tag: &str) {
         consumer_tag,
         "a consumer without a prefetch limit: the broker sends it all there is"
     );
+}
+
+/// A secret was renewed, or was not.
+pub(crate) fn refreshing(event: &ConnectionEvent) {
+    match event {
+        ConnectionEvent::CredentialsRefreshed { valid_for } => {
+            info!(?valid_for, "the broker has a new secret");
+        }
+        ConnectionEvent::CredentialsNotRefreshed { error, retry_in } => {
+            warn!(%error, ?retry_in, "the secret is not renewed");
+        }
+        ConnectionEvent::CredentialsExpired => warn!("the secret has run out"),
+        _ => {}
+    }
 }

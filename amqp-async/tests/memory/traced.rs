@@ -1,9 +1,12 @@
 //! What the feature `tracing` tells.
 
 use std::fmt::{Debug, Write as _};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use amqp_async::{Message, ProcessOptions, Qos};
+use amqp_async::{CredentialsSource, Message, ProcessOptions, Qos};
+use amqp_proto::{Backoff, Credentials, RefreshPolicy};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -152,6 +155,41 @@ fn an_end_that_nobody_asked_for_is_a_warning() {
         world.idle().await;
         let told = lines.take(&["WARN connection closed"]);
         assert_eq!(told.len(), 1, "{told:?}");
+    });
+}
+
+#[test]
+fn secrets_that_are_renewed_or_not_are_told_but_not_shown() {
+    traced(Level::INFO, async |world, lines| {
+        let connection = world.connect().await;
+        let calls = AtomicU32::new(0);
+        let source = CredentialsSource::new(move || {
+            let is_first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                match is_first {
+                    true => Err("no route".into()),
+                    false => Ok(Credentials::token("s3cret").into()),
+                }
+            }
+        });
+        let pause = Backoff::new(1).initial(Duration::from_secs(4)).jitter(0.0);
+        let source = source.policy(RefreshPolicy::new(pause).jitter(0.0));
+        let mut events = connection.events();
+        lines.take(&["INFO", "WARN"]);
+        connection.refresh_credentials(source, Some(Duration::from_secs(10)));
+        for _ in 0..3 {
+            events.next().await.unwrap();
+        }
+        world.idle().await;
+        let told = lines.take(&["INFO", "WARN"]);
+        assert_eq!(
+            told,
+            [
+                "WARN the secret is not renewed error=the provider of credentials failed: no route retry_in=Some(4s)",
+                "WARN the secret has run out",
+                "INFO the broker has a new secret valid_for=None",
+            ]
+        );
     });
 }
 
