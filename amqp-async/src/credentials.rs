@@ -262,13 +262,18 @@ impl Refreshing {
 
     /// Such as when the broker took the certificate, not the token that runs out. Credentials that were erased do not tell.
     fn has_nothing_to_renew(&self) -> bool {
-        let state = self.shared.lock();
-        let secret = secret_for(&state, &state.connection.config().credentials);
+        let config = Arc::clone(self.shared.lock().connection.config());
+        let secret = secret_for(self.mechanism(), &config.credentials);
         matches!(secret, Err(ProviderError::NothingToRenew { .. }))
     }
 
+    fn mechanism(&self) -> String {
+        let state = self.shared.lock();
+        state.connection.mechanism().unwrap_or_default().to_owned()
+    }
+
     async fn update(&self, credentials: &Credentials) -> Result<(), RefreshError> {
-        let secret = secret_for(&self.shared.lock(), credentials)?;
+        let secret = secret_for(self.mechanism(), credentials)?;
         update_secret(&self.shared, &secret, REASON, Some(self.timeout)).await?;
         if credentials.is_erase_on_connect() {
             credentials.erase();
@@ -323,9 +328,8 @@ fn has_ended(state: &mut State) -> Option<()> {
     (state.closed.is_some() || state.is_closing).then_some(())
 }
 
-/// What renews what the connection was opened with.
-fn secret_for(state: &State, credentials: &Credentials) -> Result<Secret, ProviderError> {
-    let mechanism = state.connection.mechanism().unwrap_or_default();
+/// What renews what the connection was opened with. No lock is held: mechanisms may be the user's.
+fn secret_for(mechanism: String, credentials: &Credentials) -> Result<Secret, ProviderError> {
     let same = credentials
         .select(mechanism.as_bytes())
         .map_err(ProviderError::Unfit)?;
@@ -333,8 +337,6 @@ fn secret_for(state: &State, credentials: &Credentials) -> Result<Secret, Provid
         Some(secret) => Ok(secret),
         // Erased in between.
         None if credentials.is_erased() => Err(ProviderError::Unfit(SaslError::CredentialsErased)),
-        None => Err(ProviderError::NothingToRenew {
-            mechanism: mechanism.to_owned(),
-        }),
+        None => Err(ProviderError::NothingToRenew { mechanism }),
     }
 }
