@@ -209,9 +209,11 @@ async fn handle_with_confirms(count: u64, portion: u64, uri: &str) -> Result<()>
     let publisher = connection.channel().await?;
     // It has no queue: the broker confirms and forgets.
     let exchange = publisher.exchange("amq.fanout");
-    channel.declare_queue(SOURCE).await?;
+    let queue = channel.declare_queue(SOURCE).await?;
+    // A run that failed may have left something.
+    queue.purge().await?;
     let options = ConsumeOptions::default().no_ack(true);
-    let mut consumer = channel.queue(SOURCE).consume_with(options).await?;
+    let mut consumer = queue.consume_with(options).await?;
     for number in 0..count {
         if number % portion == 0 {
             // By another process: it is not to be measured.
