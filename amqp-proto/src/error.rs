@@ -188,6 +188,9 @@ pub enum SendError {
     /// A delivery tag that this channel has not seen.
     #[error("delivery tag {0} was never delivered")]
     UnknownDelivery(u64),
+    /// Something was delivered on this channel already, so it is not known what is unsettled.
+    #[error("something was delivered on this channel already")]
+    Delivered,
     /// The delivery came from a stream, or one before it may have. A stream takes nothing back: what comes from it can only be
     /// acknowledged. RabbitMQ would end the connection (540).
     #[error("a stream takes nothing back: its deliveries can only be acknowledged")]

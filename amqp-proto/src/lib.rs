@@ -113,7 +113,7 @@ pub mod wire;
 
 pub use arguments::{Lint, Overflow, QueueArguments, ServerVersion};
 pub use buffer::{Payload, RecvBuf, SendBuf};
-pub use channel::{Answered, Channel, ConfirmLimits, ConfirmOutcome, NoWait, Reply, Request};
+pub use channel::{AckCoalescing, Answered, Channel, ConfirmLimits, ConfirmOutcome, NoWait, Reply, Request};
 pub use config::{Config, ConfigError, Heartbeat};
 pub use connection::{Connection, ConnectionState, Negotiated, TimeoutReason};
 pub use counters::Counters;

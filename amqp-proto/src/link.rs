@@ -47,6 +47,10 @@ pub(crate) struct Link {
     pub(crate) unsent: Vec<u16>,
     /// No request's deadline is before this.
     pub(crate) request_deadline: Instant,
+    /// Channels that hold acknowledgements back.
+    pub(crate) holding: Vec<u16>,
+    /// When they are to be looked at; [`Instant::MAX`] for never.
+    pub(crate) acks_due: Instant,
     /// How many octets of incomplete messages all channels hold.
     pub(crate) partial_content: u64,
     pub(crate) tap: Option<Box<dyn FrameTap>>,
@@ -73,6 +77,8 @@ impl Link {
             counters: Counters::default(),
             unsent: Vec::new(),
             request_deadline: Instant::MAX,
+            holding: Vec::new(),
+            acks_due: Instant::MAX,
             partial_content: 0,
             tap: None,
             wants_writable: false,
@@ -158,6 +164,14 @@ impl Link {
         if !self.unsent.contains(&channel) {
             self.unsent.push(channel);
         }
+    }
+
+    /// A channel holds an acknowledgement back. Its time starts when somebody looks, which is to be soon.
+    pub(crate) fn note_held(&mut self, channel: u16) {
+        if !self.holding.contains(&channel) {
+            self.holding.push(channel);
+        }
+        self.acks_due = Instant::EPOCH;
     }
 
     pub(crate) fn heartbeat(&mut self) {

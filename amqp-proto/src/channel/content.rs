@@ -126,9 +126,12 @@ impl ChannelState {
         let header = Span::new(size.checked_add(HEADER_SIZE)?..body_at.checked_sub(1)?);
         let body = Span::new(body_at.checked_add(HEADER_SIZE)?..end.checked_sub(1)?);
         let tag = DeliveryTag::new(self.id, deliver.delivery_tag).from_stream(consumer.is_stream_queue);
-        let redelivered = deliver.redelivered;
+        let (redelivered, no_ack) = (deliver.redelivered, consumer.no_ack);
         let consumer = ConsumerId::new(self.id, consumer.number);
         self.last_delivery = self.last_delivery.max(tag.value());
+        if !no_ack {
+            self.note_delivery(link, tag.value());
+        }
         link.counters.delivered += 1;
         link.counters.frames_received += 3;
         link.counters.octets_received += end as u64;
@@ -403,12 +406,17 @@ impl ChannelState {
         let is_usable = self.is_usable();
         let had_stream = self.consumers.had_stream();
         match self.consumers.get(deliver.consumer_tag.as_bytes()) {
-            Some(consumer) if is_usable && !consumer.is_unwanted => Carried::Delivery {
-                tag: tag.from_stream(consumer.is_stream_queue),
-                consumer: ConsumerId::new(self.id, consumer.number),
-                redelivered: deliver.redelivered,
-                is_streamed: consumer.is_streamed,
-            },
+            Some(&consumer) if is_usable && !consumer.is_unwanted => {
+                if !consumer.no_ack {
+                    self.note_delivery(link, tag.value());
+                }
+                Carried::Delivery {
+                    tag: tag.from_stream(consumer.is_stream_queue),
+                    consumer: ConsumerId::new(self.id, consumer.number),
+                    redelivered: deliver.redelivered,
+                    is_streamed: consumer.is_streamed,
+                }
+            }
             Some(&Consumer {
                 no_ack,
                 is_stream_queue,
@@ -420,6 +428,7 @@ impl ChannelState {
             // It may be from a stream, or not: neither can it be refused, nor acknowledged. It goes back when the channel ends.
             None if had_stream => {
                 link.counters.undeliverable += 1;
+                self.note_delivery(link, tag.value());
                 Carried::Nothing
             }
             None => {
@@ -456,6 +465,9 @@ impl ChannelState {
             let tag = DeliveryTag::new(self.id, tag);
             self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
             return None;
+        }
+        if waiting.purpose != (Purpose::Get { no_ack: true }) {
+            self.note_delivery(link, tag);
         }
         Some(RequestId::new(request.channel(), request.sequence()))
     }

@@ -10,6 +10,7 @@
     )
 )]
 
+mod coalesce;
 pub(crate) mod confirm;
 mod consumers;
 mod content;
@@ -17,6 +18,7 @@ mod publish;
 mod request;
 mod state;
 
+pub use coalesce::AckCoalescing;
 pub use confirm::{ConfirmLimits, ConfirmOutcome};
 pub use request::{Answered, NoWait, Reply, Request};
 
@@ -72,8 +74,10 @@ impl<'c> Channel<'c> {
     /// frame.
     pub fn request<R: Request>(&mut self, method: &R) -> Result<RequestId<R::Method>, SendError> {
         self.check_request()?;
+        self.state.flush_acks(self.link);
         self.link
             .method(self.state.id.number(), &method.with_no_wait(false))?;
+        self.note_effect(method);
         self.note_confirm_select::<R>(true);
         self.state.is_committing |= R::SPEC.id == TxCommit::SPEC.id;
         Ok(self.push(R::SPEC, Purpose::Plain))
@@ -86,6 +90,7 @@ impl<'c> Channel<'c> {
     pub fn send_nowait<R: NoWait>(&mut self, method: &R) -> Result<(), SendError> {
         self.check_usable()?;
         self.link.check_high_water()?;
+        self.state.flush_acks(self.link);
         self.link
             .method(self.state.id.number(), &method.with_no_wait(true))?;
         self.note_confirm_select::<R>(false);
@@ -130,6 +135,7 @@ impl<'c> Channel<'c> {
     /// [`SendError::UnknownConsumer`], also if it was given up so; as [`request`](Self::request).
     pub fn cancel(&mut self, consumer: ConsumerId) -> Result<RequestId<BasicCancel<'static>>, SendError> {
         self.check_request()?;
+        self.state.flush_acks(self.link);
         let number = self.send_cancel(consumer)?;
         Ok(self.push(BasicCancel::SPEC, Purpose::Cancel { number }))
     }
@@ -181,7 +187,7 @@ impl<'c> Channel<'c> {
         Ok(self.push(BasicGet::SPEC, Purpose::Get { no_ack }))
     }
 
-    /// Acknowledges one delivery.
+    /// Acknowledges one delivery, now or [together with others](Self::set_ack_coalescing).
     ///
     /// The broker closes the channel (406) if it is acknowledged twice; that is not looked at here.
     ///
@@ -190,10 +196,16 @@ impl<'c> Channel<'c> {
     /// [`SendError::UnknownDelivery`], [`SendError::Committing`], [`SendError::Full`] above the hard limit.
     #[inline]
     pub fn ack(&mut self, tag: DeliveryTag) -> Result<(), SendError> {
-        self.settle(tag, |delivery_tag| BasicAck {
+        let delivery_tag = self.check_settle(tag)?;
+        if self.state.coalescer.is_some() {
+            self.state.hold_ack(self.link, delivery_tag);
+            return Ok(());
+        }
+        let ack = BasicAck {
             delivery_tag,
             multiple: false,
-        })
+        };
+        Ok(self.link.method(self.state.id.number(), &ack)?)
     }
 
     /// Acknowledges a delivery and all before it on this channel.
@@ -202,7 +214,7 @@ impl<'c> Channel<'c> {
     /// As [`ack`](Self::ack).
     #[inline]
     pub fn ack_multiple(&mut self, tag: DeliveryTag) -> Result<(), SendError> {
-        self.settle(tag, |delivery_tag| BasicAck {
+        self.settle(tag, true, |delivery_tag| BasicAck {
             delivery_tag,
             multiple: true,
         })
@@ -214,7 +226,7 @@ impl<'c> Channel<'c> {
     /// [`SendError::StreamDelivery`]; as [`ack`](Self::ack).
     pub fn nack(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
         self.check_goes_back(tag, false)?;
-        self.settle(tag, |delivery_tag| BasicNack {
+        self.settle(tag, false, |delivery_tag| BasicNack {
             delivery_tag,
             multiple: false,
             requeue,
@@ -227,7 +239,7 @@ impl<'c> Channel<'c> {
     /// [`SendError::StreamDelivery`] always, once this channel has consumed from a stream; as [`ack`](Self::ack).
     pub fn nack_multiple(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
         self.check_goes_back(tag, true)?;
-        self.settle(tag, |delivery_tag| BasicNack {
+        self.settle(tag, true, |delivery_tag| BasicNack {
             delivery_tag,
             multiple: true,
             requeue,
@@ -240,7 +252,7 @@ impl<'c> Channel<'c> {
     /// As [`nack`](Self::nack).
     pub fn reject(&mut self, tag: DeliveryTag, requeue: bool) -> Result<(), SendError> {
         self.check_goes_back(tag, false)?;
-        self.settle(tag, |delivery_tag| BasicReject {
+        self.settle(tag, false, |delivery_tag| BasicReject {
             delivery_tag,
             requeue,
         })
@@ -254,7 +266,28 @@ impl<'c> Channel<'c> {
     pub fn recover_async(&mut self, method: &BasicRecoverAsync) -> Result<(), SendError> {
         self.check_usable()?;
         self.link.check_high_water()?;
-        Ok(self.link.method(self.state.id.number(), method)?)
+        self.state.flush_acks(self.link);
+        self.link.method(self.state.id.number(), method)?;
+        self.state.note_recovered();
+        Ok(())
+    }
+
+    /// Whether acknowledgements of single deliveries are joined, and how; `None`, as at first, says each at once, and those that wait
+    /// now too. To be said before anything is delivered.
+    ///
+    /// # Errors
+    /// [`SendError::Delivered`], and nothing changes. [`SendError::Stale`], [`SendError::Committing`].
+    pub fn set_ack_coalescing(&mut self, options: Option<AckCoalescing>) -> Result<(), SendError> {
+        self.check_usable()?;
+        match self.state.set_ack_coalescing(self.link, options) {
+            true => Ok(()),
+            false => Err(SendError::Delivered),
+        }
+    }
+
+    /// Says what was [acknowledged and waits](Self::set_ack_coalescing) for others.
+    pub fn flush_acks(&mut self) {
+        self.state.flush_acks(self.link);
     }
 
     /// How much may be published before it is confirmed; no limit at first. It has an effect in confirm mode.
@@ -358,9 +391,13 @@ impl<'c> Channel<'c> {
             no_wait,
             ..*method
         };
+        self.state.flush_acks(self.link);
         self.link.method(self.state.id.number(), &method)?;
         let is_stream_queue = matches!(method.arguments.get("x-stream-offset"), Ok(Some(_)));
         let no_ack = method.no_ack;
+        if !no_ack {
+            self.state.prefetch.note_consumer();
+        }
         Ok(self.state.consumers.insert(tag, no_ack, is_stream_queue))
     }
 
@@ -390,12 +427,24 @@ impl<'c> Channel<'c> {
         Ok(())
     }
 
+    /// Settles in a way that overtakes no acknowledgement.
     #[inline]
     fn settle<A: Arguments>(
         &mut self,
         tag: DeliveryTag,
+        multiple: bool,
         method: impl FnOnce(u64) -> A,
     ) -> Result<(), SendError> {
+        let value = self.check_settle(tag)?;
+        self.state.flush_acks(self.link);
+        self.link.method(self.state.id.number(), &method(value))?;
+        self.state.note_settled(value, multiple);
+        Ok(())
+    }
+
+    /// The number of a delivery that can be settled now.
+    #[inline]
+    fn check_settle(&mut self, tag: DeliveryTag) -> Result<u64, SendError> {
         if tag.channel() != self.state.id {
             return Err(SendError::Stale);
         }
@@ -405,7 +454,17 @@ impl<'c> Channel<'c> {
             return Err(SendError::UnknownDelivery(value));
         }
         self.link.check_limit()?;
-        Ok(self.link.method(self.state.id.number(), &method(value))?)
+        Ok(value)
+    }
+
+    /// A request was written that changes what is known of deliveries.
+    fn note_effect<R: Request>(&mut self, method: &R) {
+        self.state.prefetch.note(method);
+        match R::SPEC.id {
+            id if id == TxSelect::SPEC.id => self.state.end_coalescing(self.link),
+            id if id == BasicRecover::SPEC.id => self.state.note_recovered(),
+            _ => {}
+        }
     }
 
     /// What is published behind `confirm.select` is numbered.

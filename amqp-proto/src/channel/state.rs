@@ -17,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
 
+use super::coalesce::{Coalescer, Prefetch};
 use super::confirm::{ConfirmLimits, ConfirmOutcome, ConfirmWindow};
 use super::consumers::{Consumer, Consumers};
 use super::content::Partial;
@@ -42,6 +43,9 @@ pub(crate) struct ChannelState {
     pub(super) is_confirm_pending: bool,
     /// The highest delivery tag that came.
     pub(super) last_delivery: u64,
+    /// Joins acknowledgements, if that was asked for.
+    pub(super) coalescer: Option<Box<Coalescer>>,
+    pub(super) prefetch: Prefetch,
     pub(super) is_flow_stopped: bool,
     /// `tx.commit` was not answered. RabbitMQ ends the connection if it gets anything but `channel.close` here before that.
     pub(super) is_committing: bool,
@@ -93,6 +97,8 @@ impl ChannelState {
             confirm_limits: ConfirmLimits::default(),
             is_confirm_pending: false,
             last_delivery: 0,
+            coalescer: None,
+            prefetch: Prefetch::default(),
             is_flow_stopped: false,
             is_committing: false,
             unwanted_deliveries: Vec::new(),
@@ -254,6 +260,9 @@ impl ChannelState {
         }
         if waiting.method.id == TxCommit::SPEC.id {
             self.on_committed(link);
+        }
+        if waiting.method.id == BasicRecover::SPEC.id {
+            self.note_recovered();
         }
         match waiting.purpose {
             Purpose::Open => {
@@ -451,6 +460,7 @@ impl ChannelState {
         text: ShortStr<'_>,
         reason: ChannelCloseReason,
     ) {
+        self.flush_acks(link);
         for (tag, consumer) in self.consumers.active() {
             // RabbitMQ 3 ends the connection if it is cancelled before it has started.
             if self.requests.is_about(consumer.number) {

@@ -452,6 +452,9 @@ impl Connection {
     #[inline(never)]
     fn transmit(&mut self, now: Instant, out: &mut SendBuf, was_behind: bool) -> bool {
         self.advance_close();
+        if self.link.acks_due <= now {
+            self.flush_due_acks(now);
+        }
         self.queue_heartbeat(now, was_behind);
         if self.link.tap.is_some() && !was_behind {
             self.link.tap_queued(now);
@@ -470,7 +473,8 @@ impl Connection {
     /// Neither octets, nor anything to look at when there are none.
     #[inline]
     fn has_nothing_to_send(&self, now: Instant) -> bool {
-        self.link.is_quiet() && now < self.deadlines.send() && !matches!(self.state, State::Closing { .. })
+        let is_due = self.deadlines.send() <= now || self.link.acks_due <= now;
+        self.link.is_quiet() && !is_due && !matches!(self.state, State::Closing { .. })
     }
 
     fn check_open(&self) -> Result<(), SendError> {

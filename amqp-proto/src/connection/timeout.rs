@@ -21,6 +21,8 @@ pub enum TimeoutReason {
     HeartbeatReceive,
     /// A request must be answered, or the close of a channel.
     Request,
+    /// Acknowledgements have waited [for others](crate::AckCoalescing) long enough.
+    Acks,
     /// The peer must have unblocked the connection.
     Blocked,
     /// The connection must be closed.
@@ -157,7 +159,8 @@ impl Connection {
         let deadlines = &self.deadlines;
         let heartbeat = deadlines.send().min(deadlines.receive());
         let patience = deadlines.handshake.min(deadlines.close).min(deadlines.blocked);
-        heartbeat.min(patience).min(self.link.request_deadline)
+        let link = self.link.request_deadline.min(self.link.acks_due);
+        heartbeat.min(patience).min(link)
     }
 
     /// What the earliest deadline is for.
@@ -177,6 +180,7 @@ impl Connection {
             (deadlines.send(), TimeoutReason::HeartbeatSend),
             (deadlines.receive(), TimeoutReason::HeartbeatReceive),
             (self.link.request_deadline, TimeoutReason::Request),
+            (self.link.acks_due, TimeoutReason::Acks),
         ];
         let found = all.into_iter().find(|(at, _)| *at == next);
         found.map(|(_, reason)| reason)
@@ -252,6 +256,20 @@ impl Connection {
         } else if self.link.is_empty() {
             self.link.heartbeat();
         }
+    }
+
+    /// Says the acknowledgements that have waited long enough, and starts the clock of the others.
+    pub(super) fn flush_due_acks(&mut self, now: Instant) {
+        let mut next = Instant::MAX;
+        let (mut holding, link) = (core::mem::take(&mut self.link.holding), &mut self.link);
+        holding.retain(|number| {
+            let state = self.channels.get_mut(number);
+            let due = state.map_or(Instant::MAX, |state| state.flush_due_acks(link, now));
+            next = next.min(due);
+            due != Instant::MAX
+        });
+        self.link.holding = holding;
+        self.link.acks_due = next;
     }
 
     /// The clock of what was asked starts when it is handed over; and when it waits to be, since that may take for ever.

@@ -6,6 +6,7 @@ mod blocked;
 mod channel_close;
 mod channel_open;
 mod close;
+mod coalescing;
 mod confirms;
 mod consumers;
 mod content;

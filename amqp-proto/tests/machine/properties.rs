@@ -1,5 +1,6 @@
 //! What must hold for any session: however its octets are cut, wherever it ends, whatever the order.
 
+mod acks;
 mod confirms;
 mod gets;
 mod limits;

@@ -1,0 +1,302 @@
+//! Acknowledgements that wait, to be said together.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::state::ChannelState;
+use crate::link::Link;
+use crate::time::Instant;
+use crate::wire::*;
+
+/// How acknowledgements of one channel are joined, so that one `basic.ack` with `multiple` says many of them.
+///
+/// What is acknowledged waits, in any order. It is said when `count` wait, when the first of them has waited for `delay`, and before
+/// anything else is said on the channel but publishes and `basic.get`: before a refusal, a request, the start or the end of a consumer,
+/// the close of the channel or the connection. One `basic.ack` is for all below which nothing is unsettled, and each of the others has
+/// its own; so nothing is acknowledged that the user has not settled, whichever consumer it came to.
+///
+/// With a prefetch limit ([`BasicQos`]) it is said when half of that limit waits, so that the broker has time to send more before
+/// all is settled.
+///
+/// The price: if the connection or the channel is lost, what waited is delivered again, though it was dealt with. Less is asked of the
+/// broker and the network for it: an acknowledgement is a frame of 21 octets.
+///
+/// From `tx.select` on they are not joined: `tx.rollback` makes unsettled what was settled before, and `multiple` would take it along.
+///
+/// The specification has `multiple` in its section "basic.ack"; see RabbitMQ's page "Consumer Acknowledgements and Publisher Confirms".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AckCoalescing {
+    /// How many wait at most; 0 and 1 join nothing.
+    pub count: u16,
+    /// How long each waits at most, counted from the [`poll_transmit`](crate::Connection::poll_transmit) that follows it. Zero:
+    /// until that one, which joins what was acknowledged between two of them.
+    pub delay: Duration,
+}
+
+impl AckCoalescing {
+    /// So many wait at most, and for so long.
+    #[must_use]
+    pub const fn new(count: u16, delay: Duration) -> Self {
+        Self { count, delay }
+    }
+}
+
+/// How many deliveries may be unsettled on a channel that joins acknowledgements. Beyond that it does so no more.
+const MOST_UNSETTLED: usize = 1 << 20;
+
+/// Keeps what one channel has not settled, in order, and what is to be acknowledged.
+#[derive(Debug)]
+pub(crate) struct Coalescer {
+    options: AckCoalescing,
+    /// Tags that the user has not settled, in their order.
+    unsettled: VecDeque<u64>,
+    /// Tags that the user has acknowledged and the peer was not told of.
+    held: Vec<u64>,
+    /// When they must be said; [`Instant::MAX`] until somebody looks.
+    due: Instant,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// It is the first that waits.
+    First,
+    /// It waits with others.
+    More,
+    /// Nothing unsettled has that tag: it was settled before, or given back by `basic.recover`.
+    Unknown,
+}
+
+impl Coalescer {
+    const fn new(options: AckCoalescing) -> Self {
+        Self {
+            options,
+            unsettled: VecDeque::new(),
+            held: Vec::new(),
+            due: Instant::MAX,
+        }
+    }
+
+    /// A delivery came that is to be settled. Says whether it can be kept track of.
+    fn delivered(&mut self, tag: u64) -> bool {
+        let is_next = self.unsettled.back().is_none_or(|last| *last < tag);
+        let can_follow = is_next && self.unsettled.len() < MOST_UNSETTLED;
+        if can_follow {
+            self.unsettled.push_back(tag);
+        }
+        can_follow
+    }
+
+    /// The user acknowledged one.
+    fn hold(&mut self, tag: u64) -> Held {
+        if !self.settle(tag) {
+            return Held::Unknown;
+        }
+        self.held.push(tag);
+        match self.held.len() {
+            1 => Held::First,
+            _ => Held::More,
+        }
+    }
+
+    /// That one is unsettled no more. Says whether it was.
+    fn settle(&mut self, tag: u64) -> bool {
+        if self.unsettled.front() == Some(&tag) {
+            self.unsettled.pop_front();
+            return true;
+        }
+        match self.unsettled.binary_search(&tag) {
+            Ok(place) => self.unsettled.remove(place).is_some(),
+            Err(_) => false,
+        }
+    }
+
+    /// That one and all before it are unsettled no more.
+    fn settle_up_to(&mut self, tag: u64) {
+        let end = self.unsettled.partition_point(|unsettled| *unsettled <= tag);
+        self.unsettled.drain(..end);
+    }
+
+    /// Says all that waits, in as few methods as possible.
+    fn flush(&mut self, mut say: impl FnMut(BasicAck)) {
+        self.due = Instant::MAX;
+        self.held.sort_unstable();
+        let below = match self.unsettled.front() {
+            Some(first) => self.held.partition_point(|held| held < first),
+            None => self.held.len(),
+        };
+        let (joined, single) = self.held.split_at(below);
+        if let Some(&delivery_tag) = joined.last() {
+            let multiple = joined.len() > 1;
+            say(BasicAck {
+                delivery_tag,
+                multiple,
+            });
+        }
+        for &delivery_tag in single {
+            say(BasicAck {
+                delivery_tag,
+                multiple: false,
+            });
+        }
+        self.held.clear();
+    }
+}
+
+/// How much the peer may deliver before something is settled; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Prefetch {
+    /// For each consumer that starts from now on.
+    next: u16,
+    /// The least that a consumer has, or had.
+    least: u16,
+    /// For all together.
+    all: u16,
+}
+
+impl Prefetch {
+    /// A request was sent, which may be `basic.qos`.
+    pub(super) fn note<A: Arguments>(&mut self, method: &A) {
+        if A::SPEC.id != BasicQos::SPEC.id {
+            return;
+        }
+        let (mut count, mut is_global) = (0, false);
+        method.for_each_argument(&mut |_, argument| match argument {
+            Argument::Short(prefetch_count) => count = prefetch_count,
+            Argument::Bit(global) => is_global = global,
+            _ => {}
+        });
+        match is_global {
+            true => self.all = count,
+            false => self.next = count,
+        }
+    }
+
+    /// A consumer starts that is to acknowledge what it gets.
+    pub(super) fn note_consumer(&mut self) {
+        self.least = match (self.least, self.next) {
+            (0, other) | (other, 0) => other,
+            (least, next) => least.min(next),
+        };
+    }
+
+    /// How many acknowledgements may wait without the peer waiting for them.
+    fn most_held(self) -> usize {
+        let limits = [self.least, self.all];
+        let least = limits.into_iter().filter(|limit| *limit != 0).min();
+        least.map_or(usize::MAX, |least| usize::from(least / 2))
+    }
+}
+
+impl ChannelState {
+    /// Whether acknowledgements are to be joined, and how. Says whether it can be: nothing was delivered before.
+    pub(super) fn set_ack_coalescing(&mut self, link: &mut Link, options: Option<AckCoalescing>) -> bool {
+        match (&mut self.coalescer, options) {
+            (_, None) => self.end_coalescing(link),
+            (Some(coalescer), Some(options)) => {
+                coalescer.options = options;
+                self.flush_acks(link);
+            }
+            (none, Some(options)) if self.last_delivery == 0 => {
+                *none = Some(Box::new(Coalescer::new(options)));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// What was acknowledged so far is said, and from now on each is said at once.
+    #[inline]
+    pub(super) fn end_coalescing(&mut self, link: &mut Link) {
+        self.flush_acks(link);
+        self.coalescer = None;
+    }
+
+    /// A delivery came that is to be settled.
+    #[inline(always)]
+    pub(super) fn note_delivery(&mut self, link: &mut Link, tag: u64) {
+        if let Some(coalescer) = &mut self.coalescer
+            && !coalescer.delivered(tag)
+        {
+            self.end_coalescing(link);
+        }
+    }
+
+    /// The user acknowledged one delivery.
+    #[inline(never)]
+    pub(super) fn hold_ack(&mut self, link: &mut Link, delivery_tag: u64) {
+        let (number, most) = (self.id.number(), self.prefetch.most_held());
+        let Some(coalescer) = &mut self.coalescer else {
+            return;
+        };
+        let held = coalescer.hold(delivery_tag);
+        let most = most.min(coalescer.options.count.into());
+        if held == Held::Unknown {
+            // The peer is to judge that.
+            self.flush_acks(link);
+            let multiple = false;
+            link.answer(
+                number,
+                &BasicAck {
+                    delivery_tag,
+                    multiple,
+                },
+            );
+        } else if coalescer.held.len() >= most {
+            self.flush_acks(link);
+        } else if held == Held::First {
+            link.note_held(number);
+        }
+    }
+
+    /// One delivery is settled in another way, or all up to it.
+    #[inline]
+    pub(super) fn note_settled(&mut self, tag: u64, multiple: bool) {
+        match &mut self.coalescer {
+            None => {}
+            Some(coalescer) if multiple => coalescer.settle_up_to(tag),
+            Some(coalescer) => {
+                coalescer.settle(tag);
+            }
+        }
+    }
+
+    /// What was delivered so far is delivered again.
+    pub(super) fn note_recovered(&mut self) {
+        if let Some(coalescer) = &mut self.coalescer {
+            coalescer.unsettled.clear();
+        }
+    }
+
+    /// Says what was acknowledged and not said.
+    #[inline]
+    pub(crate) fn flush_acks(&mut self, link: &mut Link) {
+        if let Some(coalescer) = &mut self.coalescer
+            && !coalescer.held.is_empty()
+        {
+            let number = self.id.number();
+            coalescer.flush(|ack| link.answer(number, &ack));
+        }
+    }
+
+    /// Says what is due; gives when the rest is, [`Instant::MAX`] if there is none.
+    pub(crate) fn flush_due_acks(&mut self, link: &mut Link, now: Instant) -> Instant {
+        let Some(coalescer) = &mut self.coalescer else {
+            return Instant::MAX;
+        };
+        if coalescer.held.is_empty() {
+            return Instant::MAX;
+        }
+        if coalescer.due == Instant::MAX {
+            coalescer.due = now + coalescer.options.delay;
+        }
+        if coalescer.due <= now {
+            self.flush_acks(link);
+            return Instant::MAX;
+        }
+        coalescer.due
+    }
+}
