@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amqp_async::{ConsumeOptions, ConsumerEnd, DeliverySource, Error, Next, ProcessOptions, Qos};
+use amqp_async::{
+    ChannelOptions, ConsumeOptions, ConsumerEnd, DeliverySource, Error, Next, ProcessOptions, Qos, Queue,
+};
 
 use super::{World, close};
 
@@ -229,5 +231,91 @@ pub(crate) async fn a_consumer_is_taken_from_until_nothing_comes(world: World) {
     exchange.publish("late", queue.name()).await.unwrap();
     consumer.next().await.unwrap().unwrap().ack().await.unwrap();
     consumer.cancel().await.unwrap();
+    close(queue.channel().connection()).await;
+}
+
+/// On a channel of its own, which joins so many acknowledgements for so long.
+async fn joining(queue: &Queue, count: u16, delay: Duration) -> Queue {
+    let options = ChannelOptions::default().coalesce_acks(count, delay);
+    let channel = queue.channel().connection().channel_with(options).await.unwrap();
+    channel.queue(queue.name())
+}
+
+pub(crate) async fn joined_acks_are_for_what_was_settled_and_for_nothing_else(world: World) {
+    const COUNT: usize = 300;
+    let queue = world.queue().await;
+    let connection = queue.channel().connection();
+    let exchange = queue.channel().default_exchange();
+    for number in 0..COUNT {
+        let body = number.to_string();
+        exchange.publish_unconfirmed(body, queue.name()).await.unwrap();
+    }
+    // If the broker ever waited for what was not said, this would take minutes.
+    let joining = joining(&queue, 1000, Duration::from_secs(600)).await;
+    joining.channel().set_qos(Qos::prefetch(100)).await.unwrap();
+    let mut consumer = joining.consume().await.unwrap();
+    let before = connection.counters().frames_sent;
+    let (mut waiting, mut kept) = (Vec::new(), Vec::new());
+    for number in 0..COUNT {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        match number {
+            280..285 => kept.push(delivery),
+            _ => waiting.push(delivery),
+        }
+        if waiting.len() == 5 {
+            // The last one first.
+            for delivery in waiting.drain(..).rev() {
+                delivery.ack().await.unwrap();
+            }
+        }
+    }
+    assert!(waiting.is_empty());
+    let tags: Vec<_> = kept.iter().map(|delivery| delivery.body().into_owned()).collect();
+    for delivery in kept.drain(1..) {
+        delivery.reject(true).await.unwrap();
+    }
+    for _ in 1..5 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert!(delivery.is_redelivered() && tags.contains(&delivery.body().into_owned()));
+        delivery.ack().await.unwrap();
+    }
+    let frames = connection.counters().frames_sent - before;
+    assert!(frames < 60, "{frames} frames for {COUNT} deliveries");
+    // What is kept goes back, and nothing else.
+    joining.channel().close().await.unwrap();
+    let delivery = queue.get().await.unwrap().unwrap();
+    assert_eq!((&*delivery.body(), delivery.is_redelivered()), (&*tags[0], true));
+    delivery.ack().await.unwrap();
+    assert_eq!(queue.delete_if(false, true).await.unwrap(), 0);
+    close(connection).await;
+}
+
+pub(crate) async fn a_joined_ack_is_said_when_its_time_has_come(world: World) {
+    let queue = world.queue().await;
+    let exchange = queue.channel().default_exchange();
+    for number in 0..14_u8 {
+        exchange.publish(vec![number], queue.name()).await.unwrap();
+    }
+    let joining = joining(&queue, 1000, Duration::from_millis(50)).await;
+    joining.channel().set_qos(Qos::prefetch(10)).await.unwrap();
+    let mut consumer = joining.consume().await.unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..10 {
+        taken.push(consumer.next().await.unwrap().unwrap());
+    }
+    for delivery in taken.drain(..4) {
+        delivery.ack().await.unwrap();
+    }
+    // These come only when the broker knows of those.
+    for number in 10..14_u8 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(*delivery.body(), [number]);
+        taken.push(delivery);
+    }
+    for delivery in taken {
+        delivery.ack().await.unwrap();
+    }
+    consumer.cancel().await.unwrap();
+    assert_eq!(queue.delete_if(false, true).await.unwrap(), 0);
     close(queue.channel().connection()).await;
 }

@@ -182,7 +182,9 @@ macro_rules! all_scenarios {
                 a_consumer_without_acks_can_be_dropped_in_a_flood
                 a_handler_settles_by_its_outcome
                 handlers_run_in_the_background_a_few_at_a_time
-                a_consumer_is_taken_from_until_nothing_comes;
+                a_consumer_is_taken_from_until_nothing_comes
+                joined_acks_are_for_what_was_settled_and_for_nothing_else
+                a_joined_ack_is_said_when_its_time_has_come;
             routing:
                 direct_topic_and_fanout_route_by_key
                 headers_route_by_headers

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use amqp_proto::wire::*;
 use amqp_proto::{
-    Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, Lint, NoWait, Reply,
-    Request, RequestId, SendError, ServerVersion,
+    AckCoalescing, Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, Lint,
+    NoWait, Reply, Request, RequestId, SendError, ServerVersion,
 };
 
 use crate::batch::BatchReport;
@@ -58,6 +58,8 @@ pub struct ChannelOptions {
     pub blocked: BlockedPolicy,
     /// When it is opened again after the broker has closed it. Default: never.
     pub reopen: Reopen,
+    /// Whether acknowledgements of single deliveries are joined, and how. Default: each is said at once.
+    pub ack_coalescing: Option<AckCoalescing>,
 }
 
 /// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"). All else goes on: acknowledgements
@@ -82,6 +84,7 @@ impl Default for ChannelOptions {
             limits: ConfirmLimits::default(),
             blocked: BlockedPolicy::default(),
             reopen: Reopen::default(),
+            ack_coalescing: None,
         }
     }
 }
@@ -120,6 +123,33 @@ impl ChannelOptions {
     pub fn reopen(mut self, reopen: Reopen) -> Self {
         self.reopen = reopen;
         self
+    }
+
+    /// What is acknowledged on this channel, in whatever order, is said to the broker in as few `basic.ack`s as possible: when `count`
+    /// wait, or half of what the broker may deliver before it is settled ([`Qos`]), and after `delay` at the latest. It is said as
+    /// well before anything is refused or asked on the channel, and by [`Connection::flush`]. See [`AckCoalescing`].
+    ///
+    /// This saves the broker and the network work with many small messages. The price is that more is delivered again if the connection
+    /// or the channel is lost: what waited was dealt with here, and the broker does not know. So it suits handlers that can do a
+    /// message twice. The success of [`Delivery::ack`](crate::Delivery::ack) never meant that the broker knows.
+    ///
+    /// ```
+    /// use amqp_async::ChannelOptions;
+    /// use std::time::Duration;
+    /// let options = ChannelOptions::default().coalesce_acks(100, Duration::from_millis(20));
+    /// ```
+    #[must_use]
+    pub const fn coalesce_acks(mut self, count: u16, delay: Duration) -> Self {
+        self.ack_coalescing = Some(AckCoalescing::new(count, delay));
+        self
+    }
+}
+
+impl ChannelOptions {
+    /// Tells the core what it has to know of a channel that begins.
+    pub(crate) fn apply(&self, core: &mut amqp_proto::Channel<'_>) -> Result<(), SendError> {
+        core.set_confirm_limits(self.limits);
+        core.set_ack_coalescing(self.ack_coalescing)
     }
 }
 
@@ -163,7 +193,8 @@ impl Channel {
                 Some(number) => state.connection.open_channel_with_number(number)?,
                 None => state.connection.open_channel()?,
             };
-            state.connection.channel(id)?.set_confirm_limits(options.limits);
+            let mut core = state.connection.channel(id)?;
+            options.apply(&mut core)?;
             Ok(state.channels.insert(id, options.clone()))
         };
         let place = retry(&shared, &deadline, open, refusal(usize::MAX)).await?;

@@ -137,7 +137,8 @@ impl Connection {
         }));
     }
 
-    /// Waits until what was sent so far is written to the stream, for [`Config::request_timeout`] at most. That the broker has read
+    /// Waits until what was sent so far is written to the stream, for [`Config::request_timeout`] at most. Acknowledgements that wait for
+    /// others ([`ChannelOptions::coalesce_acks`]) are sent. That the broker has read
     /// or done it is another matter: confirms and answers say that.
     ///
     /// # Errors
@@ -146,7 +147,10 @@ impl Connection {
         let shared = self.shared();
         let timeout = shared.lock().connection.config().request_timeout;
         let deadline = Deadline::after(shared, Some(timeout));
-        let (handed_over, queued) = shared.lock().writing();
+        let (handed_over, queued) = shared.command(|state| {
+            state.flush_acks();
+            state.writing()
+        });
         let wanted = handed_over.saturating_add(u64::try_from(queued).unwrap_or(u64::MAX));
         let is_written = |state: &mut State| {
             if let Some(reason) = state.closed.clone() {

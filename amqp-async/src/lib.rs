@@ -74,7 +74,7 @@ use std::pin::Pin;
 
 pub use amqp_proto as proto;
 pub use amqp_proto::wire::{FieldTable, FieldValue};
-pub use amqp_proto::{Overflow, QueueArguments};
+pub use amqp_proto::{AckCoalescing, Overflow, QueueArguments};
 pub use batch::{Batch, BatchReport};
 pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::{CloseReport, Connection};

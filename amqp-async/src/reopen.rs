@@ -13,7 +13,7 @@ use crate::shared::State;
 /// When a channel is opened again that the broker has closed, mostly because it refused something (404, 406 and so on). The connection
 /// and its other channels go on in any case.
 ///
-/// What begins again has the limits, confirms and [`Qos`](crate::Qos) of before. What belonged to the channel's life before has ended,
+/// What begins again has the options, confirms and [`Qos`](crate::Qos) of before. What belonged to the channel's life before has ended,
 /// with the broker's reason: calls that waited, publishes that were not confirmed ([`PublishError::Lost`](crate::PublishError::Lost)),
 /// consumers, and deliveries, which go back to their queues; to settle one of them later is an error and does nothing. A channel is
 /// not opened again while it is being opened, and not at all once it was used for transactions: half of one would be lost in silence.
@@ -150,7 +150,7 @@ impl State {
                     Some(number) => self.connection.open_channel_with_number(number)?,
                     None => self.connection.open_channel()?,
                 };
-                self.connection.channel(id)?.set_confirm_limits(options.limits);
+                options.apply(&mut self.connection.channel(id)?)?;
                 self.channels.renumber(place, id);
                 return Ok(());
             }

@@ -278,6 +278,15 @@ impl State {
         self.connection.channel(id)
     }
 
+    /// Says what was acknowledged on any channel and waits for others.
+    pub(crate) fn flush_acks(&mut self) {
+        for entry in self.channels.iter() {
+            if let Ok(mut core) = self.connection.channel(entry.id()) {
+                core.flush_acks();
+            }
+        }
+    }
+
     /// How many publishes wait for their confirm, on all channels.
     pub(crate) fn unconfirmed(&mut self) -> usize {
         let (connection, channels) = (&mut self.connection, &self.channels);

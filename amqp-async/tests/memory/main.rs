@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod cleanup;
+mod coalescing;
 mod confirms;
 mod deadlines;
 mod dropped;

@@ -287,6 +287,12 @@ where
         lock(&self.common).now.duration_since(Instant::EPOCH)
     }
 
+    /// When somebody is to wake up next, since the beginning.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let next = lock(&self.common).next_deadline();
+        next.map(|at| at.duration_since(Instant::EPOCH))
+    }
+
     /// From now on writing fails for the last connection, and that is all.
     pub(crate) fn break_writing(&self) {
         lock(&self.common).break_writing();

@@ -15,7 +15,7 @@ use crate::wire::*;
 /// What is acknowledged waits, in any order. It is said when `count` wait, when the first of them has waited for `delay`, and before
 /// anything else is said on the channel but publishes and `basic.get`: before a refusal, a request, the start or the end of a consumer,
 /// the close of the channel or the connection. One `basic.ack` is for all below which nothing is unsettled, and each of the others has
-/// its own; so nothing is acknowledged that the user has not settled, whichever consumer it came to.
+/// its own if it cannot wait on; so nothing is acknowledged that the user has not settled, whichever consumer it came to.
 ///
 /// With a prefetch limit ([`BasicQos`]) it is said when half of that limit waits, so that the broker has time to send more before
 /// all is settled.
@@ -120,29 +120,44 @@ impl Coalescer {
         self.unsettled.drain(..end);
     }
 
+    /// Says at least half of what waits, in one method if that will do: what is behind an unsettled one may be joined later.
+    fn make_room(&mut self, mut say: impl FnMut(BasicAck)) {
+        let waiting = self.held.len();
+        self.join(&mut say);
+        if self.held.len() > waiting / 2 {
+            self.flush(say);
+        } else if self.held.is_empty() {
+            self.due = Instant::MAX;
+        }
+    }
+
     /// Says all that waits, in as few methods as possible.
     fn flush(&mut self, mut say: impl FnMut(BasicAck)) {
-        self.due = Instant::MAX;
-        self.held.sort_unstable();
-        let below = match self.unsettled.front() {
-            Some(first) => self.held.partition_point(|held| held < first),
-            None => self.held.len(),
-        };
-        let (joined, single) = self.held.split_at(below);
-        if let Some(&delivery_tag) = joined.last() {
-            let multiple = joined.len() > 1;
+        self.join(&mut say);
+        for delivery_tag in self.held.drain(..) {
+            let multiple = false;
             say(BasicAck {
                 delivery_tag,
                 multiple,
             });
         }
-        for &delivery_tag in single {
+        self.due = Instant::MAX;
+    }
+
+    /// Says what waits and has nothing unsettled before it.
+    fn join(&mut self, say: &mut impl FnMut(BasicAck)) {
+        self.held.sort_unstable();
+        let count = match self.unsettled.front() {
+            Some(first) => self.held.partition_point(|held| held < first),
+            None => self.held.len(),
+        };
+        if let Some(delivery_tag) = self.held.drain(..count).next_back() {
+            let multiple = count > 1;
             say(BasicAck {
                 delivery_tag,
-                multiple: false,
+                multiple,
             });
         }
-        self.held.clear();
     }
 }
 
@@ -246,7 +261,7 @@ impl ChannelState {
                 },
             );
         } else if coalescer.held.len() >= most {
-            self.flush_acks(link);
+            coalescer.make_room(|ack| link.answer(number, &ack));
         } else if held == Held::First {
             link.note_held(number);
         }

@@ -63,20 +63,39 @@ fn so_many_are_said_in_one_whatever_their_order() {
 }
 
 #[test]
-fn what_is_behind_an_unsettled_one_is_said_one_by_one() {
+fn what_is_behind_an_unsettled_one_is_said_one_by_one_if_it_is_more_than_half() {
     let (mut peer, id) = joining(4);
     come(&mut peer, "c", 1..=6);
-    ack(&mut peer, id, [6, 1, 4, 2]);
+    ack(&mut peer, id, [6, 1, 4, 5]);
     let said = [
-        "ch 1 basic.ack delivery_tag=2 multiple",
+        "ch 1 basic.ack delivery_tag=1",
         "ch 1 basic.ack delivery_tag=4",
+        "ch 1 basic.ack delivery_tag=5",
         "ch 1 basic.ack delivery_tag=6",
     ];
     assert_eq!(peer.sent(), said);
-    // The rest closes the gaps.
-    ack(&mut peer, id, [5, 3]);
+    ack(&mut peer, id, [3, 2]);
     peer.advance(SECOND);
-    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=5 multiple"]);
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=3 multiple"]);
+}
+
+#[test]
+fn what_is_behind_an_unsettled_one_waits_on_if_it_is_no_more_than_half() {
+    let (mut peer, id) = joining(4);
+    come(&mut peer, "c", 1..=6);
+    ack(&mut peer, id, [6]);
+    peer.advance(SECOND / 2);
+    ack(&mut peer, id, [1, 4, 2]);
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=2 multiple"]);
+    // Not for longer than since the first of them.
+    let due = Instant::EPOCH + SECOND;
+    assert_eq!(peer.connection.poll_timeout(), Some(due));
+    ack(&mut peer, id, [5, 3]);
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=6 multiple"]);
+    assert_eq!(peer.connection.poll_timeout(), Some(due), "a wake-up for nothing");
+    peer.advance(SECOND / 2);
+    assert_eq!(peer.sent(), [""; 0]);
+    assert_eq!(peer.connection.poll_timeout(), None);
 }
 
 #[test]
