@@ -257,6 +257,7 @@ impl Broker {
             connections: &mut self.connections,
             ready: &mut self.ready,
             settled: Vec::new(),
+            now,
         };
         host.dispatch(now, &mut deliveries);
         for entry in deliveries.settled {
@@ -302,6 +303,7 @@ struct Deliveries<'a> {
     ready: &'a mut BTreeSet<ConnectionKey>,
     /// What went to consumers that do not acknowledge.
     settled: Vec<Entry>,
+    now: Instant,
 }
 
 impl Sink for Deliveries<'_> {
@@ -315,7 +317,7 @@ impl Sink for Deliveries<'_> {
         let Some(connection) = self.connections.get_mut(&consumer.connection) else {
             return;
         };
-        self.settled.extend(connection.deliver(consumer, entry));
+        self.settled.extend(connection.deliver(self.now, consumer, entry));
         self.ready.insert(consumer.connection);
     }
 }

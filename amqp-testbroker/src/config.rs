@@ -34,6 +34,10 @@ pub struct BrokerConfig {
     pub heartbeat: u16,
     /// How long a handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
+    /// How long a delivery may be unsettled until its channel is closed (406; RabbitMQ page "Consumers", section "Delivery
+    /// Acknowledgement Timeout"). Default `None`: for ever. RabbitMQ's own is 30 minutes, and it looks once a minute; this looks at
+    /// once.
+    pub consumer_timeout: Option<Duration>,
     /// The largest body of a message, in octets. Default 16 MiB, 128 MiB for 3.10.
     pub max_message_size: u64,
     /// How many octets of messages to hold, all queues together. What does not fit is refused with 506. Default 256 MiB.
@@ -82,6 +86,7 @@ impl BrokerConfig {
             frame_max: 128 * 1024,
             heartbeat: 60,
             handshake_timeout: Duration::from_secs(10),
+            consumer_timeout: None,
             max_message_size: match release {
                 Release::V3_10 => 128 * 1024 * 1024,
                 Release::V4 => 16 * 1024 * 1024,

@@ -25,3 +25,4 @@ mod strange;
 mod streams;
 #[cfg(feature = "tracing")]
 mod traced;
+mod unsettled;

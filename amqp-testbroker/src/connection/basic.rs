@@ -1,7 +1,7 @@
 //! The class basic: consumers and what is delivered to them.
 
-use amqp_proto::Message;
 use amqp_proto::wire::*;
+use amqp_proto::{Instant, Message};
 
 use super::channel::{Channel, Consumer, ReplyConsumer, Unsettled};
 use super::context::{Context, Operation};
@@ -140,11 +140,13 @@ impl Channel {
         if method.no_ack {
             cx.host().acknowledge(entry, now);
         } else {
+            let timeout = cx.common.config.consumer_timeout;
             self.unsettled.insert(
                 self.deliveries,
                 Unsettled {
                     entry,
                     consumer: None,
+                    settle_by: timeout.map(|timeout| now + timeout),
                 },
             );
         }
@@ -174,7 +176,7 @@ impl Channel {
         }
     }
 
-    /// Delivers it; gives it back if that settled it.
+    /// Delivers it, to be settled by that time; gives it back if that settled it.
     ///
     /// # Errors
     /// It does not fit the connection's frames. It counts as delivered.
@@ -183,6 +185,7 @@ impl Channel {
         output: &mut Output,
         consumer: &ConsumerKey,
         entry: Entry,
+        settle_by: Option<Instant>,
         frame_max: u32,
     ) -> (Option<Entry>, Result<(), Refusal>) {
         let deliver = BasicDeliver {
@@ -198,8 +201,14 @@ impl Channel {
                 found.in_flight = found.in_flight.saturating_add(1);
                 self.in_flight = self.in_flight.saturating_add(1);
                 let consumer = Some(consumer.tag.clone());
-                self.unsettled
-                    .insert(self.deliveries, Unsettled { entry, consumer });
+                self.unsettled.insert(
+                    self.deliveries,
+                    Unsettled {
+                        entry,
+                        consumer,
+                        settle_by,
+                    },
+                );
                 (None, result)
             }
             _ => (Some(entry), result),

@@ -76,6 +76,8 @@ pub(super) struct Unsettled {
     pub(super) entry: Entry,
     /// Who got it; `None` for `basic.get`.
     pub(super) consumer: Option<Name>,
+    /// When the channel is closed over it.
+    pub(super) settle_by: Option<Instant>,
 }
 
 impl Channel {
@@ -234,6 +236,24 @@ impl Channel {
     /// When it has confirms to say.
     pub(super) fn next_confirm(&self) -> Option<Instant> {
         self.confirms.as_ref()?.next_due()
+    }
+
+    /// When it is closed because a delivery was not settled.
+    pub(super) fn settle_by(&self) -> Option<Instant> {
+        let (_, oldest) = self.unsettled.first_key_value()?;
+        oldest.settle_by
+    }
+
+    /// A delivery was not settled in time.
+    pub(super) fn close_unsettled(&mut self, cx: &mut Context<'_>) {
+        let timeout = cx.common.config.consumer_timeout.unwrap_or_default();
+        let text = format_args!(
+            "delivery acknowledgement on channel {} timed out. Timeout value used: {} ms. This timeout value can be configured, see \
+             consumers doc guide to learn more",
+            cx.number,
+            timeout.as_millis()
+        );
+        self.close(cx, &Refusal::precondition_failed(text), MethodId::default());
     }
 
     /// An empty queue name stands for the one that was declared last.

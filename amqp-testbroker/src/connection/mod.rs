@@ -101,6 +101,7 @@ pub(crate) struct Connection {
     capabilities: Capabilities,
     channel_max: u16,
     frame_max: u32,
+    consumer_timeout: Option<Duration>,
     heartbeat: Option<Heartbeat>,
     session: Option<Session>,
     channels: BTreeMap<u16, Channel>,
@@ -127,6 +128,7 @@ impl Connection {
             capabilities: Capabilities::default(),
             channel_max: config.channel_max,
             frame_max: config.frame_max,
+            consumer_timeout: config.consumer_timeout,
             heartbeat: None,
             session: None,
             channels: BTreeMap::new(),
@@ -446,7 +448,9 @@ impl Connection {
             heartbeat.next_deadline(is_heard, !self.is_mute)
         });
         let confirms = self.channels.values().filter_map(Channel::next_confirm);
-        confirms.chain(self.deadline).chain(heartbeat).min()
+        let unsettled = self.channels.values().filter_map(Channel::settle_by);
+        let channels = confirms.chain(unsettled);
+        channels.chain(self.deadline).chain(heartbeat).min()
     }
 
     /// That time has come.
@@ -466,20 +470,23 @@ impl Connection {
             }
         }
         self.flush_confirms(common, now);
+        for number in self.numbers_of_due(now, Channel::settle_by) {
+            self.with_channel(common, now, number, Channel::close_unsettled);
+        }
     }
 
     /// Says which publishes are confirmed.
     pub(crate) fn flush_confirms(&mut self, common: &mut Common, now: Instant) {
-        let is_due = |channel: &Channel| channel.next_confirm().is_some_and(|due| due <= now);
-        let numbers: Vec<u16> = self
-            .channels
-            .iter()
-            .filter(|(_, channel)| is_due(channel))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
+        for number in self.numbers_of_due(now, Channel::next_confirm) {
             self.with_channel(common, now, number, Channel::flush_confirms);
         }
+    }
+
+    /// The channels for which that has come.
+    fn numbers_of_due(&self, now: Instant, due: impl Fn(&Channel) -> Option<Instant>) -> Vec<u16> {
+        let channels = self.channels.iter();
+        let due = channels.filter(|(_, channel)| due(channel).is_some_and(|due| due <= now));
+        due.map(|(number, _)| *number).collect()
     }
 
     /// Hands over what is to be written.
@@ -590,9 +597,15 @@ impl Connection {
     }
 
     /// Delivers it; gives it back if that settled it.
-    pub(crate) fn deliver(&mut self, consumer: &ConsumerKey, entry: QueueEntry) -> Option<QueueEntry> {
+    pub(crate) fn deliver(
+        &mut self,
+        now: Instant,
+        consumer: &ConsumerKey,
+        entry: QueueEntry,
+    ) -> Option<QueueEntry> {
         let channel = self.channels.get_mut(&consumer.channel)?;
-        let (entry, result) = channel.deliver(&mut self.output, consumer, entry, self.frame_max);
+        let settle_by = self.consumer_timeout.map(|timeout| now + timeout);
+        let (entry, result) = channel.deliver(&mut self.output, consumer, entry, settle_by, self.frame_max);
         self.check_delivered(&result);
         entry
     }

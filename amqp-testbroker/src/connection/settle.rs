@@ -88,7 +88,7 @@ impl Channel {
     ) {
         let now = cx.now;
         let mut requeued = Vec::new();
-        for Unsettled { entry, consumer } in deliveries {
+        for Unsettled { entry, consumer, .. } in deliveries {
             if let Some(tag) = consumer {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 if let Some(consumer) = self.consumers.get_mut(&tag) {

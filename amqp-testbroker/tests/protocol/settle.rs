@@ -1,6 +1,9 @@
 //! Acknowledgements.
 
+use std::time::Duration;
+
 use amqp_proto::wire::*;
+use amqp_testbroker::BrokerConfig;
 
 use crate::stage::{Stage, Who, close, name};
 
@@ -223,4 +226,41 @@ fn recovering_without_requeueing_is_not_implemented() {
             [close(0, 540, "NOT_IMPLEMENTED - requeue=false", 60, id)]
         );
     }
+}
+
+#[test]
+fn what_is_not_settled_in_time_closes_its_channel_and_goes_back() {
+    let mut config = BrokerConfig::default();
+    config.consumer_timeout = Some(Duration::from_secs(60));
+    let mut stage = Stage::with(config);
+    let who = delivered(&mut stage);
+    stage.advance(Duration::from_secs(59));
+    let ack = BasicAck {
+        delivery_tag: 3,
+        multiple: true,
+    };
+    stage.send(who, 1, ack);
+    stage.channel(who, 2);
+    stage.advance(Duration::from_secs(1));
+    let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 60000 ms. This timeout \
+                value can be configured, see consumers doc guide to learn more";
+    assert_eq!(stage.received(who), [close(1, 406, text, 0, 0)]);
+    assert_eq!(ready(&stage), ["4", "5"]);
+    stage.send(who, 1, ChannelCloseOk {});
+    // The rest goes on, with a delivery that is settled.
+    let consume = BasicConsume {
+        queue: name("q"),
+        ..Default::default()
+    };
+    stage.send(who, 2, consume);
+    stage.run();
+    assert_eq!(ready(&stage), [""; 0]);
+    let ack = BasicAck {
+        delivery_tag: 2,
+        multiple: true,
+    };
+    stage.send(who, 2, ack);
+    stage.received(who);
+    stage.advance(Duration::from_secs(3600));
+    assert_eq!(stage.received(who), [""; 0]);
 }
