@@ -41,6 +41,7 @@ struct Inner {
     /// Its place among the channels.
     place: usize,
     blocked: BlockedPolicy,
+    requeue_dropped: bool,
 }
 
 /// How a channel is to be.
@@ -60,6 +61,9 @@ pub struct ChannelOptions {
     pub reopen: Reopen,
     /// Whether acknowledgements of single deliveries are joined, and how. Default: each is said at once.
     pub ack_coalescing: Option<AckCoalescing>,
+    /// Whether a [`Delivery`](crate::Delivery) that is dropped without being settled goes back to its queue, to be delivered again at
+    /// once. Otherwise it is dropped or dead-lettered. Default: it goes back.
+    pub requeue_dropped: bool,
 }
 
 /// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"). All else goes on: acknowledgements
@@ -85,6 +89,7 @@ impl Default for ChannelOptions {
             blocked: BlockedPolicy::default(),
             reopen: Reopen::default(),
             ack_coalescing: None,
+            requeue_dropped: true,
         }
     }
 }
@@ -141,6 +146,13 @@ impl ChannelOptions {
     #[must_use]
     pub const fn coalesce_acks(mut self, count: u16, delay: Duration) -> Self {
         self.ack_coalescing = Some(AckCoalescing::new(count, delay));
+        self
+    }
+
+    /// Sets [`requeue_dropped`](Self#structfield.requeue_dropped).
+    #[must_use]
+    pub const fn requeue_dropped(mut self, requeue: bool) -> Self {
+        self.requeue_dropped = requeue;
         self
     }
 }
@@ -202,6 +214,7 @@ impl Channel {
             connection,
             place,
             blocked: options.blocked,
+            requeue_dropped: options.requeue_dropped,
         });
         let channel = Self { inner, timeout: None };
         if options.confirms {
@@ -231,6 +244,10 @@ impl Channel {
 
     pub(crate) fn blocked_policy(&self) -> BlockedPolicy {
         self.inner.blocked
+    }
+
+    pub(crate) fn requeues_dropped(&self) -> bool {
+        self.inner.requeue_dropped
     }
 
     pub(crate) fn deadline(&self) -> Deadline<'_> {

@@ -20,9 +20,10 @@ use crate::times::DeliveryMode;
 /// A message that came to a consumer, or that was asked for. It dereferences to the [`Message`].
 ///
 /// It is settled once: each of `ack`, `nack` and `reject` takes it away. Dropped without that it goes back to its queue, unless
-/// it needs no acknowledgement. One from a [stream](crate::Consumer) is acknowledged then.
+/// it needs no acknowledgement; or it is dropped or dead-lettered, if its channel's options
+/// [say so](crate::ChannelOptions::requeue_dropped). One from a [stream](crate::Consumer) is acknowledged then.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// async fn twice(delivery: amqp_async::Delivery) {
 ///     delivery.ack().await.unwrap();
 ///     delivery.ack().await.unwrap();
@@ -377,7 +378,7 @@ impl Drop for Delivery {
         if self.is_settled {
             return;
         }
-        let (tag, requeue) = (self.tag, true);
+        let (tag, requeue) = (self.tag, self.channel().requeues_dropped());
         observe::forgotten(self);
         let shared = self.channel().shared();
         shared.command(|state| state.note_unsettled(tag.channel()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amqp_async::{ConsumerEnd, Error, Message, PublishError};
+use amqp_async::{ChannelOptions, ConsumerEnd, Error, Message, PublishError, QueueArguments};
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{ChannelCloseReason, CloseReason};
 
@@ -47,6 +47,31 @@ fn a_dropped_delivery_goes_back_to_its_queue() {
         channel.basic_nack(tag, false, true).unwrap();
         world.idle().await;
         assert_eq!(world.queue_len("q"), 1);
+    });
+}
+
+#[test]
+fn a_dropped_delivery_is_dead_lettered_if_the_channel_s_options_say_so() {
+    everywhere(async |world| {
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().requeue_dropped(false);
+        let channel = connection.channel_with(options).await.unwrap();
+        let dead = channel.declare_queue("dead").await.unwrap();
+        let arguments = QueueArguments::new()
+            .dead_letter_exchange("")
+            .dead_letter_routing_key("dead");
+        let queue = channel.declare_queue("q").arguments(arguments).await.unwrap();
+        for text in ["a", "b", "c"] {
+            channel.default_exchange().publish(text, "q").await.unwrap();
+        }
+        drop(queue.get().await.unwrap().unwrap());
+        let mut consumer = queue.consume().await.unwrap();
+        drop(consumer.next().await.unwrap().unwrap());
+        // What was never taken goes back all the same.
+        consumer.cancel().await.unwrap();
+        world.idle().await;
+        assert_eq!((world.queue_len("q"), world.queue_len("dead")), (1, 2));
+        assert_eq!(*dead.get().await.unwrap().unwrap().body(), *b"a");
     });
 }
 
