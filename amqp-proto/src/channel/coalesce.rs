@@ -13,8 +13,8 @@ use crate::wire::*;
 /// How acknowledgements of one channel are joined, so that one `basic.ack` with `multiple` says many of them.
 ///
 /// What is acknowledged waits, in any order. It is said when `count` wait, when the first of them has waited for `delay`, and before
-/// anything else is said on the channel but publishes and `basic.get`: before a refusal, a request, the start or the end of a consumer,
-/// the close of the channel or the connection. One `basic.ack` is for all below which nothing is unsettled, and each of the others has
+/// anything else is said on the channel but publishes: before a refusal, a request, the start or the end of a consumer, the close of the
+/// channel or the connection. One `basic.ack` is for all below which nothing is unsettled, and each of the others has
 /// its own if it cannot wait on; so nothing is acknowledged that the user has not settled, whichever consumer it came to.
 ///
 /// With a prefetch limit ([`BasicQos`]) it is said when half of that limit waits, so that the broker has time to send more before

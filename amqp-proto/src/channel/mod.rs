@@ -182,6 +182,7 @@ impl<'c> Channel<'c> {
     /// As [`request`](Self::request).
     pub fn get(&mut self, method: &BasicGet<'_>) -> Result<RequestId<BasicGet<'static>>, SendError> {
         self.check_request()?;
+        self.state.flush_acks(self.link);
         self.link.method(self.state.id.number(), method)?;
         let no_ack = method.no_ack;
         Ok(self.push(BasicGet::SPEC, Purpose::Get { no_ack }))

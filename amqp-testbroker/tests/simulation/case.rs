@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use amqp_proto::wire::{ExchangeDeclare, QueueDeclare};
+use amqp_proto::{AckCoalescing, Channel, SendError};
 use amqp_testbroker::{Ending, LinkConfig, Random, Release, Side};
 
 use crate::short;
@@ -71,6 +72,8 @@ pub(crate) struct Settings {
     /// A channel that the broker closed is opened again.
     pub(crate) reopens_channels: bool,
     pub(crate) numbers_publishes: bool,
+    /// How many acknowledgements a channel joins; 0 is none.
+    pub(crate) joins_acks: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -280,7 +283,16 @@ impl Settings {
         pipelines_plan: false,
         reopens_channels: true,
         numbers_publishes: true,
+        joins_acks: 0,
     };
+
+    /// Tells a channel that begins.
+    pub(crate) fn apply(&self, channel: &mut Channel<'_>) -> Result<(), SendError> {
+        channel.number_publishes(self.numbers_publishes);
+        let delay = Duration::from_millis(300);
+        let joins = (self.joins_acks > 0).then(|| AckCoalescing::new(self.joins_acks, delay));
+        channel.set_ack_coalescing(joins)
+    }
 }
 
 /// Draws a case.
@@ -346,6 +358,7 @@ impl Draw {
             pipelines_plan: self.one_in(2),
             reopens_channels: self.one_in(2),
             numbers_publishes: self.one_in(2),
+            joins_acks: self.of(&[0, 0, 3, 100]),
         }
     }
 

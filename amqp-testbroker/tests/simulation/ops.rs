@@ -90,12 +90,14 @@ impl Program {
         };
         self.ledger.channel_made(id)?;
         let key = self.new_key(slot);
-        let numbers_publishes = self.settings.numbers_publishes;
         let place = &mut self.slots[usize::from(slot)];
         place.key = Some(key);
         place.id = Some(id);
         if let Ok(mut channel) = connection.channel(id) {
-            channel.number_publishes(numbers_publishes);
+            let result = self.settings.apply(&mut channel);
+            ensure(result == Ok(()), "a channel begins without deliveries", || {
+                format!("{result:?}")
+            })?;
         }
         match mode {
             Mode::Plain => {}

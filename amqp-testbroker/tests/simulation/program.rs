@@ -12,7 +12,7 @@ use amqp_proto::{
 };
 
 use crate::case::{EXCHANGES, Mode, QUEUES, SERVER_NAMED, SLOTS, Settings};
-use crate::ledger::{Checked, Ledger, Violation};
+use crate::ledger::{Checked, Ledger, Violation, ensure};
 use crate::mail::{Mail, lasting};
 use crate::recovery::{Recovery, Sent, Started};
 use crate::short;
@@ -276,7 +276,10 @@ impl Program {
                 if let Sent::Channel(_, id) = sent
                     && let Ok(mut channel) = connection.channel(id)
                 {
-                    channel.number_publishes(self.settings.numbers_publishes);
+                    let result = self.settings.apply(&mut channel);
+                    ensure(result == Ok(()), "a channel begins without deliveries", || {
+                        format!("{result:?}")
+                    })?;
                 }
                 self.note_sent(sent);
             }
