@@ -230,10 +230,18 @@ impl ChannelState {
         self.coalescer = None;
     }
 
-    /// A delivery came that is to be settled.
+    /// A delivery came, which is to be settled unless it needs no acknowledgement.
     #[inline(always)]
-    pub(super) fn note_delivery(&mut self, link: &mut Link, tag: u64) {
+    pub(super) fn note_delivery(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
+        if self.coalescer.is_some() {
+            self.keep_track(link, tag, no_ack);
+        }
+    }
+
+    #[inline(never)]
+    fn keep_track(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
         if let Some(coalescer) = &mut self.coalescer
+            && !no_ack
             && !coalescer.delivered(tag)
         {
             self.end_coalescing(link);

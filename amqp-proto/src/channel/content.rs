@@ -129,9 +129,7 @@ impl ChannelState {
         let (redelivered, no_ack) = (deliver.redelivered, consumer.no_ack);
         let consumer = ConsumerId::new(self.id, consumer.number);
         self.last_delivery = self.last_delivery.max(tag.value());
-        if !no_ack {
-            self.note_delivery(link, tag.value());
-        }
+        self.note_delivery(link, tag.value(), no_ack);
         link.counters.delivered += 1;
         link.counters.frames_received += 3;
         link.counters.octets_received += end as u64;
@@ -407,9 +405,7 @@ impl ChannelState {
         let had_stream = self.consumers.had_stream();
         match self.consumers.get(deliver.consumer_tag.as_bytes()) {
             Some(&consumer) if is_usable && !consumer.is_unwanted => {
-                if !consumer.no_ack {
-                    self.note_delivery(link, tag.value());
-                }
+                self.note_delivery(link, tag.value(), consumer.no_ack);
                 Carried::Delivery {
                     tag: tag.from_stream(consumer.is_stream_queue),
                     consumer: ConsumerId::new(self.id, consumer.number),
@@ -428,7 +424,7 @@ impl ChannelState {
             // It may be from a stream, or not: neither can it be refused, nor acknowledged. It goes back when the channel ends.
             None if had_stream => {
                 link.counters.undeliverable += 1;
-                self.note_delivery(link, tag.value());
+                self.note_delivery(link, tag.value(), false);
                 Carried::Nothing
             }
             None => {
@@ -466,9 +462,7 @@ impl ChannelState {
             self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
             return None;
         }
-        if waiting.purpose != (Purpose::Get { no_ack: true }) {
-            self.note_delivery(link, tag);
-        }
+        self.note_delivery(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
         Some(RequestId::new(request.channel(), request.sequence()))
     }
 

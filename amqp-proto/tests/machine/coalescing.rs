@@ -281,6 +281,35 @@ fn nothing_but_a_publish_overtakes_an_ack() {
 }
 
 #[test]
+fn what_was_settled_in_another_way_holds_nothing_up() {
+    let settle: [fn(&mut Peer, ChannelId); 4] = [
+        |peer, id| peer.channel(id).ack_multiple(DeliveryTag::new(id, 2)).unwrap(),
+        |peer, id| {
+            let tag = DeliveryTag::new(id, 2);
+            peer.channel(id).nack_multiple(tag, false).unwrap();
+        },
+        |peer, id| {
+            for tag in [2, 1] {
+                peer.channel(id).nack(DeliveryTag::new(id, tag), true).unwrap();
+            }
+        },
+        |peer, id| {
+            for tag in [1, 2] {
+                peer.channel(id).reject(DeliveryTag::new(id, tag), true).unwrap();
+            }
+        },
+    ];
+    for settle in settle {
+        let (mut peer, id) = joining(2);
+        come(&mut peer, "c", 1..=5);
+        settle(&mut peer, id);
+        peer.sent();
+        ack(&mut peer, id, 3..=4);
+        assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=4 multiple"]);
+    }
+}
+
+#[test]
 fn an_ended_consumer_leaves_nothing_behind() {
     let (mut peer, id) = joining(100);
     let consumer = peer.consume(id, "d", false);
