@@ -1,12 +1,13 @@
 //! A consumer that calls a handler, in the background.
 
 use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::consumer::Consumer;
 use crate::delivery::Delivery;
 use crate::inbox::ConsumerEnd;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wakers::{WakerKey, WakerSet};
 
 /// A consumer whose deliveries are handled in the background. Dropped, it takes nothing more, and what runs goes on to its end.

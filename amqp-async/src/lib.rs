@@ -62,6 +62,7 @@ mod returns;
 pub mod rpc;
 mod shared;
 mod stats;
+mod sync;
 mod times;
 #[cfg(feature = "trace-context")]
 mod trace_context;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, RequestId, SendError};
@@ -13,6 +13,7 @@ use crate::dispatch::Sip;
 use crate::error::Error;
 use crate::events::{ConnectionEvent, Watchers};
 use crate::observe::{Meters, Notes};
+use crate::sync::{Mutex, MutexGuard};
 use crate::transport::{Spawner, Task};
 use crate::wakers::{self, WakerSet};
 

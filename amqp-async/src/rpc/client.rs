@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::inbox::ConsumerEnd;
 use crate::message::Message;
 use crate::proto;
 use crate::queue::ConsumeOptions;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wakers;
 
 /// The queue of RabbitMQ's that leads back to whoever publishes.
