@@ -23,7 +23,7 @@ fn publish(channel: &Channel, body: &'static str) -> Result<Confirm, Error> {
 
 #[test]
 fn a_confirm_wakes_who_waits_for_it() {
-    model(|mut world| {
+    model(3, |mut world| {
         let channel = channel(&mut world);
         let driver = world.drive();
         let confirm = publish(&channel, "x").expect("there is room");
@@ -35,7 +35,7 @@ fn a_confirm_wakes_who_waits_for_it() {
 
 #[test]
 fn a_confirm_that_nobody_waits_for_any_more_does_not_keep_others_from_theirs() {
-    model(|mut world| {
+    model(2, |mut world| {
         let channel = channel(&mut world);
         let driver = world.drive();
         let [first, second] = ["a", "b"].map(|body| publish(&channel, body).expect("there is room"));
@@ -49,7 +49,7 @@ fn a_confirm_that_nobody_waits_for_any_more_does_not_keep_others_from_theirs() {
 
 #[test]
 fn the_end_of_a_stream_wakes_who_waits_for_a_confirm() {
-    model(|mut world| {
+    model(3, |mut world| {
         let channel = channel(&mut world);
         world.peer.end_at_next_write();
         let driver = world.drive();
@@ -62,8 +62,25 @@ fn the_end_of_a_stream_wakes_who_waits_for_a_confirm() {
 }
 
 #[test]
+fn a_confirm_comes_or_is_lost_when_the_driver_is_dropped() {
+    model(3, |mut world| {
+        let channel = channel(&mut world);
+        let driver = world.drive_once();
+        if let Ok(confirm) = publish(&channel, "x") {
+            let outcome = block_on(confirm);
+            assert!(
+                matches!(outcome, Ok(()) | Err(PublishError::Lost(_))),
+                "{outcome:?}"
+            );
+        }
+        drop(channel);
+        join(driver);
+    });
+}
+
+#[test]
 fn a_confirm_comes_or_is_lost_when_the_broker_ends_the_connection() {
-    model(|mut world| {
+    model(2, |mut world| {
         let channel = channel(&mut world);
         let peer = world.peer.clone();
         let driver = world.drive();
@@ -92,7 +109,7 @@ fn a_confirm_comes_or_is_lost_when_the_broker_ends_the_connection() {
 
 #[test]
 fn a_confirm_comes_or_is_lost_when_the_channel_is_closed_elsewhere() {
-    model(|mut world| {
+    model(2, |mut world| {
         let channel = channel(&mut world);
         let driver = world.drive();
         let closer = spawn({
@@ -114,7 +131,7 @@ fn a_confirm_comes_or_is_lost_when_the_channel_is_closed_elsewhere() {
 
 #[test]
 fn who_waits_for_all_confirms_is_woken_by_the_last() {
-    model(|mut world| {
+    model(3, |mut world| {
         let channel = channel(&mut world);
         let driver = world.drive();
         now(channel.default_exchange().publish_unconfirmed("x", "q")).expect("there is room");
@@ -126,7 +143,7 @@ fn who_waits_for_all_confirms_is_woken_by_the_last() {
 
 #[test]
 fn a_confirm_makes_room_for_each_publisher() {
-    model(|mut world| {
+    model(2, |mut world| {
         let mut options = ChannelOptions::default();
         options.limits = ConfirmLimits::default().count(1);
         let channel = world.channel_with(options);

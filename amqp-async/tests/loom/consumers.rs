@@ -23,7 +23,7 @@ fn publish(queue: &Queue, body: &'static str) {
 
 #[test]
 fn a_delivery_wakes_its_consumer() {
-    model(|mut world| {
+    model(3, |mut world| {
         let (queue, mut consumer) = consumer(&mut world);
         let driver = world.drive();
         publish(&queue, "a");
@@ -38,7 +38,7 @@ fn a_delivery_wakes_its_consumer() {
 
 #[test]
 fn what_a_dropped_consumer_has_not_taken_goes_back() {
-    model(|mut world| {
+    model(3, |mut world| {
         let (queue, mut consumer) = consumer(&mut world);
         let peer = world.peer.clone();
         let driver = world.drive();
@@ -55,7 +55,7 @@ fn what_a_dropped_consumer_has_not_taken_goes_back() {
 
 #[test]
 fn the_broker_s_cancel_wakes_the_consumer() {
-    model(|mut world| {
+    model(3, |mut world| {
         let (queue, mut consumer) = consumer(&mut world);
         let peer = world.peer.clone();
         let driver = world.drive();
@@ -74,7 +74,7 @@ fn the_broker_s_cancel_wakes_the_consumer() {
 
 #[test]
 fn the_end_of_the_stream_wakes_the_consumer() {
-    model(|mut world| {
+    model(3, |mut world| {
         let (queue, mut consumer) = consumer(&mut world);
         world.peer.end_at_next_write();
         let driver = world.drive();

@@ -7,4 +7,5 @@
 mod confirms;
 mod consumers;
 mod requests;
+mod tasks;
 mod world;

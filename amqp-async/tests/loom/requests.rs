@@ -6,7 +6,7 @@ use crate::world::{block_on, block_on_looking, join, model, now, poll_once, spaw
 
 #[test]
 fn an_answer_wakes_who_waits_for_it() {
-    model(|mut world| {
+    model(3, |mut world| {
         let channel = world.channel();
         let driver = world.drive();
         block_on(async move { channel.declare_queue("q").await }).expect("it is declared");
@@ -16,7 +16,7 @@ fn an_answer_wakes_who_waits_for_it() {
 
 #[test]
 fn a_request_that_is_given_up_keeps_no_other_from_its_answer() {
-    model(|mut world| {
+    model(2, |mut world| {
         let channel = world.channel();
         let queue = world
             .run(channel.declare_queue("q").into_future())
@@ -42,7 +42,7 @@ fn a_request_that_is_given_up_keeps_no_other_from_its_answer() {
 
 #[test]
 fn the_end_of_a_connection_wakes_all_who_wait_for_it_but_who_has_left() {
-    model(|world| {
+    model(2, |world| {
         let connection = world.connection.clone();
         let driver = world.drive();
         let waiter = spawn({
@@ -62,7 +62,7 @@ fn the_end_of_a_connection_wakes_all_who_wait_for_it_but_who_has_left() {
 
 #[test]
 fn a_command_wakes_a_driver_that_is_about_to_sleep() {
-    model(|mut world| {
+    model(3, |mut world| {
         let channel = world.channel();
         world
             .run(channel.declare_queue("q").into_future())
@@ -79,7 +79,7 @@ fn a_command_wakes_a_driver_that_is_about_to_sleep() {
 
 #[test]
 fn the_last_handle_wakes_the_driver_when_it_is_dropped() {
-    model(|world| {
+    model(3, |world| {
         let connection = world.connection.clone();
         let driver = world.drive();
         drop(connection);
@@ -89,7 +89,7 @@ fn the_last_handle_wakes_the_driver_when_it_is_dropped() {
 
 #[test]
 fn nobody_is_woken_under_the_lock() {
-    model(|mut world| {
+    model(2, |mut world| {
         let channel = world.channel();
         let connection = world.connection.clone();
         let driver = world.drive_looking();

@@ -19,17 +19,15 @@ use loom::thread::{self, JoinHandle};
 /// Of each thread, in words. Loom's own measure is too small for a debug build of all that happens in a poll.
 const STACK: usize = 128 * 1024;
 
-/// How many times a thread is stopped to let another one go on, unless `LOOM_MAX_PREEMPTIONS` says otherwise. A thread that waits
-/// is not counted. Most bugs of this kind need one or two.
-const MOST_PREEMPTIONS: usize = 2;
-
 /// How often loom may have a choice in one run, the handshake included: it only ends runs that do not end by themselves.
 const MOST_BRANCHES: usize = 20_000;
 
-/// Runs a model in every order. Nobody wakes who waits for ever, and time stands still: loom calls that a deadlock, and the model fails.
-pub(crate) fn model(run: impl Fn(World) + Send + Sync + 'static) {
+/// Runs a model in every order in which a thread that could go on is stopped so many times at most, or as often as
+/// `LOOM_MAX_PREEMPTIONS` says. A lost wake-up takes one or two: stopped between the look and the wait, or the change and the wake.
+/// Nobody wakes who waits for ever, and time stands still: loom calls that a deadlock, and the model fails.
+pub(crate) fn model(preemptions: usize, run: impl Fn(World) + Send + Sync + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(MOST_PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = MOST_BRANCHES;
     let run = Arc::new(run);
     let orders = Arc::new(AtomicUsize::new(0));
@@ -66,7 +64,12 @@ impl World {
         let peer = Peer::new();
         let config = Arc::new(Config::default().heartbeat(Heartbeat::Off));
         let end = End { peer: peer.clone() };
-        let (connection, driver) = Connection::start(config, end, Clock, Arc::new(drop));
+        let (connection, driver) = Connection::start(
+            config,
+            end,
+            Clock,
+            Arc::new(|task| drop(spawn(|| block_on(task)))),
+        );
         let mut world = Self {
             connection: connection.clone(),
             peer,
@@ -102,6 +105,12 @@ impl World {
     pub(crate) fn drive(self) -> JoinHandle<CloseReason> {
         let Self { driver, .. } = self;
         spawn(|| block_on(driver))
+    }
+
+    /// The driver gets a thread for one poll, and is dropped.
+    pub(crate) fn drive_once(self) -> JoinHandle<()> {
+        let Self { driver, .. } = self;
+        spawn(|| drop(poll_once(driver)))
     }
 
     /// The same, but the driver's waker keeps a handle, and looks at the connection.
