@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 
 use crate::fuzz::FuzzOptions;
 use crate::interop::InteropOptions;
+use crate::loom::LoomOptions;
 use crate::process::{cargo, root, run};
 use crate::sim::SimOptions;
 use crate::test::TestOptions;
-use crate::{bench, fuzz, interop, sim, test};
+use crate::{bench, fuzz, interop, loom, sim, test};
 
 /// Runs each step, and stops at the first that fails.
 pub(crate) fn main() -> Result<()> {
@@ -18,6 +19,7 @@ pub(crate) fn main() -> Result<()> {
     step("documentation", documentation)?;
     step("test", || test::main(&TestOptions::default()))?;
     step("sim", || sim::main(&SimOptions::default()))?;
+    step("loom", || loom::main(&LoomOptions::default()))?;
     step("interop", || interop::main(&InteropOptions::default()))?;
     step("fuzz-smoke", || fuzz::main(&FuzzOptions::default()))?;
     step("bench --check", bench::instructions)

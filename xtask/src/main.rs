@@ -8,6 +8,7 @@ mod demo;
 mod features;
 mod fuzz;
 mod interop;
+mod loom;
 mod parity;
 mod process;
 mod scale;
@@ -31,6 +32,8 @@ enum Xtask {
     Test(test::TestOptions),
     /// Run random programs with random faults on a simulated network
     Sim(sim::SimOptions),
+    /// Try the orders in which threads can take the lock of amqp-async
+    Loom(loom::LoomOptions),
     /// Do the RabbitMQ tutorials with pika and aio-pika, on the test broker or the one named here
     Interop(interop::InteropOptions),
     /// Fuzz each target for a short while
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Xtask::Demo => demo::main(),
         Xtask::Test(options) => test::main(&options),
         Xtask::Sim(options) => sim::main(&options),
+        Xtask::Loom(options) => loom::main(&options),
         Xtask::Interop(options) => interop::main(&options),
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),

@@ -4,7 +4,6 @@ use std::future::IntoFuture;
 
 use amqp_async::{Channel, ChannelOptions, Confirm, Error, PublishError};
 use amqp_proto::ConfirmLimits;
-use amqp_proto::wire::ReplyCode;
 
 use crate::world::{World, block_on, join, model, now, poll_once, spawn};
 
@@ -84,16 +83,7 @@ fn a_confirm_comes_or_is_lost_when_the_broker_ends_the_connection() {
         let channel = channel(&mut world);
         let peer = world.peer.clone();
         let driver = world.drive();
-        let ender = spawn(move || {
-            peer.broker(|broker, key| {
-                broker.close_connection(
-                    key,
-                    amqp_proto::Instant::EPOCH,
-                    ReplyCode::CONNECTION_FORCED,
-                    "so it is",
-                )
-            });
-        });
+        let ender = spawn(move || peer.close());
         if let Ok(confirm) = publish(&channel, "x") {
             let outcome = block_on(confirm);
             assert!(

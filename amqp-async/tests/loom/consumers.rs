@@ -2,10 +2,10 @@
 
 use std::future::IntoFuture;
 
-use amqp_async::{Consumer, ConsumerEnd, Queue};
+use amqp_async::{ConnectionEvent, Consumer, ConsumerEnd, Queue};
 use amqp_proto::Instant;
 
-use crate::world::{World, block_on, join, model, now, poll_once};
+use crate::world::{World, block_on, join, model, now, poll_once, spawn};
 
 fn consumer(world: &mut World) -> (Queue, Consumer) {
     let channel = world.channel();
@@ -49,6 +49,29 @@ fn what_a_dropped_consumer_has_not_taken_goes_back() {
         // The connection is still there: it is not its end that gives them back.
         block_on(peer.filled("q", 2));
         drop(queue);
+        join(driver);
+    });
+}
+
+#[test]
+fn a_delivery_that_is_dropped_wakes_who_watches_and_goes_back() {
+    model(2, |mut world| {
+        let (queue, mut consumer) = consumer(&mut world);
+        publish(&queue, "a");
+        let delivery = world.run(consumer.next()).expect("it goes on").expect("it comes");
+        let mut events = world.connection.events();
+        let driver = world.drive();
+        let watcher = spawn(move || block_on(events.next()));
+        drop((queue, delivery));
+        let again = block_on(consumer.next()).expect("it goes on").expect("it comes");
+        assert!(again.is_redelivered());
+        now(again.ack()).expect("it is open");
+        let event = join(watcher);
+        assert!(
+            matches!(event, Some(ConnectionEvent::DeliveryDropped { count: 1, .. })),
+            "{event:?}"
+        );
+        drop(consumer);
         join(driver);
     });
 }

@@ -44,18 +44,24 @@ fn a_request_that_is_given_up_keeps_no_other_from_its_answer() {
 fn the_end_of_a_connection_wakes_all_who_wait_for_it_but_who_has_left() {
     model(2, |world| {
         let connection = world.connection.clone();
+        world.peer.close();
         let driver = world.drive();
         let waiter = spawn({
             let connection = connection.clone();
             move || block_on(connection.closed())
         });
-        let leaver = spawn({
-            let connection = connection.clone();
-            move || drop(poll_once(connection.closed()))
-        });
+        let _ = poll_once(connection.closed());
+        drop(connection);
+        assert_eq!(join(waiter), join(driver));
+    });
+}
+
+#[test]
+fn a_close_is_waited_for() {
+    model(3, |world| {
+        let connection = world.connection.clone();
+        let driver = world.drive();
         let report = block_on(connection.close());
-        assert_eq!(join(waiter), report.reason);
-        join(leaver);
         assert_eq!(join(driver), report.reason);
     });
 }

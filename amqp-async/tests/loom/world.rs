@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use amqp_async::{Channel, ChannelOptions, Connection, Driver, Timer, Transport};
+use amqp_proto::wire::ReplyCode;
 use amqp_proto::{CloseReason, Config, Heartbeat, Instant, RecvBuf, SendBuf};
 use amqp_testbroker::{Broker, BrokerConfig, ConnectionKey};
 use bytes::Buf;
@@ -24,7 +25,8 @@ const MOST_BRANCHES: usize = 20_000;
 
 /// Runs a model in every order in which a thread that could go on is stopped so many times at most, or as often as
 /// `LOOM_MAX_PREEMPTIONS` says. A lost wake-up takes one or two: stopped between the look and the wait, or the change and the wake.
-/// Nobody wakes who waits for ever, and time stands still: loom calls that a deadlock, and the model fails.
+/// Nobody wakes who waits for ever, and time stands still: loom calls that a deadlock, and the model fails. What is dropped after that
+/// takes the lock as well, so that the process mostly ends there: the first message is the one that counts.
 pub(crate) fn model(preemptions: usize, run: impl Fn(World) + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
@@ -39,7 +41,10 @@ pub(crate) fn model(preemptions: usize, run: impl Fn(World) + Send + Sync + 'sta
         join(spawn(move || run(World::new())));
     });
     let orders = orders.load(Ordering::Relaxed);
-    println!("{orders} orders");
+    println!(
+        "{orders} orders: {}",
+        std::thread::current().name().unwrap_or_default()
+    );
     assert!(orders > 1, "the threads do not meet");
 }
 
@@ -240,6 +245,12 @@ impl Peer {
         let (result, reader) = self.with(|peer| (act(&mut peer.broker, peer.key), peer.reader.take()));
         reader.into_iter().for_each(Waker::wake);
         result
+    }
+
+    /// The broker closes the connection, if it is not over.
+    pub(crate) fn close(&self) {
+        let (code, text) = (ReplyCode::CONNECTION_FORCED, "so it is");
+        self.broker(|broker, key| broker.close_connection(key, Instant::EPOCH, code, text));
     }
 
     /// How many messages wait in a queue.
