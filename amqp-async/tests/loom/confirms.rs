@@ -131,23 +131,51 @@ fn who_waits_for_all_confirms_is_woken_by_the_last() {
     });
 }
 
+/// With room for one publish.
+fn narrow_channel(world: &mut World) -> Channel {
+    let mut options = ChannelOptions::default();
+    options.limits = ConfirmLimits::default().count(1);
+    let channel = world.channel_with(options);
+    world
+        .run(channel.declare_queue("q").into_future())
+        .expect("it is declared");
+    channel
+}
+
+async fn fill(channel: &Channel) -> Result<(), Error> {
+    let exchange = channel.default_exchange();
+    exchange.publish_unconfirmed("x", "q").await
+}
+
 #[test]
 fn a_confirm_makes_room_for_each_publisher() {
     model(2, |mut world| {
-        let mut options = ChannelOptions::default();
-        options.limits = ConfirmLimits::default().count(1);
-        let channel = world.channel_with(options);
-        world
-            .run(channel.declare_queue("q").into_future())
-            .expect("it is declared");
+        let channel = narrow_channel(&mut world);
         let driver = world.drive();
-        let publish = |channel: Channel| block_on(channel.default_exchange().publish_unconfirmed("x", "q"));
         let other = spawn({
             let channel = channel.clone();
-            move || publish(channel)
+            move || block_on(fill(&channel))
         });
-        publish(channel).expect("there is room");
+        block_on(fill(&channel)).expect("there is room");
+        drop(channel);
         join(other).expect("there is room");
+        join(driver);
+    });
+}
+
+#[test]
+fn a_publisher_who_leaves_does_not_take_the_room_with_it() {
+    model(2, |mut world| {
+        let channel = narrow_channel(&mut world);
+        now(fill(&channel)).expect("there is room");
+        let driver = world.drive();
+        let leaver = spawn({
+            let channel = channel.clone();
+            move || drop(poll_once(fill(&channel)))
+        });
+        block_on(fill(&channel)).expect("there is room");
+        join(leaver);
+        drop(channel);
         join(driver);
     });
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use amqp_async::{Channel, ChannelOptions, Connection, Driver, Timer, Transport};
@@ -23,8 +23,9 @@ const STACK: usize = 128 * 1024;
 /// How often loom may have a choice in one run, the handshake included: it only ends runs that do not end by themselves.
 const MOST_BRANCHES: usize = 20_000;
 
-/// Runs a model in every order in which a thread that could go on is stopped so many times at most, or as often as
-/// `LOOM_MAX_PREEMPTIONS` says. A lost wake-up takes one or two: stopped between the look and the wait, or the change and the wake.
+/// Runs a model in the orders that loom finds to differ if a thread that could go on is stopped so many times at most, or as often as
+/// `LOOM_MAX_PREEMPTIONS` says. A lost wake-up takes one: stopped between the look and the wait, or the wake and the change. But loom
+/// chooses nothing more behind the last stop, not even who goes on when a thread waits, so it is two at least.
 /// Nobody wakes who waits for ever, and time stands still: loom calls that a deadlock, and the model fails. What is dropped after that
 /// takes the lock as well, so that the process mostly ends there: the first message is the one that counts.
 pub(crate) fn model(preemptions: usize, run: impl Fn(World) + Send + Sync + 'static) {
@@ -62,30 +63,40 @@ pub(crate) struct World {
     pub(crate) connection: Connection,
     pub(crate) peer: Peer,
     driver: Driver<End, Clock>,
+    tasks: Tasks,
 }
+
+/// What was spawned.
+type Tasks = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
 impl World {
     fn new() -> Self {
         let peer = Peer::new();
         let config = Arc::new(Config::default().heartbeat(Heartbeat::Off));
         let end = End { peer: peer.clone() };
-        let (connection, driver) = Connection::start(
-            config,
-            end,
-            Clock,
-            Arc::new(|task| drop(spawn(|| block_on(task)))),
-        );
+        let tasks = Tasks::default();
+        let spawned = Arc::clone(&tasks);
+        let spawner = move |task| lock(&spawned).push(spawn(|| block_on(task)));
+        let (connection, driver) = Connection::start(config, end, Clock, Arc::new(spawner));
         let mut world = Self {
             connection: connection.clone(),
             peer,
             driver,
+            tasks,
         };
         world.run(connection.ready()).expect("the broker lets us in");
         world
     }
 
-    /// Does that before other threads are there: loom has nothing to choose.
+    /// Does that in this thread, with what the driver does for it; no other one goes on meanwhile.
     pub(crate) fn run<F: Future>(&mut self, future: F) -> F::Output {
+        loom::stop_exploring();
+        let output = self.drive_here(future);
+        loom::explore();
+        output
+    }
+
+    fn drive_here<F: Future>(&mut self, future: F) -> F::Output {
         let mut cx = Context::from_waker(Waker::noop());
         let mut future = pin!(future);
         for _ in 0..100 {
@@ -104,6 +115,12 @@ impl World {
     pub(crate) fn channel_with(&mut self, options: ChannelOptions) -> Channel {
         let connection = self.connection.clone();
         self.run(connection.channel_with(options)).expect("it is opened")
+    }
+
+    /// Waits until all tasks are done that were spawned.
+    pub(crate) fn join_tasks(&self) {
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.into_iter().for_each(join);
     }
 
     /// The driver gets its thread, and this one keeps no handle.
@@ -198,7 +215,12 @@ pub(crate) fn now<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The broker, and what is on its way to and from it. Its lock is not loom's: it is only held where no thread is stopped.
+/// Of std, not loom's: it is only held where no thread is stopped.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The broker, and what is on its way to and from it.
 #[derive(Clone)]
 pub(crate) struct Peer {
     inner: Arc<Mutex<PeerState>>,
@@ -237,7 +259,7 @@ impl Peer {
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut PeerState) -> R) -> R {
-        look(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut lock(&self.inner))
     }
 
     /// Does something to the broker, or looks at it.
