@@ -1,15 +1,16 @@
 //! The handle of a channel: pika's verbs.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use amqp_async::{ChannelOptions, Error, ExchangeKind, FieldTable, Qos};
-use amqp_proto::DeliveryTag;
 use amqp_proto::wire::ConfirmSelect;
+use amqp_proto::{DeliveryTag, Returned};
 
 use crate::connection::BlockingConnection;
-use crate::delivery::Delivery;
+use crate::delivery::GetMessage;
+use crate::dispatch::{Dispatch, Listening};
 use crate::options::{DeclaredQueue, ExchangeOptions, QueueOptions};
 use crate::wait::wait_for;
 
@@ -31,6 +32,16 @@ pub(crate) struct Inner {
     /// Tells it from the others of its connection, as numbers are used again.
     pub(crate) key: u64,
     pub(crate) is_stopped: Arc<AtomicBool>,
+    dispatch: Weak<Dispatch>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Who listens for what comes back keeps no channel open.
+        if let Some(dispatch) = self.dispatch.upgrade() {
+            drop(dispatch.take_listening(self.key));
+        }
+    }
 }
 
 impl BlockingChannel {
@@ -41,6 +52,7 @@ impl BlockingChannel {
             channel,
             key: connection.dispatch().next_key(),
             is_stopped: Arc::default(),
+            dispatch: Arc::downgrade(connection.dispatch()),
         });
         Ok(Self::of(inner, connection))
     }
@@ -106,6 +118,19 @@ impl BlockingChannel {
         // Their handlers are of no more use.
         drop(self.connection.dispatch().take_consumers(self.inner.key));
         closed
+    }
+
+    /// Runs a callback for each message that comes back from now on because no queue got it and whose confirm nobody waits for: from a
+    /// channel that does not confirm, from [`basic_publish_unconfirmed`](Self::basic_publish_unconfirmed), or if the
+    /// [`Confirm`](crate::Confirm) was dropped. It runs where the connection's callbacks run; if nobody waits there and more than 256
+    /// messages or 1 MiB come back, the oldest ones are missed. It does not keep the channel open.
+    pub fn add_on_return_callback(&self, callback: impl FnMut(&Self, Returned) + Send + 'static) {
+        self.connection.dispatch().add_listening(Listening {
+            channel: Arc::downgrade(&self.inner),
+            key: self.inner.key,
+            returns: self.inner.channel.returns(),
+            callback: Box::new(callback),
+        });
     }
 }
 
@@ -264,14 +289,14 @@ impl BlockingChannel {
         self.wait(self.inner.channel.set_qos(qos))
     }
 
-    /// Takes one message, which with `no_ack` needs no acknowledgement; `None` if there is none.
+    /// Takes one message, which with `no_ack` needs no acknowledgement, and says how many are left; `None` if there is none.
     ///
     /// # Errors
     /// As [`queue_declare`](Self::queue_declare).
-    pub fn basic_get(&self, queue: &str, no_ack: bool) -> Result<Option<Delivery>, Error> {
+    pub fn basic_get(&self, queue: &str, no_ack: bool) -> Result<Option<GetMessage>, Error> {
         let queue = self.inner.channel.queue(queue);
         let got = self.wait(queue.get_with(no_ack))?;
-        Ok(got.map(|delivery| Delivery::new(delivery, self.timeout)))
+        Ok(got.map(|delivery| GetMessage::new(delivery, self.timeout)))
     }
 
     /// Settles a [`Delivery`], or one by its tag, and with `multiple` all before it.

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use amqp_async::{ChannelOptions, CloseReport, ConnectionEvent, Error};
 use amqp_net::ConnectError;
-use amqp_proto::{Config, Counters, Negotiated, Secret};
+use amqp_proto::{Config, Counters, Negotiated, Returned, Secret};
 
 use crate::channel::BlockingChannel;
 use crate::connect::Connector;
 use crate::delivery::Delivery;
-use crate::dispatch::{Dispatch, Registered, State, Taken, TimerId, Turn};
+use crate::dispatch::{Dispatch, Listening, Registered, State, Taken, TimerId, Turn};
 use crate::error::{DispatchError, PostError, panic_message};
 use crate::wait::wait_for;
 
@@ -45,6 +45,8 @@ pub(crate) enum Step<T> {
     Found(T),
     /// A callback ran.
     Handled,
+    /// Something happened that no callback is for.
+    Unheard,
     Late,
 }
 
@@ -161,7 +163,7 @@ impl BlockingConnection {
 /// [`start_consuming`](BlockingChannel::start_consuming) or a [`Consumer`](crate::Consumer).
 impl BlockingConnection {
     /// Handles what happens: deliveries to the handlers of all channels, timers, callbacks. Waits for the first of it for `limit` at
-    /// most, then goes on with what is there, and says how much it was: 256 at most.
+    /// most, then goes on with what is there, and says how many of them ran: 256 at most. What no callback is for does not count.
     ///
     /// # Errors
     /// [`DispatchError::Handler`], [`DispatchError::Panicked`]; [`DispatchError::Closed`] when the connection has ended and nothing is
@@ -169,14 +171,11 @@ impl BlockingConnection {
     pub fn process_data_events(&self, limit: Duration) -> Result<usize, DispatchError> {
         let mut deadline = Instant::now().checked_add(limit);
         let mut count = 0;
-        while count < MOST_TURNS {
+        for _ in 0..MOST_TURNS {
             match self.step(deadline, |state, cx| state.poll_consumers(None, cx))? {
                 Step::Late => break,
                 Step::Handled => {}
-                Step::Found(Taken::End(ended, _)) => {
-                    drop(ended);
-                    continue;
-                }
+                Step::Unheard | Step::Found(Taken::End(..)) => continue,
                 Step::Found(Taken::Delivery(registered, delivery)) => self.deliver(registered, delivery)?,
             }
             count += 1;
@@ -194,7 +193,7 @@ impl BlockingConnection {
         loop {
             match self.step(deadline, |_, _| Poll::<()>::Pending)? {
                 Step::Late => return Ok(()),
-                Step::Handled | Step::Found(()) => {}
+                Step::Handled | Step::Unheard | Step::Found(()) => {}
             }
         }
     }
@@ -229,34 +228,47 @@ impl BlockingConnection {
 
     /// Runs a callback whenever the broker takes no publishes any more, with its reason.
     pub fn add_on_connection_blocked_callback(&self, mut callback: impl FnMut(&Self, &str) + Send + 'static) {
-        self.add_on_event_callback(move |connection, event| {
-            if let ConnectionEvent::Blocked { reason } = event {
+        self.add_event_callback(move |connection, event| match event {
+            ConnectionEvent::Blocked { reason } => {
                 callback(connection, reason);
+                true
             }
+            _ => false,
         });
     }
 
     /// Runs a callback whenever the broker takes publishes again.
     pub fn add_on_connection_unblocked_callback(&self, mut callback: impl FnMut(&Self) + Send + 'static) {
-        self.add_on_event_callback(move |connection, event| {
-            if let ConnectionEvent::Unblocked = event {
+        self.add_event_callback(move |connection, event| match event {
+            ConnectionEvent::Unblocked => {
                 callback(connection);
+                true
             }
+            _ => false,
         });
     }
 
     /// Runs a callback whenever too much waits to be written, with its size and the limit, both in octets
     /// ([`Config::backpressure_multiplier`]).
     pub fn add_backpressure_callback(&self, mut callback: impl FnMut(&Self, usize, usize) + Send + 'static) {
-        self.add_on_event_callback(move |connection, event| {
-            if let ConnectionEvent::BackpressureOn { queued, limit } = event {
+        self.add_event_callback(move |connection, event| match event {
+            ConnectionEvent::BackpressureOn { queued, limit } => {
                 callback(connection, *queued, *limit);
+                true
             }
+            _ => false,
         });
     }
 
     /// Runs a callback for all that happens to the connection.
-    pub fn add_on_event_callback(&self, callback: impl FnMut(&Self, &ConnectionEvent) + Send + 'static) {
+    pub fn add_on_event_callback(&self, mut callback: impl FnMut(&Self, &ConnectionEvent) + Send + 'static) {
+        self.add_event_callback(move |connection, event| {
+            callback(connection, event);
+            true
+        });
+    }
+
+    fn add_event_callback(&self, callback: impl FnMut(&Self, &ConnectionEvent) -> bool + Send + 'static) {
         self.dispatch.add_event_callback(Box::new(callback));
     }
 
@@ -273,12 +285,31 @@ impl BlockingConnection {
             Turn::Call(call) => self.guard(|| call(self)).map(|()| Step::Handled),
             Turn::Event(event) => {
                 let mut callbacks = self.dispatch.take_event_callbacks();
-                let run = || callbacks.iter_mut().for_each(|callback| callback(self, &event));
-                let result = self.guard(run);
+                let run = || {
+                    callbacks
+                        .iter_mut()
+                        .fold(false, |is_heard, callback| callback(self, &event) | is_heard)
+                };
+                let is_heard = self.guard(run);
                 self.dispatch.put_event_callbacks_back(callbacks);
-                result.map(|()| Step::Handled)
+                is_heard.map(|is_heard| if is_heard { Step::Handled } else { Step::Unheard })
             }
+            Turn::Returned(listening, Some(returned)) => self.give_back(listening, returned),
+            // The channel has ended.
+            Turn::Returned(_, None) => Ok(Step::Unheard),
         }
+    }
+
+    /// Tells who listens of what came back.
+    fn give_back<T>(&self, mut listening: Listening, returned: Returned) -> Result<Step<T>, DispatchError> {
+        let Some(channel) = listening.channel.upgrade() else {
+            return Ok(Step::Unheard);
+        };
+        let channel = BlockingChannel::of(channel, self);
+        self.guard(|| (listening.callback)(&channel, returned))?;
+        // Before the channel, which takes it along if this is its last handle.
+        self.dispatch.add_listening(listening);
+        Ok(Step::Handled)
     }
 
     /// Calls a handler.

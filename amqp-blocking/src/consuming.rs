@@ -118,7 +118,7 @@ impl BlockingChannel {
                     end = reason;
                     continue;
                 }
-                Ok(Step::Handled | Step::Late) => continue,
+                Ok(Step::Handled | Step::Unheard | Step::Late) => continue,
                 Ok(Step::Found(Work::Stopped)) => {
                     self.cancel_all();
                     return Ok(());

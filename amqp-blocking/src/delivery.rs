@@ -1,10 +1,11 @@
 //! A message that came, to be settled once.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use amqp_async::Error;
+use amqp_async::{DeliverySource, Error};
 use amqp_proto::{DeliveryTag, Message};
 
 use crate::wait::wait_for;
@@ -20,7 +21,6 @@ use crate::wait::wait_for;
 ///     delivery.ack().unwrap();
 /// }
 /// ```
-#[derive(Debug)]
 #[must_use = "dropped, it goes back to its queue"]
 pub struct Delivery {
     delivery: amqp_async::Delivery,
@@ -54,6 +54,12 @@ impl Delivery {
     #[must_use]
     pub const fn is_redelivered(&self) -> bool {
         self.delivery.is_redelivered()
+    }
+
+    /// How it came: to which consumer, or because it was asked for.
+    #[must_use]
+    pub fn source(&self) -> DeliverySource<'_> {
+        self.delivery.source()
     }
 
     /// It is no longer this one's to settle, and waits for [`basic_ack`](crate::BlockingChannel::basic_ack) and its like.
@@ -95,8 +101,38 @@ impl Delivery {
     }
 }
 
+/// A message that was asked for ([`BlockingChannel::basic_get`](crate::BlockingChannel::basic_get)).
+#[derive(Debug)]
+#[must_use = "dropped, it goes back to its queue"]
+#[non_exhaustive]
+pub struct GetMessage {
+    /// The message, to be settled.
+    pub delivery: Delivery,
+    /// How many messages were left in the queue.
+    pub message_count: u32,
+}
+
+impl GetMessage {
+    pub(crate) fn new(delivery: amqp_async::Delivery, timeout: Duration) -> Self {
+        let message_count = match delivery.source() {
+            DeliverySource::Get { message_count } => message_count,
+            _ => 0,
+        };
+        Self {
+            delivery: Delivery::new(delivery, timeout),
+            message_count,
+        }
+    }
+}
+
 fn settled(timeout: Duration, settling: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     wait_for(timeout, settling).unwrap_or(Err(Error::Timeout))
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.delivery.fmt(f)
+    }
 }
 
 impl Deref for Delivery {

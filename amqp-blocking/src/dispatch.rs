@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use amqp_async::{ConnectionEvent, ConsumerEnd, Events, HandlerError};
-use amqp_proto::CloseReason;
+use amqp_async::{ConnectionEvent, ConsumerEnd, Events, HandlerError, Returns};
+use amqp_proto::{CloseReason, Returned};
 
 use crate::channel::{BlockingChannel, Inner};
 use crate::connection::BlockingConnection;
@@ -26,8 +26,11 @@ const FAR: Duration = Duration::from_secs(1 << 31);
 /// A callback that runs once.
 pub(crate) type Call = Box<dyn FnOnce(&BlockingConnection) + Send>;
 
-/// A callback for what happens to the connection.
-pub(crate) type EventCallback = Box<dyn FnMut(&BlockingConnection, &ConnectionEvent) + Send>;
+/// A callback for what happens to the connection. It says whether the event was one of those it is for.
+pub(crate) type EventCallback = Box<dyn FnMut(&BlockingConnection, &ConnectionEvent) -> bool + Send>;
+
+/// A callback for what comes back to a channel.
+pub(crate) type ReturnCallback = Box<dyn FnMut(&BlockingChannel, Returned) + Send>;
 
 /// A consumer's handler.
 pub(crate) type Handler = Box<dyn FnMut(&BlockingChannel, Delivery) -> Result<(), HandlerError> + Send>;
@@ -44,6 +47,15 @@ pub(crate) struct Registered {
     pub(crate) handler: Handler,
 }
 
+/// Who listens for what comes back to a channel. It is out of the list while its callback runs.
+pub(crate) struct Listening {
+    pub(crate) channel: Weak<Inner>,
+    /// The channel's.
+    pub(crate) key: u64,
+    pub(crate) returns: Returns,
+    pub(crate) callback: ReturnCallback,
+}
+
 /// Shared by the handles of a connection. Its lock is never held while a callback runs.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
@@ -54,6 +66,7 @@ pub(crate) struct State {
     events: Events,
     closed: Option<CloseReason>,
     on_event: Vec<EventCallback>,
+    on_return: Vec<Listening>,
     calls: VecDeque<Call>,
     timers: BTreeMap<TimerId, Call>,
     /// Who gets the next turn is first.
@@ -71,6 +84,8 @@ pub(crate) enum Turn<T> {
     Found(T),
     Call(Call),
     Event(ConnectionEvent),
+    /// Something came back; none if nothing more does. To be dropped where no lock is held.
+    Returned(Listening, Option<Returned>),
     /// Nothing more comes.
     Closed(CloseReason),
     /// It took too long.
@@ -90,6 +105,7 @@ impl Dispatch {
             events,
             closed: None,
             on_event: Vec::new(),
+            on_return: Vec::new(),
             calls: VecDeque::new(),
             timers: BTreeMap::new(),
             consumers: VecDeque::new(),
@@ -199,6 +215,16 @@ impl Dispatch {
         state.on_event = callbacks;
     }
 
+    pub(crate) fn add_listening(&self, listening: Listening) {
+        self.change(|state| state.on_return.push(listening));
+    }
+
+    /// Who listens on that channel, but for those whose callback runs.
+    pub(crate) fn take_listening(&self, channel: u64) -> Vec<Listening> {
+        let all = &mut self.lock().on_return;
+        all.extract_if(.., |listening| listening.key == channel).collect()
+    }
+
     pub(crate) fn add_consumer(&self, registered: Box<Registered>) {
         self.change(|state| state.consumers.push_back(registered));
     }
@@ -279,6 +305,9 @@ impl State {
             }
             return Poll::Ready(Turn::Event(event));
         }
+        if let Poll::Ready((listening, returned)) = self.poll_returned(cx) {
+            return Poll::Ready(Turn::Returned(listening, returned));
+        }
         if let Poll::Ready(found) = look(self, cx) {
             return Poll::Ready(Turn::Found(found));
         }
@@ -286,6 +315,21 @@ impl State {
             Some(reason) => Poll::Ready(Turn::Closed(reason.clone())),
             None => Poll::Pending,
         }
+    }
+
+    fn poll_returned(&mut self, cx: &mut Context<'_>) -> Poll<(Listening, Option<Returned>)> {
+        let mut next = None;
+        let listening = self.on_return.extract_if(.., |listening| {
+            if next.is_none()
+                && let Poll::Ready(returned) = pin!(listening.returns.next()).poll(cx)
+            {
+                next = Some(returned);
+                return true;
+            }
+            false
+        });
+        let listening = listening.last();
+        listening.zip(next).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Whether that channel, or any without one, has consumers whose handler does not run.
@@ -362,6 +406,7 @@ impl fmt::Debug for State {
             .field("closed", &self.closed)
             .field("calls", &self.calls.len())
             .field("timers", &self.timers.len())
+            .field("on_return", &self.on_return.len())
             .field("consumers", &self.consumers.len())
             .field("running", &self.running)
             .finish_non_exhaustive()

@@ -79,7 +79,7 @@ impl Consumer {
                 }
                 Step::Found(Some(Err(end))) => return Err(DispatchError::Consumer(end)),
                 Step::Found(None) => return Err(DispatchError::Consumer(ConsumerEnd::Requested)),
-                Step::Handled => {}
+                Step::Handled | Step::Unheard => {}
                 Step::Late => return Ok(None),
             }
         }

@@ -53,8 +53,8 @@ mod wait;
 pub use amqp_async as asynchronous;
 pub use amqp_async::{
     BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd,
-    CredentialsProvider, CredentialsSource, Error, ExchangeKind, FieldTable, FieldValue, HandlerError,
-    Message, ProvidedCredentials, PublishError, Qos, RefreshError,
+    CredentialsProvider, CredentialsSource, DeliverySource, Error, ExchangeKind, FieldTable, FieldValue,
+    HandlerError, Message, ProvidedCredentials, PublishError, Qos, RefreshError,
 };
 pub use amqp_mio::Stream;
 pub use amqp_net::{
@@ -62,12 +62,13 @@ pub use amqp_net::{
     TlsVersion,
 };
 pub use amqp_proto as proto;
+pub use amqp_proto::Returned;
 pub use channel::BlockingChannel;
 pub use connect::Connector;
 pub use connection::{BlockingConnection, Handle};
 pub use consuming::StopHandle;
 pub use credentials::BlockingProvider;
-pub use delivery::Delivery;
+pub use delivery::{Delivery, GetMessage};
 pub use dispatch::TimerId;
 pub use error::{DispatchError, PostError};
 pub use io_thread::IoThread;

@@ -84,7 +84,11 @@ fn a_handler_stops_after_ten() {
     });
     world.channel.start_consuming().unwrap();
     let sixth = world.channel.basic_get("q", false).unwrap().unwrap();
-    assert_eq!(*sixth.body(), [10], "what was not handled is back, in its order");
+    assert_eq!(
+        *sixth.delivery.body(),
+        [10],
+        "what was not handled is back, in its order"
+    );
     drop(sixth);
     assert_eq!(world.left(), Some(5));
 }
@@ -209,6 +213,35 @@ fn a_timer_that_panics_is_reported_too() {
 }
 
 #[test]
+fn what_panics_about_a_return_is_reported_too() {
+    let world = World::new(0);
+    world
+        .channel
+        .add_on_return_callback(|_, returned| panic!("{}", returned.text));
+    world
+        .channel
+        .basic_publish_unconfirmed("", "nowhere", "")
+        .unwrap();
+    let error = world.connection.sleep(LONG).unwrap_err();
+    assert_eq!(error.to_string(), "a callback panicked: NO_ROUTE");
+    assert!(!world.connection.is_open());
+}
+
+#[test]
+fn what_panics_about_an_event_is_reported_too() {
+    let world = World::new(0);
+    world
+        .connection
+        .add_on_event_callback(|_, event| panic!("{event:?}"));
+    let error = world.connection.sleep(LONG).unwrap_err();
+    assert!(
+        error.to_string().starts_with("a callback panicked: Warning"),
+        "{error}"
+    );
+    assert!(!world.connection.is_open());
+}
+
+#[test]
 fn a_queue_that_is_deleted_ends_its_consumer() {
     let world = World::new(0);
     world.consume(|_, _| panic!("nothing is to be handled"));
@@ -285,11 +318,6 @@ fn one_that_waits_in_passing_takes_nothing_from_another() {
         Ok(sender.send(())?)
     });
     let channel = world.channel.clone();
-    // The release's word on transient queues is an event.
-    world
-        .connection
-        .process_data_events(Duration::from_millis(1))
-        .unwrap();
     let consuming = thread::spawn(move || channel.start_consuming());
     for _ in 0..20 {
         assert_eq!(
@@ -418,6 +446,113 @@ fn a_broker_that_takes_no_publishes_is_told() {
     assert_eq!(world.left(), Some(2));
 }
 
+/// The release's word on transient queues is an event, and so are the broker's on its memory.
+#[test]
+fn what_no_callback_is_for_does_not_count() {
+    let world = World::new(0);
+    let connection = &world.connection;
+    let hasty = world.channel.with_timeout(Duration::from_millis(20));
+    let block = || {
+        world.broker.with(|broker| broker.block("low on disk"));
+        let _ = hasty.basic_publish("", "q", "whatever");
+        until(|| connection.blocked().is_some());
+    };
+    let unblock = || {
+        let now = world.broker.now();
+        world.broker.with(|broker| broker.unblock(now));
+        until(|| connection.blocked().is_none());
+    };
+    block();
+    unblock();
+    assert_eq!(connection.process_data_events(Duration::ZERO).unwrap(), 0);
+
+    connection.add_on_connection_unblocked_callback(|_| ());
+    block();
+    assert_eq!(connection.process_data_events(Duration::ZERO).unwrap(), 0);
+    unblock();
+    assert_eq!(connection.process_data_events(Duration::ZERO).unwrap(), 1);
+
+    connection.add_on_event_callback(|_, _| ());
+    block();
+    unblock();
+    assert_eq!(connection.process_data_events(Duration::ZERO).unwrap(), 2);
+    assert_eq!(world.left(), Some(3));
+}
+
+#[test]
+fn what_comes_back_is_told_to_who_listens_for_it() {
+    let world = World::new(0);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let listen = |channel: &BlockingChannel, name: &'static str| {
+        let log = Arc::clone(&log);
+        channel.add_on_return_callback(move |channel, returned| {
+            assert!(channel.is_open());
+            let key = returned.message.routing_key().to_string();
+            let body = returned.message.body().into_owned();
+            log.lock().unwrap().push((name, key, body, returned.text));
+        });
+    };
+    let options = ChannelOptions::default().without_confirms();
+    let unconfirmed = world.connection.channel_with(options).unwrap();
+    listen(&world.channel, "confirming");
+    listen(&unconfirmed, "unconfirmed");
+    let come_back = |count| {
+        let come_back = || log.lock().unwrap().len();
+        let mut told = come_back();
+        while come_back() < count {
+            told += world.connection.process_data_events(LONG).unwrap();
+        }
+        assert_eq!((told, come_back()), (count, count));
+    };
+
+    // It is told to the one who waits for the confirm.
+    let published = world.channel.basic_publish("", "nowhere", "waited for");
+    assert!(
+        matches!(published, Err(PublishError::Returned(_))),
+        "{published:?}"
+    );
+    unconfirmed.basic_publish("", "nowhere", "0").unwrap();
+    come_back(1);
+    world.channel.basic_publish_unconfirmed("", "gone", "1").unwrap();
+    come_back(2);
+    unconfirmed.basic_publish("", "q", "routed").unwrap();
+    unconfirmed
+        .basic_publish_optional("", "nowhere", "optional")
+        .unwrap();
+    unconfirmed.basic_publish("", "nowhere", "2").unwrap();
+    come_back(3);
+    let told = |name, key: &str, body: &[u8]| (name, key.to_owned(), body.to_owned(), "NO_ROUTE".to_owned());
+    let expected = [
+        told("unconfirmed", "nowhere", b"0"),
+        told("confirming", "gone", b"1"),
+        told("unconfirmed", "nowhere", b"2"),
+    ];
+    assert_eq!(*log.lock().unwrap(), expected);
+    assert_eq!(world.left(), Some(1));
+}
+
+/// Neither while it waits nor within itself.
+#[test]
+fn who_listens_keeps_no_channel_open() {
+    let world = World::new(0);
+    let channels = || world.broker.connections()[0].channels;
+    let before = channels();
+    let channel = world.connection.channel().unwrap();
+    channel.add_on_return_callback(|_, _| panic!("nothing comes back"));
+    assert_eq!(channels(), before + 1);
+    drop(channel);
+    until(|| channels() == before);
+
+    let channel = world.connection.channel().unwrap();
+    let last = Mutex::new(Some(channel.clone()));
+    channel.add_on_return_callback(move |_, _| drop(last.lock().unwrap().take()));
+    channel.basic_publish_unconfirmed("", "nowhere", "").unwrap();
+    drop(channel);
+    assert_eq!(world.connection.process_data_events(LONG).unwrap(), 1);
+    until(|| channels() == before);
+    assert_eq!(world.left(), Some(0));
+}
+
 #[test]
 fn what_waits_to_be_written_is_told() {
     let broker = TestBroker::start().unwrap();
@@ -450,6 +585,33 @@ fn the_last_handle_closes_the_connection() {
     drop(channel);
     until(|| broker.connections().is_empty());
     stop.stop_consuming();
+}
+
+/// The handler does not come back before another thread has had its answers.
+#[test]
+fn confirms_and_acknowledgements_go_on_while_a_handler_is_busy() {
+    let world = World::new(1);
+    let other = world.connection.channel().unwrap();
+    other.queue_declare("other", QueueOptions::default()).unwrap();
+    let (sender, done) = mpsc();
+    world.consume(move |channel, delivery| {
+        let (other, sender) = (other.clone(), sender.clone());
+        let working = thread::spawn(move || {
+            for _ in 0..100 {
+                other.basic_publish("", "other", "meanwhile").unwrap();
+                let got = other.basic_get("other", false).unwrap().unwrap();
+                got.delivery.ack().unwrap();
+            }
+            sender.send(()).unwrap();
+        });
+        done.recv_timeout(LONG)?;
+        working.join().unwrap();
+        channel.stop_consuming();
+        Ok(delivery.ack()?)
+    });
+    world.channel.start_consuming().unwrap();
+    assert_eq!(world.broker.queue_len("/", "other"), Some(0));
+    assert_eq!(world.left(), Some(0));
 }
 
 /// Sleeps in a handler. Without heartbeats meanwhile the broker would hang up.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use amqp_blocking::proto::CloseReason;
 use amqp_blocking::{
-    BlockingConnection, ChannelOptions, Connector, ConsumeOptions, Error, ExchangeOptions, FieldTable,
-    Message, PublishError, QueueOptions, TlsConfig, TlsMaterial,
+    BlockingConnection, ChannelOptions, Connector, ConsumeOptions, DeliverySource, Error, ExchangeOptions,
+    FieldTable, Message, PublishError, QueueOptions, TlsConfig, TlsMaterial,
 };
 use amqp_testbroker::TestBroker;
 
@@ -30,7 +30,9 @@ fn round(connection: &BlockingConnection) {
     );
     let message = Message::new("Hello").content_type("text/plain");
     channel.basic_publish("", &queue.name, message).unwrap();
-    let delivery = channel.basic_get(&queue.name, false).unwrap().unwrap();
+    let got = channel.basic_get(&queue.name, false).unwrap().unwrap();
+    assert_eq!(got.message_count, 0);
+    let delivery = got.delivery;
     assert_eq!(&*delivery.body(), b"Hello");
     assert_eq!(
         delivery.properties().content_type.unwrap().to_str(),
@@ -181,7 +183,7 @@ fn exchanges_and_queues_are_bound_and_deleted() {
     assert!(queue.starts_with("amq.gen-"));
     channel.queue_bind(&queue, "target", "").unwrap();
     channel.basic_publish("source", "a.b", "routed").unwrap();
-    let delivery = channel.basic_get(&queue, true).unwrap().unwrap();
+    let delivery = channel.basic_get(&queue, true).unwrap().unwrap().delivery;
     assert_eq!(
         (delivery.exchange().to_str(), delivery.routing_key().to_str()),
         (Ok("source"), Ok("a.b"))
@@ -226,7 +228,7 @@ fn what_was_delivered_twice_says_so_whoever_settles_it() {
     let channel = connection.channel().unwrap();
     channel.queue_declare("q", QueueOptions::default()).unwrap();
     channel.basic_publish("", "q", "again").unwrap();
-    let get = || channel.basic_get("q", false).unwrap().unwrap();
+    let get = || channel.basic_get("q", false).unwrap().unwrap().delivery;
     drop(get());
     let tag = get().into_tag();
     channel.basic_nack(tag, false, true).unwrap();
@@ -237,6 +239,41 @@ fn what_was_delivered_twice_says_so_whoever_settles_it() {
     get().reject(false).unwrap();
     assert!(channel.basic_get("q", false).unwrap().is_none());
     close(&connection);
+}
+
+#[test]
+fn what_is_asked_for_says_how_many_are_left() {
+    let broker = TestBroker::start().unwrap();
+    let connection = connect(&broker);
+    let channel = connection.channel().unwrap();
+    channel.queue_declare("q", QueueOptions::default()).unwrap();
+    for body in ["first", "second", "third"] {
+        channel.basic_publish("", "q", body).unwrap();
+    }
+    for (body, left) in [("first", 2), ("second", 1), ("third", 0)] {
+        let got = channel.basic_get("q", false).unwrap().unwrap();
+        assert_eq!(
+            (&*got.delivery.body(), got.message_count),
+            (body.as_bytes(), left)
+        );
+        let source = DeliverySource::Get { message_count: left };
+        assert_eq!(got.delivery.source(), source);
+        got.delivery.ack().unwrap();
+    }
+    close(&connection);
+    assert_eq!(broker.queue_len("/", "q"), Some(0));
+}
+
+#[test]
+fn a_stream_of_one_s_own_is_spoken_over() {
+    let broker = TestBroker::start().unwrap();
+    let stream = mio::net::TcpStream::connect(([127, 0, 0, 1], broker.port()).into()).unwrap();
+    round(&Connector::default().connect_over(stream).unwrap());
+
+    let wrong = Connector::from_uri("amqp://guest:wrong@nowhere").unwrap();
+    let stream = mio::net::TcpStream::connect(([127, 0, 0, 1], broker.port()).into()).unwrap();
+    let reason = wrong.connect_over(stream).unwrap_err();
+    assert!(reason.to_string().contains("ACCESS_REFUSED"), "{reason}");
 }
 
 #[test]
@@ -255,6 +292,12 @@ fn nobody_waits_for_a_broker_that_says_nothing() {
         assert!(error.contains("took longer than 200ms"), "{error}");
         assert!(begin.elapsed() < Duration::from_secs(5));
     }
+
+    // Neither on a stream that is there.
+    let hasty = Connector::from_uri("amqp://nowhere?stack_timeout=0.2").unwrap();
+    let stream = mio::net::TcpStream::connect(silent.local_addr().unwrap()).unwrap();
+    let reason = hasty.connect_over(stream).unwrap_err();
+    assert!(reason.to_string().contains("took longer than 200ms"), "{reason}");
 }
 
 #[test]

@@ -8,9 +8,10 @@ all_scenarios!();
 
 mod runtime {
     use std::future::{Future, poll_fn};
-    use std::pin::pin;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::{Pin, pin};
     use std::sync::mpsc::{TryRecvError, channel};
-    use std::sync::{Arc, Condvar, Mutex};
+    use std::sync::{Arc, Condvar, Mutex, PoisonError};
     use std::task::{Context, Poll, Wake, Waker};
     use std::thread;
     use std::time::{Duration, Instant};
@@ -51,7 +52,9 @@ mod runtime {
         let (sender, result) = channel();
         let waiter = Arc::clone(&waiting);
         thread::spawn(move || {
-            let _ = sender.send(run(future));
+            // Whoever waits is told of a panic too: then there is no sender any more.
+            let result = catch_unwind(AssertUnwindSafe(|| run(future)));
+            let _ = result.map(|value| sender.send(value));
             let waker = waiter.lock().unwrap().take();
             waker.into_iter().for_each(Waker::wake);
         });
@@ -85,28 +88,69 @@ mod runtime {
 
     impl Wake for Alarm {
         fn wake(self: Arc<Self>) {
-            *self.is_ringing.lock().unwrap() = true;
+            *self.is_ringing.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.bell.notify_one();
         }
     }
 
+    impl Alarm {
+        /// Waits until it rings, or that moment has come: then it is false.
+        fn wait(&self, late: Instant) -> bool {
+            let is_ringing = self.is_ringing.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = late.saturating_duration_since(Instant::now());
+            let waited = self
+                .bell
+                .wait_timeout_while(is_ringing, left, |ringing| !*ringing);
+            let (mut is_ringing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *is_ringing)
+        }
+    }
+
     pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+        run_within(DEADLINE, future)
+    }
+
+    fn run_within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let alarm = Arc::new(Alarm::default());
         let waker = Waker::from(Arc::clone(&alarm));
-        let late = Instant::now() + DEADLINE;
+        let late = Instant::now() + limit;
         loop {
             if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return value;
             }
-            let is_ringing = alarm.is_ringing.lock().unwrap();
-            let left = late.saturating_duration_since(Instant::now());
-            let waiting = alarm
-                .bell
-                .wait_timeout_while(is_ringing, left, |ringing| !*ringing);
-            let (mut is_ringing, waited) = waiting.unwrap();
-            assert!(!waited.timed_out(), "it takes too long");
-            *is_ringing = false;
+            // No lock is held: what is dropped with the future may wake.
+            assert!(alarm.wait(late), "it takes too long");
         }
+    }
+
+    /// Is never done, and wakes when it is dropped, as calls under way do.
+    struct WakesAtTheEnd(Option<Waker>);
+
+    impl Future for WakesAtTheEnd {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            self.0 = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+
+    impl Drop for WakesAtTheEnd {
+        fn drop(&mut self) {
+            self.0.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "it takes too long")]
+    fn what_takes_too_long_fails_and_lets_the_others_go_on() {
+        run_within(Duration::from_millis(1), WakesAtTheEnd(None));
+    }
+
+    #[test]
+    #[should_panic(expected = "the other thread panicked")]
+    fn a_panic_of_another_thread_is_told_at_once() {
+        run(thread(async { panic!("on purpose") }));
     }
 }
