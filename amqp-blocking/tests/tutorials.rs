@@ -7,6 +7,8 @@
 mod expected;
 #[path = "../../amqp-tokio/tests/tutorials/program.rs"]
 mod program;
+#[path = "../../amqp-tokio/tests/tutorials/vendors.rs"]
+mod vendors;
 
 use amqp_testbroker::TestBroker;
 use expected::{hello_world, publish_subscribe, remote_procedure_call, routing, topics, work_queues};
@@ -14,6 +16,7 @@ use program::run_in_vain;
 
 mod adapter {
     use amqp_blocking::BlockingConnection;
+    pub(crate) use amqp_blocking::proto::ConnectionParameters;
 
     pub(crate) const PREFIX: &str = "blocking_";
 
@@ -23,6 +26,13 @@ mod adapter {
         let connection = BlockingConnection::connect(url).unwrap();
         let channel = connection.channel().unwrap();
         channel.queue_delete(queue, is_settled, is_settled).unwrap();
+        connection.close().unwrap();
+    }
+
+    pub(crate) fn publish(url: &str, queue: &str, body: &'static str) {
+        let connection = BlockingConnection::connect(url).unwrap();
+        let channel = connection.channel().unwrap();
+        channel.basic_publish("", queue, body).unwrap();
         connection.close().unwrap();
     }
 }

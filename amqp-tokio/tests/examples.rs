@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use amqp_testbroker::{Access, BrokerConfig, Permissions, TestBroker, User};
+use amqp_testbroker::TestBroker;
 use amqp_tokio::Channel;
 use amqp_tokio::proto::ConnectionParameters;
 use program::{Program, run, run_in_vain};
@@ -135,47 +135,6 @@ fn usage(url: &str) {
     assert_eq!(rest, expected);
 }
 
-/// A role, its token and its virtual host.
-type Tenant<'t> = [&'t str; 3];
-
-fn tencent(url: &str, [role, token, virtual_host]: Tenant<'_>) {
-    let parameters = ConnectionParameters::from_uri(url).unwrap();
-    let (host, port) = parameters.addresses().next().unwrap();
-    let port = port.to_string();
-    let start = |name, token, arguments: &[&str]| {
-        let variables = [
-            ("TDMQ_HOST", host),
-            ("TDMQ_PORT", &port),
-            ("TDMQ_VHOST", virtual_host),
-            ("TDMQ_ROLE", role),
-            ("TDMQ_TOKEN", token),
-        ];
-        Program::start_with(&variables, name, arguments)
-    };
-    let usage = start("tencent_consumer", token, &[]).rest_in_vain();
-    assert!(
-        usage.contains("usage: tencent_consumer ROUTING_KEY..."),
-        "{usage}"
-    );
-    let consumer = start("tencent_consumer", token, &["info", "error"]);
-    consumer.expect("waiting for messages, until Ctrl-C");
-    let complaint = start("tencent_consumer", token, &["info"]).rest_in_vain();
-    assert!(complaint.contains("RESOURCE_LOCKED"), "{complaint}");
-
-    let printed = start("tencent_producer", token, &[]).rest();
-    assert_eq!(printed, ["closed on request, 0 unconfirmed"]);
-    for message in ["info 1", "error 3", "info 4", "error 6", "info 7", "error 9"] {
-        consumer.expect(&format!("received {message}"));
-    }
-    consumer.interrupt();
-
-    let complaint = start("tencent_producer", "expired", &[]).rest_in_vain();
-    assert!(
-        complaint.contains("ACCESS_REFUSED") && !complaint.contains("expired"),
-        "{complaint}"
-    );
-}
-
 /// Posts a message, and gives the status and the body of the answer.
 fn post(address: &str, message: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -263,30 +222,6 @@ fn the_axum_service_serves_while_there_is_no_broker() {
     service.interrupt();
 }
 
-#[test]
-fn tencent_on_the_embedded_broker() {
-    let token = "eyJr".repeat(300);
-    let tenant = ["role", &token, "amqp-xxx|Vhostname"];
-    let [role, token, virtual_host] = tenant;
-    let all = Permissions::new(Access::All, Access::All, Access::All);
-    let mut config = BrokerConfig::default();
-    config.virtual_hosts = vec![virtual_host.to_owned()];
-    config.users = [(
-        role.to_owned(),
-        User::new(token).with_permissions(virtual_host, all),
-    )]
-    .into();
-    let broker = TestBroker::builder().config(config).start().unwrap();
-    let address = format!("amqp://127.0.0.1:{}", broker.port());
-    tencent(&address, tenant);
-}
-
-#[test]
-#[ignore = "needs a broker: cargo xtask test"]
-fn tencent_on_rabbitmq() {
-    tencent(&variable("AMQP_TEST_URL"), ["guest", "guest", "a|b"]);
-}
-
 /// What the embedded broker does not have.
 mod not_embedded {
     use super::*;
@@ -305,148 +240,24 @@ mod not_embedded {
     }
 }
 
-/// How a broker is reached over TLS.
-struct Tls {
-    /// Host and port.
-    address: String,
-    /// Whom to trust.
-    ca_file: String,
-}
-
-impl Tls {
-    fn new(url: &str, ca_file: &str) -> Self {
-        let parameters = ConnectionParameters::from_uri(url).unwrap();
-        let (host, port) = parameters.addresses().next().unwrap();
-        Self {
-            address: format!("{host}:{port}"),
-            ca_file: ca_file.to_owned(),
-        }
-    }
-
-    fn of_rabbitmq() -> Self {
-        let url = variable("AMQP_TEST_TLS_URL");
-        let tls = ConnectionParameters::from_uri(&url).unwrap().tls.unwrap();
-        Self::new(&url, &tls.ca_certificate.unwrap())
-    }
-
-    fn of_embedded(broker: &TestBroker) -> Self {
-        let ca_file = concat!(env!("CARGO_TARGET_TMPDIR"), "/embedded-ca.pem");
-        std::fs::write(ca_file, broker.ca_pem().unwrap()).unwrap();
-        Self::new(&broker.tls_uri().unwrap(), ca_file)
-    }
-
-    /// With the user's name as the password.
-    fn url(&self, user: &str) -> String {
-        format!("amqps://{user}:{user}@{}", self.address)
-    }
-
-    /// What the test itself does.
-    fn with_channel<F: Future>(&self, action: impl FnOnce(Channel) -> F) -> F::Output {
-        let url = format!("{}?cacertfile={}", self.url("guest"), self.ca_file);
-        with_channel(&url, action)
-    }
-
-    /// A program that trusts what the system trusts, which is this broker.
-    fn start(&self, name: &'static str, user: &str) -> Program {
-        let variables = [("AMQP_URL", &*self.url(user)), ("SSL_CERT_FILE", &self.ca_file)];
-        Program::start_with(&variables, name, &[])
-    }
-}
-
-/// `limited` may write and read, and configure nothing.
-fn amazon_mq(tls: &Tls) {
-    const QUEUE: &str = "hello world queue";
-    tls.with_channel(async |channel| channel.queue(QUEUE).delete().await.unwrap());
-    let expected = [
-        "sent to hello world queue",
-        "Delivery { tag: DeliveryTag(1 of 1#0), redelivered: false, source: Get { message_count: 0 }, message: Message { exchange: \
-         \"\", routing_key: \"hello world queue\", properties: Properties { delivery_mode: 2 }, body_len: 12, .. }, .. }",
-        "Hello World!",
-        "closed on request",
-    ];
-    assert_eq!(tls.start("amazon_mq_publisher", "guest").rest(), expected);
-
-    let consumer = tls.start("amazon_mq_consumer", "limited");
-    let refusal = consumer.line().unwrap();
-    let names = |text| refusal.contains(text);
-    assert!(
-        names("ACCESS_REFUSED") && names("'hello world queue'") && names("'limited'"),
-        "{refusal}"
-    );
-    consumer.expect("waiting for messages, until Ctrl-C");
-    tls.with_channel(async |channel| {
-        channel
-            .default_exchange()
-            .publish("to whom it may concern", QUEUE)
-            .await
-            .unwrap()
-    });
-    consumer.expect("received to whom it may concern");
-    consumer.interrupt();
-    tls.with_channel(async |channel| channel.queue(QUEUE).delete_if(false, true).await.unwrap());
-
-    let complaint = tls.start("amazon_mq_publisher", "limited").rest_in_vain();
-    assert!(
-        complaint.contains("NOT_FOUND - no queue 'hello world queue'"),
-        "{complaint}"
-    );
-    // Without that variable its authority is unknown, if the system knows any.
-    let complaint = run_in_vain(&tls.url("guest"), "amazon_mq_publisher", &[]);
-    assert!(
-        ["UnknownIssuer", "NoSystemRoots", "NoRoots"]
-            .iter()
-            .any(|why| complaint.contains(why)),
-        "{complaint}"
-    );
-}
-
-mod embedded_over_tls {
-    use super::*;
-
-    #[test]
-    fn amazon_mq() {
-        let all = || Permissions::new(Access::All, Access::All, Access::All);
-        let limited = Permissions::new(Access::Nothing, Access::All, Access::All);
-        let mut config = BrokerConfig::default();
-        config.users = [("guest", all()), ("limited", limited)]
-            .map(|(name, permissions)| {
-                (
-                    name.to_owned(),
-                    User::new(name).with_permissions("/", permissions),
-                )
-            })
-            .into();
-        let broker = TestBroker::builder()
-            .config(config)
-            .tls_address(([127, 0, 0, 1], 0).into())
-            .start()
-            .unwrap();
-        super::amazon_mq(&Tls::of_embedded(&broker));
-    }
-}
-
 mod rabbitmq_over_tls {
     use super::*;
-
-    #[test]
-    #[ignore = "needs a broker: cargo xtask test"]
-    fn amazon_mq() {
-        super::amazon_mq(&Tls::of_rabbitmq());
-    }
 
     /// The embedded broker asks for no client certificates.
     #[test]
     #[ignore = "needs a broker: cargo xtask test"]
     fn with_client_certificate_tls_client_certificate() {
-        let tls = Tls::of_rabbitmq();
-        let url = format!("amqps://{}", tls.address);
+        let parameters = ConnectionParameters::from_uri(&variable("AMQP_TEST_TLS_URL")).unwrap();
+        let (host, port) = parameters.addresses().next().unwrap();
+        let url = format!("amqps://{host}:{port}");
+        let ca_file = parameters.tls.as_ref().unwrap().ca_certificate.clone().unwrap();
         let (certificate, key) = (
             variable("AMQP_TEST_CLIENT_CERT"),
             variable("AMQP_TEST_CLIENT_KEY"),
         );
         let mut variables = [
             ("AMQP_URL", &*url),
-            ("AMQP_CA", &tls.ca_file),
+            ("AMQP_CA", &ca_file),
             ("AMQP_CERTIFICATE", &certificate),
             ("AMQP_KEY", &key),
         ];
@@ -459,8 +270,8 @@ mod rabbitmq_over_tls {
         assert_eq!(start(&variables).rest(), expected);
 
         // The key must be that of the certificate.
-        variables[2].1 = &tls.ca_file;
+        variables[2].1 = &ca_file;
         let complaint = start(&variables).rest_in_vain();
-        assert!(complaint.contains(&tls.ca_file), "{complaint}");
+        assert!(complaint.contains(&ca_file), "{complaint}");
     }
 }

@@ -9,12 +9,18 @@
 mod expected;
 #[path = "tutorials/program.rs"]
 mod program;
+#[path = "tutorials/vendors.rs"]
+mod vendors;
 
 use amqp_testbroker::TestBroker;
 use expected::{hello_world, publish_subscribe, remote_procedure_call, routing, topics, work_queues};
 use program::run;
 
 mod adapter {
+    use std::future::Future;
+
+    use amqp_tokio::Channel;
+    pub(crate) use amqp_tokio::proto::ConnectionParameters;
     use tokio::runtime::Runtime;
 
     pub(crate) const PREFIX: &str = "";
@@ -22,14 +28,25 @@ mod adapter {
     pub(crate) const UNROUTED_CALL: &str = "no queue takes the call";
 
     pub(crate) fn delete_if(url: &str, queue: &str, is_settled: bool) {
-        let deleting = async {
-            let connection = amqp_tokio::connect(url).await.unwrap();
-            let channel = connection.channel().await.unwrap();
+        with_channel(url, async |channel| {
             let queue = channel.queue(queue);
             queue.delete_if(is_settled, is_settled).await.unwrap();
+        });
+    }
+
+    pub(crate) fn publish(url: &str, queue: &str, body: &'static str) {
+        with_channel(url, async |channel| {
+            channel.default_exchange().publish(body, queue).await.unwrap();
+        });
+    }
+
+    fn with_channel<F: Future<Output = ()>>(url: &str, action: impl FnOnce(Channel) -> F) {
+        let acting = async {
+            let connection = amqp_tokio::connect(url).await.unwrap();
+            action(connection.channel().await.unwrap()).await;
             connection.close().await;
         };
-        Runtime::new().unwrap().block_on(deleting);
+        Runtime::new().unwrap().block_on(acting);
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! export TDMQ_HOST=amqp-xxx.rabbitmq.ap-sh.public.tencenttdmq.com 'TDMQ_VHOST=amqp-xxx|NAME' TDMQ_ROLE=ROLE TDMQ_TOKEN=TOKEN
-//! cargo run -p amqp-mio --example mio_message_consumer -- info error
+//! cargo run -p amqp-mio --example mio_tencent_consumer -- info error
 //! ```
 
 mod broker;
@@ -24,7 +24,7 @@ type RoutingKeys = Vec<String>;
 fn main() -> Result<(), Box<dyn Error>> {
     let routing_keys: RoutingKeys = std::env::args().skip(1).collect();
     if routing_keys.is_empty() {
-        return Err("usage: mio_message_consumer ROUTING_KEY...".into());
+        return Err("usage: mio_tencent_consumer ROUTING_KEY...".into());
     }
     run_until_ctrl_c(&mut SelectConnection::new(
         &broker::connector()?,

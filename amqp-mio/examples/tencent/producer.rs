@@ -2,10 +2,10 @@
 //!
 //! ```sh
 //! export TDMQ_HOST=amqp-xxx.rabbitmq.ap-sh.public.tencenttdmq.com 'TDMQ_VHOST=amqp-xxx|NAME' TDMQ_ROLE=ROLE TDMQ_TOKEN=TOKEN
-//! cargo run -p amqp-mio --example mio_message_producer
+//! cargo run -p amqp-mio --example mio_tencent_producer
 //! ```
 //!
-//! What it sends reaches the `mio_message_consumer`s that run: a direct exchange keeps nothing.
+//! What it sends reaches the `mio_tencent_consumer`s that run: a direct exchange keeps nothing.
 
 mod broker;
 #[path = "../common/mod.rs"]
@@ -25,7 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The state is how many messages are confirmed.
     let mut connection = SelectConnection::new(&broker::connector()?, 0_u32, on_open)?;
     run(&mut connection)?;
-    println!("closed on request, {} confirmed", connection.ioloop().state());
+    let unconfirmed = MESSAGES - *connection.ioloop().state();
+    println!("closed on request, {unconfirmed} unconfirmed");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! RabbitMQ's six tutorials, as every adapter has them: the same programs, and what they print.
+//! RabbitMQ's six tutorials and javatpoint's, as every adapter has them: the same programs, and what they print.
 //!
 //! The test that takes this in brings `crate::adapter`: the `PREFIX` of its programs' names, what is said of an `UNROUTED_CALL`, and
 //! `delete_if`. [`programs!`] makes tests of what it is given.
@@ -37,6 +37,25 @@ pub(crate) fn hello_world(url: &str) {
     receiver.expect("received Hello World!");
     receiver.interrupt();
     delete_settled(url, "hello");
+    javatpoint(url);
+}
+
+/// Its programs use the same queue.
+fn javatpoint(url: &str) {
+    let printed = run(url, "javatpoint_publisher", &[]);
+    let [dropped] = &printed[..] else {
+        panic!("{printed:?}");
+    };
+    assert!(
+        dropped.starts_with("not sent: ") && dropped.contains("no queue got "),
+        "{dropped}"
+    );
+    let consumer = start_receiver(url, "javatpoint_consumer", &[]);
+    assert_eq!(run(url, "javatpoint_publisher", &[]), ["sent Hello World!"]);
+    consumer.expect("received Hello World!");
+    consumer.interrupt();
+    delete_settled(url, "hello");
+    delete_settled(url, "my_queue");
 }
 
 pub(crate) fn work_queues(url: &str) {
