@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use amqp_async::{ChannelOptions, Error, ExchangeKind, FieldTable, Qos};
+use amqp_async::{ChannelOptions, ConsumerEnd, Error, ExchangeKind, FieldTable, Qos};
 use amqp_proto::wire::ConfirmSelect;
 use amqp_proto::{DeliveryTag, Returned};
 
@@ -37,9 +37,10 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Who listens for what comes back keeps no channel open.
+        // Who listens keeps no channel open.
         if let Some(dispatch) = self.dispatch.upgrade() {
             drop(dispatch.take_listening(self.key));
+            drop(dispatch.take_cancel_callbacks(self.key));
         }
     }
 }
@@ -118,6 +119,14 @@ impl BlockingChannel {
         // Their handlers are of no more use.
         drop(self.connection.dispatch().take_consumers(self.inner.key));
         closed
+    }
+
+    /// Runs a callback for each consumer with a handler that ends without having been cancelled or closed from here, with its tag and the
+    /// reason: mostly its queue was deleted (RabbitMQ page "Consumer Cancel Notification"). It runs where deliveries are handled, and
+    /// does not keep the channel open.
+    pub fn add_on_cancel_callback(&self, callback: impl FnMut(&Self, &str, &ConsumerEnd) + Send + 'static) {
+        let dispatch = self.connection.dispatch();
+        dispatch.add_cancel_callback(self.inner.key, Box::new(callback));
     }
 
     /// Runs a callback for each message that comes back from now on because no queue got it and whose confirm nobody waits for: from a

@@ -5,15 +5,15 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use amqp_async::{ChannelOptions, CloseReport, ConnectionEvent, Error};
+use amqp_async::{ChannelOptions, CloseReport, ConnectionEvent, ConsumerEnd, Error};
 use amqp_net::ConnectError;
-use amqp_proto::{Config, Counters, Negotiated, Returned, Secret};
+use amqp_proto::{CloseReason, Config, Counters, Negotiated, Returned, Secret};
 
 use crate::channel::BlockingChannel;
 use crate::connect::Connector;
 use crate::delivery::Delivery;
 use crate::dispatch::{Dispatch, Listening, Registered, State, Taken, TimerId, Turn};
-use crate::error::{DispatchError, PostError, panic_message};
+use crate::error::{DispatchError, PostError, is_requested, panic_message};
 use crate::wait::wait_for;
 
 /// How much longer than the I/O thread the caller waits for a close: it is that thread's to say that it took too long.
@@ -172,11 +172,22 @@ impl BlockingConnection {
         let mut deadline = Instant::now().checked_add(limit);
         let mut count = 0;
         for _ in 0..MOST_TURNS {
-            match self.step(deadline, |state, cx| state.poll_consumers(None, cx))? {
-                Step::Late => break,
-                Step::Handled => {}
-                Step::Unheard | Step::Found(Taken::End(..)) => continue,
-                Step::Found(Taken::Delivery(registered, delivery)) => self.deliver(registered, delivery)?,
+            let step = self.step(deadline, |state, cx| state.poll_consumers(None, cx));
+            match step {
+                // It is told the next time.
+                Err(DispatchError::Closed(_)) if count > 0 => break,
+                Err(error) => return Err(error),
+                Ok(Step::Late) => break,
+                Ok(Step::Handled) => {}
+                Ok(Step::Unheard) => continue,
+                Ok(Step::Found(Taken::End(ended, reason))) => {
+                    if !self.tell_of_end(*ended, &reason)? {
+                        continue;
+                    }
+                }
+                Ok(Step::Found(Taken::Delivery(registered, delivery))) => {
+                    self.deliver(registered, delivery)?
+                }
             }
             count += 1;
             deadline = Some(Instant::now());
@@ -224,6 +235,17 @@ impl BlockingConnection {
     pub fn handle(&self) -> Handle {
         let dispatch = Arc::downgrade(&self.dispatch);
         Handle { dispatch }
+    }
+
+    /// Runs a callback when the connection has ended, with the reason.
+    pub fn add_on_close_callback(&self, mut callback: impl FnMut(&Self, &CloseReason) + Send + 'static) {
+        self.add_event_callback(move |connection, event| match event {
+            ConnectionEvent::Closed(reason) => {
+                callback(connection, reason);
+                true
+            }
+            _ => false,
+        });
     }
 
     /// Runs a callback whenever the broker takes no publishes any more, with its reason.
@@ -310,6 +332,26 @@ impl BlockingConnection {
         // Before the channel, which takes it along if this is its last handle.
         self.dispatch.add_listening(listening);
         Ok(Step::Handled)
+    }
+
+    /// Tells who wants to know that a consumer has ended, unless that was asked for; says whether there was somebody.
+    pub(crate) fn tell_of_end(&self, ended: Registered, reason: &ConsumerEnd) -> Result<bool, DispatchError> {
+        if is_requested(reason) {
+            return Ok(false);
+        }
+        let Registered { channel, tag, .. } = ended;
+        let key = channel.key;
+        let channel = BlockingChannel::of(channel, self);
+        let mut callbacks = self.dispatch.take_cancel_callbacks(key);
+        let result = self.guard(|| {
+            for (_, callback) in &mut callbacks {
+                callback(&channel, &tag, reason);
+            }
+        });
+        let is_heard = !callbacks.is_empty();
+        // Before the channel, which takes them along if this is its last handle.
+        self.dispatch.put_cancel_callbacks_back(callbacks);
+        result.map(|()| is_heard)
     }
 
     /// Calls a handler.

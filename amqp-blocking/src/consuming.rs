@@ -114,7 +114,7 @@ impl BlockingChannel {
                     continue;
                 }
                 Ok(Step::Found(Work::Taken(Taken::End(ended, reason)))) => {
-                    drop(ended);
+                    self.connection().tell_of_end(*ended, &reason)?;
                     end = reason;
                     continue;
                 }

@@ -32,6 +32,9 @@ pub(crate) type EventCallback = Box<dyn FnMut(&BlockingConnection, &ConnectionEv
 /// A callback for what comes back to a channel.
 pub(crate) type ReturnCallback = Box<dyn FnMut(&BlockingChannel, Returned) + Send>;
 
+/// A callback for consumers of a channel that end.
+pub(crate) type CancelCallback = Box<dyn FnMut(&BlockingChannel, &str, &ConsumerEnd) + Send>;
+
 /// A consumer's handler.
 pub(crate) type Handler = Box<dyn FnMut(&BlockingChannel, Delivery) -> Result<(), HandlerError> + Send>;
 
@@ -67,6 +70,8 @@ pub(crate) struct State {
     closed: Option<CloseReason>,
     on_event: Vec<EventCallback>,
     on_return: Vec<Listening>,
+    /// Each with its channel's key.
+    on_cancel: Vec<(u64, CancelCallback)>,
     calls: VecDeque<Call>,
     timers: BTreeMap<TimerId, Call>,
     /// Who gets the next turn is first.
@@ -106,6 +111,7 @@ impl Dispatch {
             closed: None,
             on_event: Vec::new(),
             on_return: Vec::new(),
+            on_cancel: Vec::new(),
             calls: VecDeque::new(),
             timers: BTreeMap::new(),
             consumers: VecDeque::new(),
@@ -217,6 +223,23 @@ impl Dispatch {
 
     pub(crate) fn add_listening(&self, listening: Listening) {
         self.change(|state| state.on_return.push(listening));
+    }
+
+    pub(crate) fn add_cancel_callback(&self, channel: u64, callback: CancelCallback) {
+        self.lock().on_cancel.push((channel, callback));
+    }
+
+    /// The callbacks for that channel's consumers, to be run and then put back.
+    pub(crate) fn take_cancel_callbacks(&self, channel: u64) -> Vec<(u64, CancelCallback)> {
+        let all = &mut self.lock().on_cancel;
+        all.extract_if(.., |(of, _)| *of == channel).collect()
+    }
+
+    pub(crate) fn put_cancel_callbacks_back(&self, mut callbacks: Vec<(u64, CancelCallback)>) {
+        let mut state = self.lock();
+        // Those that were added meanwhile come later.
+        callbacks.append(&mut state.on_cancel);
+        state.on_cancel = callbacks;
     }
 
     /// Who listens on that channel, but for those whose callback runs.

@@ -27,18 +27,22 @@ impl DispatchError {
     /// Whether it came as it was asked for: the consumer was cancelled, or its channel or connection closed, from here.
     #[must_use]
     pub const fn is_requested(&self) -> bool {
-        let reason = match self {
-            Self::Closed(reason)
-            | Self::Consumer(ConsumerEnd::Channel(ChannelCloseReason::Connection(reason))) => reason,
-            Self::Consumer(end) => {
-                return matches!(
-                    end,
-                    ConsumerEnd::Requested | ConsumerEnd::Channel(ChannelCloseReason::Requested)
-                );
-            }
-            Self::Handler(_) | Self::Panicked(_) => return false,
-        };
-        matches!(reason, CloseReason::Requested { .. })
+        match self {
+            Self::Closed(reason) => matches!(reason, CloseReason::Requested { .. }),
+            Self::Consumer(end) => is_requested(end),
+            Self::Handler(_) | Self::Panicked(_) => false,
+        }
+    }
+}
+
+/// Whether a consumer's end came as it was asked for.
+pub(crate) const fn is_requested(end: &ConsumerEnd) -> bool {
+    match end {
+        ConsumerEnd::Requested | ConsumerEnd::Channel(ChannelCloseReason::Requested) => true,
+        ConsumerEnd::Channel(ChannelCloseReason::Connection(reason)) => {
+            matches!(reason, CloseReason::Requested { .. })
+        }
+        _ => false,
     }
 }
 

@@ -186,11 +186,7 @@ fn a_handler_that_panics_is_reported_and_the_connection_closes_in_order() {
     let error = world.channel.start_consuming().unwrap_err();
     assert_eq!(error.to_string(), "a callback panicked: no [0]");
     assert!(!world.connection.is_open());
-    let again = world.connection.process_data_events(LONG);
-    // First it tells of the end, then nothing more comes.
-    let error = again
-        .and_then(|_| world.connection.process_data_events(LONG))
-        .unwrap_err();
+    let error = world.connection.process_data_events(LONG).unwrap_err();
     assert!(
         matches!(
             &error,
@@ -251,6 +247,76 @@ fn a_queue_that_is_deleted_ends_its_consumer() {
         panic!("{error:?}");
     };
     assert!(!error.is_requested());
+}
+
+#[test]
+fn a_consumer_that_ends_is_told_of() {
+    let world = World::new(0);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let ends = Arc::clone(&log);
+    world.channel.add_on_cancel_callback(move |channel, tag, end| {
+        assert!(channel.is_open());
+        ends.lock().unwrap().push((tag.to_owned(), end.clone()));
+    });
+    let other = world.connection.channel().unwrap();
+    other.add_on_cancel_callback(|_, tag, _| panic!("{tag} is another channel's"));
+    let consume = |queue: &str| {
+        let handler = |_: &BlockingChannel, _: Delivery| Ok(());
+        world
+            .channel
+            .queue_declare(queue, QueueOptions::default())
+            .unwrap();
+        let options = ConsumeOptions::default();
+        world.channel.basic_consume(queue, options, handler).unwrap()
+    };
+    let [first, second, third] = ["first", "second", "third"].map(consume);
+    world.channel.queue_delete("first", false, false).unwrap();
+    assert_eq!(world.connection.process_data_events(LONG).unwrap(), 1);
+    // One that is cancelled from here is not told of.
+    world.channel.basic_cancel(&second).unwrap();
+    assert_eq!(world.connection.process_data_events(Duration::ZERO).unwrap(), 0);
+    world.channel.queue_delete("third", false, false).unwrap();
+    world.channel.start_consuming().unwrap_err();
+    let expected = [first, third].map(|tag| (tag, ConsumerEnd::CancelledByBroker));
+    assert_eq!(*log.lock().unwrap(), expected);
+    assert_eq!(world.left(), Some(0));
+}
+
+#[test]
+fn who_is_told_of_consumers_keeps_no_channel_open() {
+    let world = World::new(0);
+    let channels = || world.broker.connections()[0].channels;
+    let before = channels();
+    let channel = world.connection.channel().unwrap();
+    let held = Arc::new(());
+    let own = Arc::clone(&held);
+    channel.add_on_cancel_callback(move |_, _, _| assert_eq!(Arc::strong_count(&own), 2));
+    channel
+        .basic_consume("q", ConsumeOptions::default(), |_, _| Ok(()))
+        .unwrap();
+    drop(channel);
+    // Its consumer is the last to need it, and ends.
+    world.channel.queue_delete("q", false, false).unwrap();
+    assert_eq!(world.connection.process_data_events(LONG).unwrap(), 1);
+    until(|| channels() == before);
+    assert_eq!(Arc::strong_count(&held), 1, "the callback is gone");
+}
+
+#[test]
+fn the_end_of_a_connection_is_told_once() {
+    let world = World::new(0);
+    let (sender, told) = mpsc();
+    let connection = &world.connection;
+    connection.add_on_close_callback(move |connection, reason| {
+        assert!(!connection.is_open());
+        sender.send(reason.clone()).unwrap();
+    });
+    assert_eq!(connection.process_data_events(Duration::ZERO).unwrap(), 0);
+    connection.close().unwrap();
+    assert_eq!(connection.process_data_events(LONG).unwrap(), 1);
+    connection.process_data_events(LONG).unwrap_err();
+    let reasons: Vec<_> = told.try_iter().collect();
+    assert_eq!(reasons, [CloseReason::Requested { acknowledged: true }]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use amqp_blocking::proto::CloseReason;
+use amqp_blocking::proto::wire::ReplyCode;
 use amqp_blocking::{
     BlockingConnection, ChannelOptions, Connector, ConsumeOptions, DeliverySource, Error, ExchangeOptions,
     FieldTable, Message, PublishError, QueueOptions, TlsConfig, TlsMaterial,
@@ -204,6 +205,56 @@ fn exchanges_and_queues_are_bound_and_deleted() {
     assert_eq!(channel.queue_delete(&queue, false, false).unwrap(), 0);
     assert!(channel.flow(true).unwrap());
     close(&connection);
+}
+
+#[test]
+fn queues_are_as_they_were_declared() {
+    let broker = TestBroker::start().unwrap();
+    let connection = connect(&broker);
+    let channel = connection.channel().unwrap();
+    let other = connect(&broker);
+    let declare = |name, options| channel.queue_declare(name, options).unwrap();
+    let is_refused = |name, options| {
+        let refused = other.channel().unwrap().queue_declare(name, options);
+        refused.unwrap_err().peer().unwrap().code
+    };
+    let options = QueueOptions::default;
+    declare("durable", options().durable(true));
+    declare("exclusive", options().exclusive(true));
+    declare("passing", options().auto_delete(true));
+    let mut arguments = FieldTable::new();
+    arguments.insert("x-max-length", 1_i64).unwrap();
+    declare("short", options().arguments(arguments.clone()));
+    for (name, same) in [
+        ("durable", options().durable(true)),
+        ("passing", options().auto_delete(true)),
+        ("short", options().arguments(arguments)),
+    ] {
+        assert_eq!(
+            other.channel().unwrap().queue_declare(name, same).unwrap().name,
+            name
+        );
+        assert_eq!(is_refused(name, options()), ReplyCode::PRECONDITION_FAILED);
+    }
+    assert_eq!(is_refused("exclusive", options()), ReplyCode::RESOURCE_LOCKED);
+    assert_eq!(
+        is_refused("missing", options().passive(true)),
+        ReplyCode::NOT_FOUND
+    );
+
+    for body in ["first", "second"] {
+        channel.basic_publish("", "short", body).unwrap();
+    }
+    let consumer = channel.consume("short", ConsumeOptions::default()).unwrap();
+    let looked_at = declare("short", options().passive(true));
+    // The oldest one had to go; the other one is on its way.
+    assert_eq!((looked_at.message_count, looked_at.consumer_count), (0, 1));
+    assert_eq!(consumer.cancel().unwrap(), 1);
+    let last = channel.consume("passing", ConsumeOptions::default()).unwrap();
+    last.cancel().unwrap();
+    assert_eq!(broker.queue_len("/", "passing"), None);
+    close(&connection);
+    close(&other);
 }
 
 #[test]

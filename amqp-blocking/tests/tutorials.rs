@@ -12,7 +12,7 @@ mod vendors;
 
 use amqp_testbroker::TestBroker;
 use expected::{hello_world, publish_subscribe, remote_procedure_call, routing, topics, work_queues};
-use program::run_in_vain;
+use program::{Program, run_in_vain};
 
 mod adapter {
     use amqp_blocking::BlockingConnection;
@@ -45,6 +45,19 @@ fn without_a_broker_the_reason_is_told() {
     drop(listener);
     let complaint = run_in_vain(&format!("amqp://{address}"), "blocking_hello_send", &[]);
     assert!(complaint.contains("ConnectionRefused"), "{complaint}");
+}
+
+/// Ctrl-C while a task is done: it is finished, acknowledged, and nothing is left.
+#[test]
+fn ctrl_c_waits_for_the_handler() {
+    let broker = TestBroker::start().unwrap();
+    let url = broker.uri();
+    let worker = Program::start_receiver(&url, "blocking_worker", &[]);
+    program::run(&url, "blocking_new_task", &["slow."]);
+    worker.expect("received slow.");
+    worker.press_ctrl_c();
+    assert_eq!(worker.rest(), ["done slow.", "closed on request"]);
+    expected::delete_settled(&url, "task_queue");
 }
 
 programs! {
