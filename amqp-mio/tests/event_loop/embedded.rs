@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use amqp_mio::proto::wire::{Properties, ReplyCode};
 use amqp_mio::proto::{CloseReason, Secret, SendError};
-use amqp_mio::{Backpressure, ChannelRef, Connector, EventLoop};
+use amqp_mio::{Backpressure, ChannelRef, Connector, Ctx, EventLoop, RunError};
 use amqp_testbroker::TestBroker;
 
-use crate::world::{Log, close, connector, note, queue, to};
+use crate::world::{CLOSED, Log, close, connector, from, note, queue, to};
 
 #[test]
 fn several_connections_share_a_loop() {
@@ -37,6 +37,67 @@ fn several_connections_share_a_loop() {
     assert_eq!(brokers[0].queue_len("/", "only.0"), Some(0));
     assert_eq!(brokers[0].queue_len("/", "only.1"), None);
     assert_eq!(brokers[1].queue_len("/", "only.1"), Some(0));
+}
+
+/// What its queue had for it is there again, and the loop's other connection goes on.
+#[test]
+fn a_handler_that_panics_is_called_no_more() {
+    let broker = TestBroker::start().unwrap();
+    let mut event_loop = EventLoop::new(Log::new()).unwrap();
+    let start = |event_loop: &mut EventLoop<Log>, on_channel_open: fn(&mut Ctx<'_, Log>, ChannelRef)| {
+        let connection = event_loop.connect(&connector(&broker)).unwrap();
+        let mut ctx = event_loop.context();
+        let mut view = ctx.connection(connection).unwrap();
+        view.on_open(move |ctx, connection| {
+            let mut view = ctx.connection(connection).unwrap();
+            view.open_channel(on_channel_open).unwrap();
+        });
+        view.on_close(|ctx, _, reason| note(ctx, format!("closed: {reason}")));
+        connection
+    };
+    let other = start(&mut event_loop, |ctx, channel| {
+        let mut view = ctx.channel(channel).unwrap();
+        view.send_nowait(&queue("own")).unwrap();
+        let on_message = |ctx: &mut Ctx<'_, Log>, channel: ChannelRef, _| {
+            note(ctx, "the other one goes on");
+            close(ctx, channel.connection());
+        };
+        view.consume_then(&from("own"), on_message, |ctx, _, _| ctx.stop())
+            .unwrap();
+    });
+    event_loop.run().unwrap();
+    start(&mut event_loop, |ctx, channel| {
+        let mut lasting = queue("lasting");
+        lasting.exclusive = false;
+        let mut view = ctx.channel(channel).unwrap();
+        view.send_nowait(&lasting).unwrap();
+        for _ in 0..3 {
+            view.publish(&to("lasting"), &Properties::default(), "task")
+                .unwrap();
+        }
+        view.consume(&from("lasting"), |ctx, _, _| {
+            note(ctx, "called");
+            panic!("no good");
+        })
+        .unwrap();
+    });
+    let result = event_loop.run();
+    assert!(matches!(result, Err(RunError::Panicked(message)) if message == "no good"));
+    let log = event_loop.state();
+    let count = |what| log.iter().filter(|line| *line == what).count();
+    assert_eq!((count("called"), count(CLOSED)), (1, 1));
+    assert_eq!(broker.queue_len("/", "lasting"), Some(3));
+
+    let mut ctx = event_loop.context();
+    let mut view = ctx.connection(other).unwrap();
+    view.open_channel(|ctx, channel| {
+        let mut view = ctx.channel(channel).unwrap();
+        view.publish(&to("own"), &Properties::default(), "").unwrap();
+    })
+    .unwrap();
+    event_loop.run().unwrap();
+    let last = event_loop.state().len() - 2;
+    assert_eq!(event_loop.state()[last..], ["the other one goes on", CLOSED]);
 }
 
 #[test]
