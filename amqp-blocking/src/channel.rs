@@ -10,7 +10,7 @@ use amqp_proto::{DeliveryTag, Returned};
 
 use crate::connection::BlockingConnection;
 use crate::delivery::GetMessage;
-use crate::dispatch::{Dispatch, Listening};
+use crate::dispatch::{CallbackId, Dispatch, Listening, Removable, ReturnCallback};
 use crate::options::{DeclaredQueue, ExchangeOptions, QueueOptions};
 use crate::wait::wait_for;
 
@@ -124,22 +124,30 @@ impl BlockingChannel {
     /// Runs a callback for each consumer with a handler that ends without having been cancelled or closed from here, with its tag and the
     /// reason: mostly its queue was deleted (RabbitMQ page "Consumer Cancel Notification"). It runs where deliveries are handled, and
     /// does not keep the channel open.
-    pub fn add_on_cancel_callback(&self, callback: impl FnMut(&Self, &str, &ConsumerEnd) + Send + 'static) {
+    pub fn add_on_cancel_callback(
+        &self,
+        callback: impl FnMut(&Self, &str, &ConsumerEnd) + Send + 'static,
+    ) -> CallbackId {
         let dispatch = self.connection.dispatch();
-        dispatch.add_cancel_callback(self.inner.key, Box::new(callback));
+        dispatch.add_cancel_callback(self.inner.key, Box::new(callback))
     }
 
     /// Runs a callback for each message that comes back from now on because no queue got it and whose confirm nobody waits for: from a
     /// channel that does not confirm, from [`basic_publish_unconfirmed`](Self::basic_publish_unconfirmed), or if the
     /// [`Confirm`](crate::Confirm) was dropped. It runs where the connection's callbacks run; if nobody waits there and more than 256
     /// messages or 1 MiB come back, the oldest ones are missed. It does not keep the channel open.
-    pub fn add_on_return_callback(&self, callback: impl FnMut(&Self, Returned) + Send + 'static) {
+    pub fn add_on_return_callback(
+        &self,
+        callback: impl FnMut(&Self, Returned) + Send + 'static,
+    ) -> CallbackId {
+        let (id, callback) = Removable::new(Box::new(callback) as ReturnCallback);
         self.connection.dispatch().add_listening(Listening {
             channel: Arc::downgrade(&self.inner),
             key: self.inner.key,
             returns: self.inner.channel.returns(),
-            callback: Box::new(callback),
+            callback,
         });
+        id
     }
 }
 

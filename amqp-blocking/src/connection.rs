@@ -12,7 +12,7 @@ use amqp_proto::{CloseReason, Config, Counters, Negotiated, Returned, Secret};
 use crate::channel::BlockingChannel;
 use crate::connect::Connector;
 use crate::delivery::Delivery;
-use crate::dispatch::{Dispatch, Listening, Registered, State, Taken, TimerId, Turn};
+use crate::dispatch::{CallbackId, Dispatch, Listening, Registered, Removable, State, Taken, TimerId, Turn};
 use crate::error::{DispatchError, PostError, is_requested, panic_message};
 use crate::wait::wait_for;
 
@@ -238,60 +238,84 @@ impl BlockingConnection {
     }
 
     /// Runs a callback when the connection has ended, with the reason.
-    pub fn add_on_close_callback(&self, mut callback: impl FnMut(&Self, &CloseReason) + Send + 'static) {
+    pub fn add_on_close_callback(
+        &self,
+        mut callback: impl FnMut(&Self, &CloseReason) + Send + 'static,
+    ) -> CallbackId {
         self.add_event_callback(move |connection, event| match event {
             ConnectionEvent::Closed(reason) => {
                 callback(connection, reason);
                 true
             }
             _ => false,
-        });
+        })
     }
 
     /// Runs a callback whenever the broker takes no publishes any more, with its reason.
-    pub fn add_on_connection_blocked_callback(&self, mut callback: impl FnMut(&Self, &str) + Send + 'static) {
+    pub fn add_on_connection_blocked_callback(
+        &self,
+        mut callback: impl FnMut(&Self, &str) + Send + 'static,
+    ) -> CallbackId {
         self.add_event_callback(move |connection, event| match event {
             ConnectionEvent::Blocked { reason } => {
                 callback(connection, reason);
                 true
             }
             _ => false,
-        });
+        })
     }
 
     /// Runs a callback whenever the broker takes publishes again.
-    pub fn add_on_connection_unblocked_callback(&self, mut callback: impl FnMut(&Self) + Send + 'static) {
+    pub fn add_on_connection_unblocked_callback(
+        &self,
+        mut callback: impl FnMut(&Self) + Send + 'static,
+    ) -> CallbackId {
         self.add_event_callback(move |connection, event| match event {
             ConnectionEvent::Unblocked => {
                 callback(connection);
                 true
             }
             _ => false,
-        });
+        })
     }
 
     /// Runs a callback whenever too much waits to be written, with its size and the limit, both in octets
     /// ([`Config::backpressure_multiplier`]).
-    pub fn add_backpressure_callback(&self, mut callback: impl FnMut(&Self, usize, usize) + Send + 'static) {
+    pub fn add_backpressure_callback(
+        &self,
+        mut callback: impl FnMut(&Self, usize, usize) + Send + 'static,
+    ) -> CallbackId {
         self.add_event_callback(move |connection, event| match event {
             ConnectionEvent::BackpressureOn { queued, limit } => {
                 callback(connection, *queued, *limit);
                 true
             }
             _ => false,
-        });
+        })
     }
 
     /// Runs a callback for all that happens to the connection.
-    pub fn add_on_event_callback(&self, mut callback: impl FnMut(&Self, &ConnectionEvent) + Send + 'static) {
+    pub fn add_on_event_callback(
+        &self,
+        mut callback: impl FnMut(&Self, &ConnectionEvent) + Send + 'static,
+    ) -> CallbackId {
         self.add_event_callback(move |connection, event| {
             callback(connection, event);
             true
-        });
+        })
     }
 
-    fn add_event_callback(&self, callback: impl FnMut(&Self, &ConnectionEvent) -> bool + Send + 'static) {
-        self.dispatch.add_event_callback(Box::new(callback));
+    /// Removes what was added with any `add_..` method of this connection or one of its channels; says whether it was still there. It is
+    /// not called again, and a callback may remove itself.
+    pub fn remove_callback(&self, id: &CallbackId) -> bool {
+        self.dispatch.remove_callback(id)
+    }
+
+    fn add_event_callback(
+        &self,
+        callback: impl FnMut(&Self, &ConnectionEvent) -> bool + Send + 'static,
+    ) -> CallbackId {
+        self.dispatch.add_event_callback(Box::new(callback))
     }
 
     /// Waits for what `look` finds, or runs one callback.
@@ -308,9 +332,12 @@ impl BlockingConnection {
             Turn::Event(event) => {
                 let mut callbacks = self.dispatch.take_event_callbacks();
                 let run = || {
-                    callbacks
-                        .iter_mut()
-                        .fold(false, |is_heard, callback| callback(self, &event) | is_heard)
+                    // Each before the next is looked at: it may remove that.
+                    let mut heard = false;
+                    for callback in callbacks.iter_mut().filter_map(Removable::get) {
+                        heard |= callback(self, &event);
+                    }
+                    heard
                 };
                 let is_heard = self.guard(run);
                 self.dispatch.put_event_callbacks_back(callbacks);
@@ -328,7 +355,10 @@ impl BlockingConnection {
             return Ok(Step::Unheard);
         };
         let channel = BlockingChannel::of(channel, self);
-        self.guard(|| (listening.callback)(&channel, returned))?;
+        let Some(callback) = listening.callback.get() else {
+            return Ok(Step::Unheard);
+        };
+        self.guard(|| callback(&channel, returned))?;
         // Before the channel, which takes it along if this is its last handle.
         self.dispatch.add_listening(listening);
         Ok(Step::Handled)
@@ -344,14 +374,16 @@ impl BlockingConnection {
         let channel = BlockingChannel::of(channel, self);
         let mut callbacks = self.dispatch.take_cancel_callbacks(key);
         let result = self.guard(|| {
-            for (_, callback) in &mut callbacks {
+            let mut is_heard = false;
+            for callback in callbacks.iter_mut().filter_map(|(_, callback)| callback.get()) {
                 callback(&channel, &tag, reason);
+                is_heard = true;
             }
+            is_heard
         });
-        let is_heard = !callbacks.is_empty();
         // Before the channel, which takes them along if this is its last handle.
         self.dispatch.put_cancel_callbacks_back(callbacks);
-        result.map(|()| is_heard)
+        result
     }
 
     /// Calls a handler.

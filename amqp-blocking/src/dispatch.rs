@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -42,6 +43,18 @@ pub(crate) type Handler = Box<dyn FnMut(&BlockingChannel, Delivery) -> Result<()
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId(Instant, u64);
 
+/// A callback that was added, by which it can be [removed](BlockingConnection::remove_callback).
+#[derive(Debug, Clone)]
+pub struct CallbackId {
+    is_removed: Arc<AtomicBool>,
+}
+
+/// A callback that can be removed, while it runs too. It is out of its list while it runs.
+pub(crate) struct Removable<F> {
+    id: CallbackId,
+    callback: F,
+}
+
 /// A consumer with its handler. Whose handler runs is taken out of the list meanwhile.
 pub(crate) struct Registered {
     pub(crate) channel: Arc<Inner>,
@@ -56,7 +69,7 @@ pub(crate) struct Listening {
     /// The channel's.
     pub(crate) key: u64,
     pub(crate) returns: Returns,
-    pub(crate) callback: ReturnCallback,
+    pub(crate) callback: Removable<ReturnCallback>,
 }
 
 /// Shared by the handles of a connection. Its lock is never held while a callback runs.
@@ -68,10 +81,10 @@ pub(crate) struct Dispatch {
 pub(crate) struct State {
     events: Events,
     closed: Option<CloseReason>,
-    on_event: Vec<EventCallback>,
+    on_event: Vec<Removable<EventCallback>>,
     on_return: Vec<Listening>,
     /// Each with its channel's key.
-    on_cancel: Vec<(u64, CancelCallback)>,
+    on_cancel: Vec<(u64, Removable<CancelCallback>)>,
     calls: VecDeque<Call>,
     timers: BTreeMap<TimerId, Call>,
     /// Who gets the next turn is first.
@@ -205,16 +218,41 @@ impl Dispatch {
         removed.is_some()
     }
 
-    pub(crate) fn add_event_callback(&self, callback: EventCallback) {
+    pub(crate) fn add_event_callback(&self, callback: EventCallback) -> CallbackId {
+        let (id, callback) = Removable::new(callback);
         self.lock().on_event.push(callback);
+        id
+    }
+
+    /// Says whether it was still there.
+    pub(crate) fn remove_callback(&self, id: &CallbackId) -> bool {
+        let was_there = !id.is_removed.swap(true, Ordering::AcqRel);
+        let mut state = self.lock();
+        let on_event = &mut state.on_event;
+        let events: Vec<_> = on_event
+            .extract_if(.., |callback| callback.is_removed())
+            .collect();
+        let on_return = &mut state.on_return;
+        let returns: Vec<_> = on_return
+            .extract_if(.., |listening| listening.callback.is_removed())
+            .collect();
+        let on_cancel = &mut state.on_cancel;
+        let cancels: Vec<_> = on_cancel
+            .extract_if(.., |(_, callback)| callback.is_removed())
+            .collect();
+        // They are dropped where no lock is held.
+        drop(state);
+        drop((events, returns, cancels));
+        was_there
     }
 
     /// The callbacks, to be run and then put back.
-    pub(crate) fn take_event_callbacks(&self) -> Vec<EventCallback> {
+    pub(crate) fn take_event_callbacks(&self) -> Vec<Removable<EventCallback>> {
         std::mem::take(&mut self.lock().on_event)
     }
 
-    pub(crate) fn put_event_callbacks_back(&self, mut callbacks: Vec<EventCallback>) {
+    pub(crate) fn put_event_callbacks_back(&self, mut callbacks: Vec<Removable<EventCallback>>) {
+        callbacks.retain(|callback| !callback.is_removed());
         let mut state = self.lock();
         // Those that were added meanwhile come later.
         callbacks.append(&mut state.on_event);
@@ -222,20 +260,26 @@ impl Dispatch {
     }
 
     pub(crate) fn add_listening(&self, listening: Listening) {
+        if listening.callback.is_removed() {
+            return;
+        }
         self.change(|state| state.on_return.push(listening));
     }
 
-    pub(crate) fn add_cancel_callback(&self, channel: u64, callback: CancelCallback) {
+    pub(crate) fn add_cancel_callback(&self, channel: u64, callback: CancelCallback) -> CallbackId {
+        let (id, callback) = Removable::new(callback);
         self.lock().on_cancel.push((channel, callback));
+        id
     }
 
     /// The callbacks for that channel's consumers, to be run and then put back.
-    pub(crate) fn take_cancel_callbacks(&self, channel: u64) -> Vec<(u64, CancelCallback)> {
+    pub(crate) fn take_cancel_callbacks(&self, channel: u64) -> Vec<(u64, Removable<CancelCallback>)> {
         let all = &mut self.lock().on_cancel;
         all.extract_if(.., |(of, _)| *of == channel).collect()
     }
 
-    pub(crate) fn put_cancel_callbacks_back(&self, mut callbacks: Vec<(u64, CancelCallback)>) {
+    pub(crate) fn put_cancel_callbacks_back(&self, mut callbacks: Vec<(u64, Removable<CancelCallback>)>) {
+        callbacks.retain(|(_, callback)| !callback.is_removed());
         let mut state = self.lock();
         // Those that were added meanwhile come later.
         callbacks.append(&mut state.on_cancel);
@@ -294,6 +338,24 @@ impl Dispatch {
         state
             .running
             .retain(|(of, name, _)| (*of, &**name) != (channel, tag));
+    }
+}
+
+impl<F> Removable<F> {
+    pub(crate) fn new(callback: F) -> (CallbackId, Self) {
+        let id = CallbackId {
+            is_removed: Arc::default(),
+        };
+        (id.clone(), Self { id, callback })
+    }
+
+    fn is_removed(&self) -> bool {
+        self.id.is_removed.load(Ordering::Acquire)
+    }
+
+    /// None if it was removed.
+    pub(crate) fn get(&mut self) -> Option<&mut F> {
+        (!self.is_removed()).then_some(&mut self.callback)
     }
 }
 

@@ -69,7 +69,7 @@ pub use connection::{BlockingConnection, Handle};
 pub use consuming::StopHandle;
 pub use credentials::BlockingProvider;
 pub use delivery::{Delivery, GetMessage};
-pub use dispatch::TimerId;
+pub use dispatch::{CallbackId, TimerId};
 pub use error::{DispatchError, PostError};
 pub use io_thread::IoThread;
 pub use iterator::Consumer;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use amqp_blocking::proto::CloseReason;
 use amqp_blocking::proto::wire::ReplyCode;
 use amqp_blocking::{
-    BlockedPolicy, BlockingChannel, BlockingConnection, ChannelOptions, Connector, ConsumeOptions,
-    ConsumerEnd, Delivery, DispatchError, Error, HandlerError, IoThread, PostError, PublishError, Qos,
-    QueueOptions,
+    BlockedPolicy, BlockingChannel, BlockingConnection, CallbackId, ChannelOptions, Connector,
+    ConsumeOptions, ConsumerEnd, Delivery, DispatchError, Error, HandlerError, IoThread, PostError,
+    PublishError, Qos, QueueOptions,
 };
 use amqp_testbroker::TestBroker;
 
@@ -300,6 +300,74 @@ fn who_is_told_of_consumers_keeps_no_channel_open() {
     assert_eq!(world.connection.process_data_events(LONG).unwrap(), 1);
     until(|| channels() == before);
     assert_eq!(Arc::strong_count(&held), 1, "the callback is gone");
+}
+
+/// Those that wait, one that runs, and one that comes after the one that removes it.
+#[test]
+fn callbacks_are_removed() {
+    let world = World::new(0);
+    let connection = &world.connection;
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let log = Arc::clone(&log);
+        move || log.lock().unwrap().push(what)
+    };
+    let held = Arc::new(());
+    let own = Arc::clone(&held);
+    let waiting = connection.add_on_event_callback(move |_, _| panic!("{own:?}"));
+    assert!(connection.remove_callback(&waiting));
+    assert!(!connection.remove_callback(&waiting));
+    assert_eq!(Arc::strong_count(&held), 1, "it is gone");
+
+    let ids = Arc::new(Mutex::new(Vec::new()));
+    let remove_all = || {
+        let ids = Arc::clone(&ids);
+        move |connection: &BlockingConnection| {
+            let ids: Vec<CallbackId> = std::mem::take(&mut *ids.lock().unwrap());
+            assert!(ids.iter().all(|id| connection.remove_callback(id)));
+        }
+    };
+    let add = |id| ids.lock().unwrap().push(id);
+    let (event, remove) = (note("event"), remove_all());
+    add(connection.add_on_event_callback(move |connection, _| {
+        event();
+        remove(connection);
+    }));
+    add(connection.add_on_event_callback(|_, _| panic!("it was removed")));
+    // The release's word on transient queues is an event.
+    world
+        .channel
+        .queue_declare("another", QueueOptions::default())
+        .unwrap();
+    connection.process_data_events(LONG).unwrap();
+
+    let (returned, remove) = (note("returned"), remove_all());
+    add(world.channel.add_on_return_callback(move |channel, _| {
+        returned();
+        remove(channel.connection());
+    }));
+    for _ in 0..2 {
+        world
+            .channel
+            .basic_publish_unconfirmed("", "nowhere", "")
+            .unwrap();
+    }
+    assert_eq!(connection.process_data_events(LONG).unwrap(), 1);
+
+    let (cancelled, remove) = (note("cancelled"), remove_all());
+    add(world.channel.add_on_cancel_callback(move |channel, _, _| {
+        cancelled();
+        remove(channel.connection());
+    }));
+    add(world
+        .channel
+        .add_on_cancel_callback(|_, _, _| panic!("it was removed")));
+    for _ in 0..2 {
+        world.consume(|_, _| Ok(()));
+    }
+    world.channel.queue_delete("q", false, false).unwrap();
+    assert_eq!(connection.process_data_events(LONG).unwrap(), 1);
+    assert_eq!(*log.lock().unwrap(), ["event", "returned", "cancelled"]);
 }
 
 #[test]
