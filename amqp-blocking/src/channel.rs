@@ -316,7 +316,7 @@ impl BlockingChannel {
         Ok(got.map(|delivery| GetMessage::new(delivery, self.timeout)))
     }
 
-    /// Settles a [`Delivery`], or one by its tag, and with `multiple` all before it.
+    /// Settles a [`Delivery`](crate::Delivery), or one by its tag, and with `multiple` all before it.
     ///
     /// # Errors
     /// [`Error::Refused`] with [`SendError::Stale`](amqp_proto::SendError::Stale) for a tag of another channel or of an earlier life
@@ -325,7 +325,7 @@ impl BlockingChannel {
         self.inner.channel.basic_ack(delivery.into(), multiple)
     }
 
-    /// Refuses a [`Delivery`], or one by its tag, and with `multiple` all before it.
+    /// Refuses a [`Delivery`](crate::Delivery), or one by its tag, and with `multiple` all before it.
     ///
     /// # Errors
     /// As [`basic_ack`](Self::basic_ack).
@@ -339,7 +339,7 @@ impl BlockingChannel {
         self.inner.channel.basic_nack(tag, multiple, requeue)
     }
 
-    /// Refuses a [`Delivery`], or one by its tag.
+    /// Refuses a [`Delivery`](crate::Delivery), or one by its tag.
     ///
     /// # Errors
     /// As [`basic_ack`](Self::basic_ack).

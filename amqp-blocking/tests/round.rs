@@ -327,6 +327,36 @@ fn a_stream_of_one_s_own_is_spoken_over() {
     assert!(reason.to_string().contains("ACCESS_REFUSED"), "{reason}");
 }
 
+/// As to a broker behind a proxy of one's own.
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_is_spoken_over() {
+    use std::io::copy;
+    use std::net::{Shutdown, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::thread::spawn;
+
+    let broker = TestBroker::start().unwrap();
+    let (ours, bridge) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
+    let (mut bridge_out, mut socket_out) = (bridge.try_clone().unwrap(), socket.try_clone().unwrap());
+    let there = spawn(move || {
+        let copied = copy(&mut &bridge, &mut socket_out);
+        let _ = socket_out.shutdown(Shutdown::Write);
+        copied
+    });
+    let back = spawn(move || {
+        let copied = copy(&mut &socket, &mut bridge_out);
+        let _ = bridge_out.shutdown(Shutdown::Write);
+        copied
+    });
+    let stream = mio::net::UnixStream::from_std(ours);
+    round(&Connector::default().connect_over(stream).unwrap());
+    assert!(there.join().unwrap().is_ok_and(|octets| octets > 100));
+    assert!(back.join().unwrap().is_ok_and(|octets| octets > 100));
+}
+
 #[test]
 fn nobody_waits_for_a_broker_that_says_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
