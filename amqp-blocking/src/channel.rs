@@ -122,8 +122,8 @@ impl BlockingChannel {
     }
 
     /// Runs a callback for each consumer with a handler that ends without having been cancelled or closed from here, with its tag and the
-    /// reason: mostly its queue was deleted (RabbitMQ page "Consumer Cancel Notification"). It runs where deliveries are handled, and
-    /// does not keep the channel open.
+    /// reason: mostly its queue was deleted (RabbitMQ page "Consumer Cancel Notification"). It runs where deliveries are handled, not
+    /// again while it runs already on another thread, and does not keep the channel open.
     pub fn add_on_cancel_callback(
         &self,
         callback: impl FnMut(&Self, &str, &ConsumerEnd) + Send + 'static,

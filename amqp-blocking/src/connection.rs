@@ -329,8 +329,7 @@ impl BlockingConnection {
             Turn::Late => Ok(Step::Late),
             Turn::Closed(reason) => Err(DispatchError::Closed(reason)),
             Turn::Call(call) => self.guard(|| call(self)).map(|()| Step::Handled),
-            Turn::Event(event) => {
-                let mut callbacks = self.dispatch.take_event_callbacks();
+            Turn::Event(event, mut callbacks) => {
                 let run = || {
                     // Each before the next is looked at: it may remove that.
                     let mut heard = false;

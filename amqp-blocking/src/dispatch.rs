@@ -82,6 +82,8 @@ pub(crate) struct State {
     events: Events,
     closed: Option<CloseReason>,
     on_event: Vec<Removable<EventCallback>>,
+    /// Those run, and are not in the list: the next event waits for them.
+    is_telling: bool,
     on_return: Vec<Listening>,
     /// Each with its channel's key.
     on_cancel: Vec<(u64, Removable<CancelCallback>)>,
@@ -101,7 +103,8 @@ pub(crate) enum Turn<T> {
     /// What was looked for.
     Found(T),
     Call(Call),
-    Event(ConnectionEvent),
+    /// With the callbacks, to be run and then put back.
+    Event(ConnectionEvent, Vec<Removable<EventCallback>>),
     /// Something came back; none if nothing more does. To be dropped where no lock is held.
     Returned(Listening, Option<Returned>),
     /// Nothing more comes.
@@ -123,6 +126,7 @@ impl Dispatch {
             events,
             closed: None,
             on_event: Vec::new(),
+            is_telling: false,
             on_return: Vec::new(),
             on_cancel: Vec::new(),
             calls: VecDeque::new(),
@@ -246,17 +250,14 @@ impl Dispatch {
         was_there
     }
 
-    /// The callbacks, to be run and then put back.
-    pub(crate) fn take_event_callbacks(&self) -> Vec<Removable<EventCallback>> {
-        std::mem::take(&mut self.lock().on_event)
-    }
-
     pub(crate) fn put_event_callbacks_back(&self, mut callbacks: Vec<Removable<EventCallback>>) {
         callbacks.retain(|callback| !callback.is_removed());
-        let mut state = self.lock();
-        // Those that were added meanwhile come later.
-        callbacks.append(&mut state.on_event);
-        state.on_event = callbacks;
+        self.change(|state| {
+            // Those that were added meanwhile come later.
+            callbacks.append(&mut state.on_event);
+            state.on_event = callbacks;
+            state.is_telling = false;
+        });
     }
 
     pub(crate) fn add_listening(&self, listening: Listening) {
@@ -383,12 +384,14 @@ impl State {
             return Poll::Ready(Turn::Call(call));
         }
         if self.closed.is_none()
+            && !self.is_telling
             && let Poll::Ready(Some(event)) = pin!(self.events.next()).poll(cx)
         {
             if let ConnectionEvent::Closed(reason) = &event {
                 self.closed = Some(reason.clone());
             }
-            return Poll::Ready(Turn::Event(event));
+            self.is_telling = true;
+            return Poll::Ready(Turn::Event(event, std::mem::take(&mut self.on_event)));
         }
         if let Poll::Ready((listening, returned)) = self.poll_returned(cx) {
             return Poll::Ready(Turn::Returned(listening, returned));

@@ -144,6 +144,40 @@ fn what_no_callback_is_for_does_not_count() {
     assert_eq!(world.left(), Some(3));
 }
 
+/// Another thread that waits meanwhile does not take the next event where nobody hears it.
+#[test]
+fn an_event_waits_for_the_callbacks_that_run() {
+    let world = World::new(0);
+    let connection = &world.connection;
+    let (sender, entered) = mpsc();
+    let (leave, left) = mpsc();
+    let left = Mutex::new(left);
+    connection.add_on_connection_blocked_callback(move |_, _| {
+        sender.send(()).unwrap();
+        left.lock().unwrap().recv_timeout(LONG).unwrap();
+    });
+    let (sender, unblocked) = mpsc();
+    connection.add_on_connection_unblocked_callback(move |_| sender.send(()).unwrap());
+    let other = connection.clone();
+    let telling = thread::spawn(move || other.process_data_events(LONG).unwrap());
+
+    world.broker.with(|broker| broker.block("low on disk"));
+    // RabbitMQ blocks who publishes.
+    let _confirm = world.channel.basic_publish_deferred("", "q", "").unwrap();
+    entered.recv_timeout(LONG).unwrap();
+    let now = world.broker.now();
+    world.broker.with(|broker| broker.unblock(now));
+    until(|| connection.blocked().is_none());
+    assert_eq!(connection.process_data_events(Duration::ZERO).unwrap(), 0);
+    leave.send(()).unwrap();
+    let told = telling.join().unwrap();
+    if told == 1 {
+        assert_eq!(connection.process_data_events(LONG).unwrap(), 1);
+    }
+    assert_eq!(unblocked.try_iter().count(), 1);
+    assert_eq!(world.left(), Some(1));
+}
+
 #[test]
 fn what_comes_back_is_told_to_who_listens_for_it() {
     let world = World::new(0);
