@@ -52,6 +52,28 @@ fn timers_and_callbacks_run_on_the_thread_that_waits() {
 }
 
 #[test]
+fn no_more_than_256_run_at_once_and_no_more_than_65_536_wait() {
+    let world = World::new(0);
+    let connection = &world.connection;
+    for _ in 0..300 {
+        connection.add_callback_threadsafe(|_| ()).unwrap();
+    }
+    let handle = || connection.process_data_events(Duration::ZERO).unwrap();
+    assert_eq!((handle(), handle(), handle()), (256, 44, 0));
+
+    for _ in 0..65_536 {
+        connection.add_callback_threadsafe(|_| ()).unwrap();
+    }
+    assert_eq!(
+        connection.handle().add_callback_threadsafe(|_| ()),
+        Err(PostError::Full)
+    );
+    while handle() > 0 {}
+    connection.add_callback_threadsafe(|_| ()).unwrap();
+    assert_eq!(world.left(), Some(0));
+}
+
+#[test]
 fn a_callback_wakes_the_one_that_waits() {
     let world = World::new(0);
     let (handle, meeting) = (world.connection.handle(), Arc::new(Barrier::new(2)));
@@ -430,6 +452,7 @@ fn callbacks_are_removed() {
     world.channel.queue_delete("q", false, false).unwrap();
     assert_eq!(connection.process_data_events(LONG).unwrap(), 1);
     assert_eq!(*log.lock().unwrap(), ["event", "returned", "cancelled"]);
+    assert_eq!(Arc::strong_count(&log), 1, "they are gone too");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Where the tests happen.
+#![allow(dead_code, reason = "no test needs all of it")]
 
 use std::thread;
 use std::time::{Duration, Instant};
