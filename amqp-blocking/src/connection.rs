@@ -12,7 +12,9 @@ use amqp_proto::{CloseReason, Config, Counters, Negotiated, Returned, Secret};
 use crate::channel::BlockingChannel;
 use crate::connect::Connector;
 use crate::delivery::Delivery;
-use crate::dispatch::{CallbackId, Dispatch, Listening, Registered, Removable, State, Taken, TimerId, Turn};
+use crate::dispatch::{
+    CallbackId, Dispatch, EventCallback, Listening, Registered, Removable, State, Taken, TimerId, Turn,
+};
 use crate::error::{DispatchError, PostError, is_requested, panic_message};
 use crate::wait::wait_for;
 
@@ -329,23 +331,35 @@ impl BlockingConnection {
             Turn::Late => Ok(Step::Late),
             Turn::Closed(reason) => Err(DispatchError::Closed(reason)),
             Turn::Call(call) => self.guard(|| call(self)).map(|()| Step::Handled),
-            Turn::Event(event, mut callbacks) => {
-                let run = || {
-                    // Each before the next is looked at: it may remove that.
-                    let mut heard = false;
-                    for callback in callbacks.iter_mut().filter_map(Removable::get) {
-                        heard |= callback(self, &event);
-                    }
-                    heard
-                };
-                let is_heard = self.guard(run);
-                self.dispatch.put_event_callbacks_back(callbacks);
-                is_heard.map(|is_heard| if is_heard { Step::Handled } else { Step::Unheard })
-            }
+            Turn::Event(event, callbacks) => self.tell(&event, callbacks),
             Turn::Returned(listening, Some(returned)) => self.give_back(listening, returned),
             // The channel has ended.
             Turn::Returned(_, None) => Ok(Step::Unheard),
         }
+    }
+
+    /// Tells all callbacks of an event.
+    fn tell<T>(
+        &self,
+        event: &ConnectionEvent,
+        mut callbacks: Vec<Removable<EventCallback>>,
+    ) -> Result<Step<T>, DispatchError> {
+        let mut running = None;
+        let is_heard = self.guard(|| {
+            let mut is_heard = false;
+            for callback in &mut callbacks {
+                running = Some(callback.id());
+                // One before it may have removed it.
+                is_heard |= callback.get().is_some_and(|callback| callback(self, event));
+            }
+            is_heard
+        });
+        if let (Err(_), Some(panicked)) = (&is_heard, running) {
+            // It is not called again.
+            self.dispatch.remove_callback(&panicked);
+        }
+        self.dispatch.put_event_callbacks_back(callbacks);
+        is_heard.map(|is_heard| if is_heard { Step::Handled } else { Step::Unheard })
     }
 
     /// Tells who listens of what came back.

@@ -354,6 +354,10 @@ impl<F> Removable<F> {
         self.id.is_removed.load(Ordering::Acquire)
     }
 
+    pub(crate) fn id(&self) -> CallbackId {
+        self.id.clone()
+    }
+
     /// None if it was removed.
     pub(crate) fn get(&mut self) -> Option<&mut F> {
         (!self.is_removed()).then_some(&mut self.callback)

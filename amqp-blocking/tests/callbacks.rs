@@ -325,12 +325,19 @@ fn what_panics_about_an_event_is_reported_too() {
     world
         .connection
         .add_on_event_callback(|_, event| panic!("{event:?}"));
+    let (sender, ends) = mpsc();
+    world
+        .connection
+        .add_on_close_callback(move |_, _| sender.send(()).unwrap());
     let error = world.connection.sleep(LONG).unwrap_err();
     assert!(
         error.to_string().starts_with("a callback panicked: Warning"),
         "{error}"
     );
     assert!(!world.connection.is_open());
+    // It is not called again, not even with the end, which the others are told of.
+    assert_eq!(world.connection.process_data_events(LONG).unwrap(), 1);
+    assert_eq!(ends.try_iter().count(), 1);
 }
 
 #[test]
