@@ -18,4 +18,4 @@ mod round_trip;
 mod samples;
 
 #[cfg(feature = "clients")]
-pub use queue_name::QueueName;
+pub use queue_name::{ECHO_QUEUE, QueueName};

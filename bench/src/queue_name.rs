@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result};
 
+/// The null broker's queue that gives its consumer a message of 16 octets for each that is published on the same channel.
+pub const ECHO_QUEUE: &str = "echo";
+
 /// A queue of the null broker, by name: `100000 x 16` gives whoever consumes from it 100 000 messages of 16 octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueName {

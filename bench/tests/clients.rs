@@ -1,9 +1,10 @@
 //! Every client does every case of the comparison against the null broker.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use amqp_bench::clients::{CASES, PEERS, Report};
+use amqp_bench::clients::{CASES, PEERS, RABBITMQ_C, Report, Work, build_rabbitmq_c};
 
 /// More than the prefetch, so that the broker must hear of acks, and no multiple of 100.
 const MESSAGES: &str = "2510";
@@ -47,17 +48,44 @@ impl Drop for Broker {
     }
 }
 
+/// Where the programs are.
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_client"))
+        .parent()
+        .expect("it is in a folder")
+}
+
 #[test]
 fn every_client_does_every_case() {
     let broker = Broker::start();
+    let has_rabbitmq_c = build_rabbitmq_c(folder()).expect("it can be compiled");
     for case in &CASES {
-        let messages = if case.name == "publish_1m" { "7" } else { MESSAGES };
+        let messages = match case.name {
+            "publish_1m" | "connect" => "7",
+            // amiquip waits for its turn at 40 ms each.
+            "rpc_echo" => "20",
+            _ => MESSAGES,
+        };
         for peer in PEERS {
+            if peer == RABBITMQ_C && !has_rabbitmq_c {
+                eprintln!(
+                    "NOT RUN: rabbitmq-c does {}: the library is not installed",
+                    case.name
+                );
+                continue;
+            }
             let report = broker.measure(env!("CARGO_BIN_EXE_client"), peer, case.name, messages);
             assert!(!report.cpu.is_zero(), "{peer} {}: {report}", case.name);
             assert!(!report.elapsed.is_zero(), "{peer} {}: {report}", case.name);
             assert_eq!(report.allocations, 0, "it does not count");
             assert!(report.peak_rss > 1024, "{peer} {}: {report}", case.name);
+            let has_round_trips = case.work == Work::Echo;
+            assert_eq!(
+                !report.round_trip.is_zero(),
+                has_round_trips,
+                "{peer} {}",
+                case.name
+            );
         }
     }
 }

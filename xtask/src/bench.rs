@@ -55,6 +55,11 @@ fn peers(arguments: &[String]) -> Result<()> {
     {
         eprintln!("the system calls may not be counted: {error:#}");
     }
+    if !succeeds(Command::new("cc").args(["-fsyntax-only", "-include", "amqp.h", "-x", "c", "/dev/null"]))
+        && let Err(error) = apt::install("librabbitmq-dev")
+    {
+        eprintln!("rabbitmq-c may be missing from the comparison: {error:#}");
+    }
     let mut compare = cargo(["run", "--release", "--manifest-path", "bench/Cargo.toml"]);
     run(compare
         .args(["--features", "clients", "--bin", "compare", "--"])

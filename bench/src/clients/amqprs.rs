@@ -15,8 +15,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Ack, Client, PREFETCH};
-use crate::{QueueName, samples};
+use super::round_trips::RoundTrips;
+use super::{Ack, Client, PREFETCH, SMALL};
+use crate::{ECHO_QUEUE, QueueName, samples};
 
 /// A connection.
 pub(crate) struct Amqprs {
@@ -77,6 +78,30 @@ impl Client for Amqprs {
         }
         swallowed(&channel).await?;
         Ok(())
+    }
+
+    async fn echo(&mut self, body: &Bytes, count: u64) -> Result<RoundTrips> {
+        let channel = self.connection.open_channel(None).await?;
+        let arguments = BasicConsumeArguments::new(ECHO_QUEUE, samples::CONSUMER_TAG)
+            .manual_ack(false)
+            .finish();
+        let (_, mut messages) = channel.basic_consume_rx(arguments).await?;
+        let mut trips = RoundTrips::begin(count);
+        for _ in 0..count {
+            publish(&channel, body).await?;
+            let message = messages.recv().await.context("the consumer ended")?;
+            ensure!(message.content.is_some_and(|content| content.len() == SMALL));
+            trips.end_one();
+        }
+        Ok(trips)
+    }
+
+    async fn visit(port: u16) -> Result<()> {
+        let client = Self::connect(port).await?;
+        // If it is dropped it closes itself, and gets in the way of the connection's close.
+        let channel = client.connection.open_channel(None).await?;
+        swallowed(&channel).await?;
+        Ok(client.connection.close().await?)
     }
 }
 

@@ -18,6 +18,10 @@ pub enum Work {
         /// How they are acknowledged.
         ack: Ack,
     },
+    /// Publishing 16 octets and waiting until as many come back, one after the other, on one core with the broker.
+    Echo,
+    /// Connecting, opening a channel, declaring a queue, closing the connection.
+    Connect,
 }
 
 /// How a consumer acknowledges.
@@ -40,14 +44,22 @@ pub struct Case {
     pub messages: u64,
 }
 
+impl Case {
+    /// Whether broker and client share a core: what is measured is the way between them, and not how long another core sleeps.
+    #[must_use]
+    pub const fn is_on_one_core(&self) -> bool {
+        matches!(self.work, Work::Echo)
+    }
+}
+
 /// How many unacknowledged messages a consumer may have.
 pub const PREFETCH: u16 = 1000;
 
 /// The octets of a body where the case does not say.
-pub(crate) const SMALL: usize = 16;
+pub const SMALL: usize = 16;
 
 /// The rows of the table.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 11] = [
     publish("publish_16", SMALL, 100_000),
     publish("publish_1k", 1024, 100_000),
     publish("publish_64k", 64 * 1024, 8000),
@@ -57,6 +69,17 @@ pub const CASES: [Case; 9] = [
     consume("consume_no_ack", Ack::None),
     consume("consume_ack_each", Ack::Every(1)),
     consume("consume_ack_100", Ack::Every(100)),
+    Case {
+        name: "rpc_echo",
+        work: Work::Echo,
+        // amiquip takes 40 ms for each.
+        messages: 500,
+    },
+    Case {
+        name: "connect",
+        work: Work::Connect,
+        messages: 500,
+    },
 ];
 
 const fn publish(name: &'static str, size: usize, messages: u64) -> Case {

@@ -6,16 +6,17 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use amqp_proto::wire::{
-    BasicAck, BasicConsume, BasicPublish, BasicQos, ChannelOpen, ConfirmSelect, ConnectionOpen,
-    ConnectionStartOk, ConnectionTuneOk, Frame, FrameLimits, FrameType, Method, Properties, QueueDeclare,
-    RawFrame,
+    BasicAck, BasicConsume, BasicPublish, BasicQos, ChannelOpen, ConfirmSelect, ConnectionClose,
+    ConnectionOpen, ConnectionStartOk, ConnectionTuneOk, Frame, FrameLimits, FrameType, Method, Properties,
+    QueueDeclare, RawFrame,
 };
 use amqp_proto::{RecvBuf, SendBuf};
 use anyhow::{Result, bail, ensure};
 use bytes::{Buf, Bytes};
 
-use super::{Ack, Client, PREFETCH};
-use crate::{QueueName, samples};
+use super::round_trips::RoundTrips;
+use super::{Ack, Client, PREFETCH, SMALL};
+use crate::{ECHO_QUEUE, QueueName, samples};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -88,14 +89,7 @@ impl Client for Floor {
             ..BasicQos::default()
         };
         self.output.method(channel, &qos, samples::FRAME_MAX)?;
-        let name = queue.to_string();
-        let consume = BasicConsume {
-            queue: name.as_str().try_into()?,
-            consumer_tag: samples::CONSUMER_TAG.try_into()?,
-            no_ack: ack == Ack::None,
-            ..BasicConsume::default()
-        };
-        self.output.method(channel, &consume, samples::FRAME_MAX)?;
+        self.start_consumer(&queue.to_string(), ack == Ack::None)?;
         let mut acks = SendBuf::new();
         let mut number = 0;
         while number < queue.messages {
@@ -120,6 +114,42 @@ impl Client for Floor {
             std::mem::swap(&mut acks, &mut self.output);
         }
         self.swallowed()?;
+        Ok(())
+    }
+
+    async fn echo(&mut self, body: &Bytes, count: u64) -> Result<RoundTrips> {
+        self.open_channel()?;
+        self.start_consumer(ECHO_QUEUE, true)?;
+        self.flush()?;
+        let message = self.encode(body)?;
+        let mut trips = RoundTrips::begin(count);
+        for _ in 0..count {
+            message.write(&mut self.stream, 1)?;
+            let mut octets = None;
+            while octets.is_none() {
+                self.read(|frame| {
+                    if frame.frame_type == FrameType::Body {
+                        octets = Some(frame.payload.len());
+                    }
+                    Ok(())
+                })?;
+            }
+            ensure!(octets == Some(SMALL));
+            trips.end_one();
+        }
+        Ok(trips)
+    }
+
+    async fn visit(port: u16) -> Result<()> {
+        let mut floor = Self::connect(port).await?;
+        floor.open_channel()?;
+        floor.swallowed()?;
+        floor
+            .output
+            .method(0, &ConnectionClose::default(), samples::FRAME_MAX)?;
+        floor.flush()?;
+        let answer = floor.stream.read(floor.input.spare_mut())?;
+        ensure!(answer > 0, "no answer");
         Ok(())
     }
 }
@@ -149,6 +179,16 @@ impl Floor {
         let open = ChannelOpen::default();
         self.output.method(self.channel, &open, samples::FRAME_MAX)?;
         self.flush()
+    }
+
+    fn start_consumer(&mut self, queue: &str, no_ack: bool) -> Result<()> {
+        let consume = BasicConsume {
+            queue: queue.try_into()?,
+            consumer_tag: samples::CONSUMER_TAG.try_into()?,
+            no_ack,
+            ..BasicConsume::default()
+        };
+        Ok(self.output.method(self.channel, &consume, samples::FRAME_MAX)?)
     }
 
     fn encode(&self, body: &[u8]) -> Result<Messages> {

@@ -13,8 +13,9 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm};
 
-use super::{Ack, Client, PREFETCH};
-use crate::{QueueName, samples};
+use super::round_trips::RoundTrips;
+use super::{Ack, Client, PREFETCH, SMALL};
+use crate::{ECHO_QUEUE, QueueName, samples};
 
 /// How many octets of bodies are written at once.
 const OCTETS_AT_ONCE: usize = 1024 * 1024;
@@ -88,6 +89,38 @@ impl<const AT_ONCE: usize> Client for Lapin<AT_ONCE> {
         }
         swallowed(&channel).await?;
         Ok(())
+    }
+
+    async fn echo(&mut self, body: &Bytes, count: u64) -> Result<RoundTrips> {
+        let channel = self.connection.create_channel().await?;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let mut consumer = channel
+            .basic_consume(
+                ECHO_QUEUE.into(),
+                samples::CONSUMER_TAG.into(),
+                options,
+                FieldTable::default(),
+            )
+            .await?;
+        let mut trips = RoundTrips::begin(count);
+        for _ in 0..count {
+            publish(&channel, body, 1).await?;
+            let delivery = consumer.next().await.context("the consumer ended")??;
+            ensure!(delivery.data.len() == SMALL);
+            trips.end_one();
+        }
+        Ok(trips)
+    }
+
+    async fn visit(port: u16) -> Result<()> {
+        let client = Self::connect(port).await?;
+        // If it is dropped it closes itself, and the connection cannot close it then.
+        let channel = client.connection.create_channel().await?;
+        swallowed(&channel).await?;
+        Ok(client.connection.close(200, "Goodbye".into()).await?)
     }
 }
 

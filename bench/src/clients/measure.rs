@@ -10,8 +10,9 @@ use anyhow::{Context, Error, Result, bail};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::cases::SMALL;
-use super::{CASES, Client, Work, measure_peer};
+use super::rabbitmq_c::become_it;
+use super::round_trips::RoundTrips;
+use super::{CASES, Client, RABBITMQ_C, SMALL, Work, measure_peer};
 use crate::QueueName;
 
 /// How long a process may take.
@@ -42,12 +43,15 @@ pub struct Report {
     pub allocations: u64,
     /// The most memory the process ever held, in KiB.
     pub peak_rss: u64,
+    /// The median of the round trips; zero where there are none.
+    pub round_trip: Duration,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cpu, elapsed) = (self.cpu.as_nanos(), self.elapsed.as_nanos());
-        write!(f, "report {cpu} {elapsed} {} {}", self.allocations, self.peak_rss)
+        let (cpu, elapsed, trip) = (self.cpu, self.elapsed, self.round_trip);
+        write!(f, "report {} {} ", cpu.as_nanos(), elapsed.as_nanos())?;
+        write!(f, "{} {} {}", self.allocations, self.peak_rss, trip.as_nanos())
     }
 }
 
@@ -60,7 +64,7 @@ impl FromStr for Report {
             bail!("{line:?} is no report");
         };
         let numbers: Result<Vec<u64>, _> = numbers.iter().map(|number| number.parse()).collect();
-        let [cpu, elapsed, allocations, peak_rss] = numbers?[..] else {
+        let [cpu, elapsed, allocations, peak_rss, round_trip] = numbers?[..] else {
             bail!("{line:?} is not a whole report");
         };
         Ok(Self {
@@ -68,6 +72,7 @@ impl FromStr for Report {
             elapsed: Duration::from_nanos(elapsed),
             allocations,
             peak_rss,
+            round_trip: Duration::from_nanos(round_trip),
         })
     }
 }
@@ -81,6 +86,9 @@ pub fn main(allocations: fn() -> u64) -> Result<()> {
     let [peer, case, warm_up, messages, port] = &arguments[..] else {
         bail!("usage: client PEER CASE WARM_UP MESSAGES PORT");
     };
+    if peer == RABBITMQ_C {
+        become_it(&arguments[1..])?;
+    }
     let case = CASES
         .iter()
         .find(|candidate| candidate.name == case)
@@ -111,32 +119,42 @@ pub fn main(allocations: fn() -> u64) -> Result<()> {
 /// Does the job.
 pub(crate) async fn measure<C: Client>(job: Job) -> Result<Report> {
     let mut client = C::connect(job.port).await.context("connecting")?;
-    run(&mut client, job.work, job.warm_up)
+    let port = job.port;
+    run(&mut client, job.work, job.warm_up, port)
         .await
         .context("warming up")?;
     let (start, cpu, allocations) = (Instant::now(), cpu_time(), (job.allocations)());
-    run(&mut client, job.work, job.messages).await?;
+    let trips = run(&mut client, job.work, job.messages, port).await?;
     Ok(Report {
         cpu: cpu_time() - cpu,
         elapsed: start.elapsed(),
         allocations: (job.allocations)() - allocations,
         peak_rss: peak_rss()?,
+        round_trip: trips.map(RoundTrips::median).unwrap_or_default(),
     })
 }
 
-async fn run<C: Client>(client: &mut C, work: Work, messages: u64) -> Result<()> {
+/// Says how long the round trips took, if there are any.
+async fn run<C: Client>(client: &mut C, work: Work, messages: u64, port: u16) -> Result<Option<RoundTrips>> {
     let body = |size| Bytes::from(vec![b'x'; size]);
     match work {
-        Work::Publish { size } => client.publish(&body(size), messages).await,
-        Work::Confirm { outstanding } => client.confirm(&body(SMALL), outstanding, messages).await,
+        Work::Publish { size } => client.publish(&body(size), messages).await?,
+        Work::Confirm { outstanding } => client.confirm(&body(SMALL), outstanding, messages).await?,
         Work::Consume { ack } => {
             let queue = QueueName {
                 messages,
                 size: SMALL,
             };
-            client.consume(queue, ack).await
+            client.consume(queue, ack).await?;
+        }
+        Work::Echo => return client.echo(&body(SMALL), messages).await.map(Some),
+        Work::Connect => {
+            for _ in 0..messages {
+                C::visit(port).await?;
+            }
         }
     }
+    Ok(None)
 }
 
 /// Of all threads of this process.
@@ -168,11 +186,12 @@ mod tests {
             elapsed: Duration::from_secs(2),
             allocations: 3,
             peak_rss: 4,
+            round_trip: Duration::from_nanos(5),
         };
         assert_eq!(
             report.to_string().parse::<Report>().expect("its own line"),
             report
         );
-        assert!("report 1 2 3".parse::<Report>().is_err());
+        assert!("report 1 2 3 4".parse::<Report>().is_err());
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use amqp_tokio::proto::CloseReason;
 use amqp_tokio::{Channel, ChannelOptions, Confirm, Connection, ConsumeOptions, Message, Qos};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 
-use super::{Ack, Client, PREFETCH};
-use crate::{QueueName, samples};
+use super::round_trips::RoundTrips;
+use super::{Ack, Client, PREFETCH, SMALL};
+use crate::{ECHO_QUEUE, QueueName, samples};
 
 pub(crate) struct Ours {
     connection: Connection,
@@ -75,6 +77,35 @@ impl Client for Ours {
         }
         swallowed(&channel).await?;
         Ok(())
+    }
+
+    async fn echo(&mut self, body: &Bytes, count: u64) -> Result<RoundTrips> {
+        let options = ChannelOptions::default().without_confirms();
+        let channel = self.connection.channel_with(options).await?;
+        let exchange = channel.default_exchange();
+        let options = ConsumeOptions::default().no_ack(true);
+        let mut consumer = channel.queue(ECHO_QUEUE).consume_with(options).await?;
+        let mut trips = RoundTrips::begin(count);
+        for _ in 0..count {
+            let message = Message::new(body.clone());
+            exchange
+                .publish_unconfirmed(message, samples::ROUTING_KEY)
+                .await?;
+            let delivery = consumer.next().await.context("the consumer ended")??;
+            ensure!(delivery.body_len() == SMALL);
+            trips.end_one();
+        }
+        Ok(trips)
+    }
+
+    async fn visit(port: u16) -> Result<()> {
+        let client = Self::connect(port).await?;
+        let options = ChannelOptions::default().without_confirms();
+        swallowed(&client.connection.channel_with(options).await?).await?;
+        match client.connection.close().await.reason {
+            CloseReason::Requested { .. } => Ok(()),
+            reason => Err(reason.into()),
+        }
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Every measurement is a process of its own, and they take turns: whatever else the machine does meets all of them.
 
+mod one_core;
 mod processes;
 mod system_calls;
 mod table;
 
-use amqp_bench::clients::{CASES, Case, PEERS};
+use amqp_bench::clients::{CASES, Case, PEERS, RABBITMQ_C};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
+use crate::one_core::OneCore;
 use crate::processes::{Broker, Client};
 use crate::system_calls::Counter;
 use crate::table::{Row, Sample};
@@ -33,10 +35,15 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    processes::build()?;
+    let has_rabbitmq_c = processes::build()?;
     let broker = Broker::start()?;
+    let broker_on_one_core = {
+        let _one_core = OneCore::enter()?;
+        Broker::start()?
+    };
     let counter = Counter::find();
     let mut rows = options.rows();
+    rows.retain(|row| has_rabbitmq_c || row.peer != RABBITMQ_C);
     for round in 1..=options.rounds {
         for row in &mut rows {
             eprintln!(
@@ -44,13 +51,23 @@ fn main() -> Result<()> {
                 options.rounds, row.case.name, row.peer
             );
             let messages = options.messages.unwrap_or(row.case.messages);
-            let sample = measure(row, messages, &broker, counter);
+            let sample = if row.case.is_on_one_core() {
+                let _one_core = OneCore::enter()?;
+                measure(row, messages, &broker_on_one_core, counter)
+            } else {
+                measure(row, messages, &broker, counter)
+            };
             let context = || format!("{} {}", row.case.name, row.peer);
             let sample = sample.with_context(context)?;
             row.samples.push(sample);
         }
     }
     table::print(&rows);
+    if !has_rabbitmq_c && wants(&options.peers, RABBITMQ_C) {
+        println!(
+            "\nNOT RUN: rabbitmq-c. It takes librabbitmq with its headers (Debian: librabbitmq-dev) and cc."
+        );
+    }
     println!("\n{}", counter.map_or(system_calls::NO_COUNTER, Counter::note));
     Ok(())
 }
@@ -93,6 +110,7 @@ fn measure(row: &Row, messages: u64, broker: &Broker, counter: Option<Counter>) 
         allocations: per_message(allocations as f64),
         system_calls: counter.map(|counter| counter.per_message(&client)).transpose()?,
         peak_rss: time.peak_rss as f64 / 1024.0,
+        round_trip: (!time.round_trip.is_zero()).then(|| time.round_trip.as_nanos() as f64 / 1000.0),
         rate: messages as f64 / time.elapsed.as_secs_f64(),
     })
 }

@@ -6,11 +6,11 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use amqp_bench::clients::Report;
+use amqp_bench::clients::{Report, build_rabbitmq_c};
 use anyhow::{Context, Result, bail};
 
-/// Has cargo build them, as `cargo run --bin compare` does not.
-pub(crate) fn build() -> Result<()> {
+/// Has cargo build them, as `cargo run --bin compare` does not; says whether there is rabbitmq-c among them.
+pub(crate) fn build() -> Result<bool> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args([
@@ -27,7 +27,8 @@ pub(crate) fn build() -> Result<()> {
     if !status.success() {
         bail!("cargo build failed: {status}");
     }
-    Ok(())
+    let folder = env::current_exe()?;
+    build_rabbitmq_c(folder.parent().context("where this program is")?)
 }
 
 /// Where the program is: beside this one.

@@ -21,11 +21,13 @@ pub(crate) struct Sample {
     pub(crate) peak_rss: f64,
     /// Messages a second.
     pub(crate) rate: f64,
+    /// The median of the round trips, in microseconds.
+    pub(crate) round_trip: Option<f64>,
 }
 
 pub(crate) fn print(rows: &[Row]) {
     println!(
-        "case              client        CPU ns/msg    least–most  allocs/msg  syscalls/msg  peak RSS MiB  messages/s"
+        "case              client         CPU ns/msg      least–most  allocs/msg  syscalls/msg  peak RSS MiB  messages/s  round trip µs"
     );
     let mut last = None;
     for row in rows {
@@ -43,18 +45,21 @@ impl Row {
         let cpu = all(|sample| sample.cpu);
         let least = cpu.iter().copied().fold(f64::INFINITY, f64::min);
         let most = cpu.iter().copied().fold(0.0, f64::max);
-        let counts: Option<Vec<f64>> = self.samples.iter().map(|sample| sample.system_calls).collect();
-        let system_calls = counts.map_or_else(|| "–".to_owned(), |counts| format!("{:.3}", median(counts)));
+        let some = |number: fn(&Sample) -> Option<f64>, digits: usize| {
+            let numbers: Option<Vec<_>> = self.samples.iter().map(number).collect();
+            numbers.map_or_else(|| "–".to_owned(), |all| format!("{:.digits$}", median(all)))
+        };
         println!(
-            "{:<17} {:<12} {:>11.0} {:>13} {:>11.2} {:>13} {:>13.1} {:>11.0}",
+            "{:<17} {:<13} {:>11.0} {:>15} {:>11.2} {:>13} {:>13.1} {:>11.0} {:>14}",
             self.case.name,
             self.peer,
             median(cpu),
             format!("{least:.0}–{most:.0}"),
             median(all(|sample| sample.allocations)),
-            system_calls,
+            some(|sample| sample.system_calls, 3),
             median(all(|sample| sample.peak_rss)),
             median(all(|sample| sample.rate)),
+            some(|sample| sample.round_trip, 1),
         );
     }
 }

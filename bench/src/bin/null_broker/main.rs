@@ -1,7 +1,7 @@
 //! The other end of the comparison of clients: a broker that does next to nothing, so that it is not what is measured.
 //!
 //! It swallows what is published, confirms it once a read with `multiple`, and gives each consumer the messages that its
-//! queue's name asks for, encoded beforehand (see `amqp_bench::QueueName`). There are no queues behind that.
+//! queue's name asks for, encoded beforehand (see `amqp_bench::QueueName`), or as many as are published (`amqp_bench::ECHO_QUEUE`). There are no queues behind that.
 //!
 //! It listens on a free port of 127.0.0.1, which is all it prints, and ends with its standard input.
 

@@ -21,6 +21,9 @@ const FRAME_MAX: u32 = 128 * 1024;
 /// In seconds; so long that none is sent while something is measured.
 const HEARTBEAT: u16 = 600;
 
+/// For whoever leaves that to the broker; as long as RabbitMQ's.
+const CONSUMER_TAG: &str = "amq.ctag-Zr4jMLq0pT8bXw2nKe6uVg";
+
 /// Class and method number, as they begin a method frame's payload.
 const BASIC_PUBLISH: [u8; 4] = [0, 60, 0, 40];
 const BASIC_ACK: [u8; 4] = [0, 60, 0, 80];
@@ -44,13 +47,6 @@ struct Channel {
     prefetch: u16,
 }
 
-/// Whether the connection goes on.
-#[derive(PartialEq)]
-enum Next {
-    Continue,
-    End,
-}
-
 impl Session {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
@@ -66,13 +62,13 @@ impl Session {
         self.start()?;
         let mut input = Input::new(self.stream.try_clone()?);
         while input.read()? {
-            let next = self.handle_frames(&mut input)?;
+            self.handle_frames(&mut input)?;
             self.confirm()?;
             self.flush()?;
-            if next == Next::End {
-                break;
-            }
             if let Some(source) = &mut self.source {
+                if let Some(channel) = self.channels.get(&source.channel()) {
+                    source.published(channel.published);
+                }
                 source.write(&mut self.stream).context("writing deliveries")?;
             }
         }
@@ -114,23 +110,21 @@ impl Session {
             .with_context(|| format!("channel {number} is not open"))
     }
 
-    fn handle_frames(&mut self, input: &mut Input) -> Result<Next> {
+    fn handle_frames(&mut self, input: &mut Input) -> Result<()> {
         loop {
             while let Some(frame) = RawFrame::parse(input.unread(), &FrameLimits::default())? {
                 let size = frame.size();
-                if self.handle_frame(&frame)? == Next::End {
-                    return Ok(Next::End);
-                }
+                self.handle_frame(&frame)?;
                 input.consume(size);
             }
             match input.discard_body()? {
                 Some(body) => self.channel(body.channel)?.take_body(body.octets)?,
-                None => return Ok(Next::Continue),
+                None => return Ok(()),
             }
         }
     }
 
-    fn handle_frame(&mut self, frame: &RawFrame<'_>) -> Result<Next> {
+    fn handle_frame(&mut self, frame: &RawFrame<'_>) -> Result<()> {
         match frame.frame_type {
             FrameType::Body => {
                 let octets = frame.payload.len() as u64;
@@ -155,11 +149,11 @@ impl Session {
             }
             FrameType::Method => return self.handle_method(frame.channel, &Method::decode(frame.payload)?),
         }
-        Ok(Next::Continue)
+        Ok(())
     }
 
     /// All that is not on the hot path.
-    fn handle_method(&mut self, number: u16, method: &Method<'_>) -> Result<Next> {
+    fn handle_method(&mut self, number: u16, method: &Method<'_>) -> Result<()> {
         match method {
             Method::ConnectionStartOk(_) => {
                 let tune = ConnectionTune {
@@ -171,10 +165,8 @@ impl Session {
             }
             Method::ConnectionTuneOk(tune) if tune.frame_max == FRAME_MAX => {}
             Method::ConnectionOpen(_) => self.send(0, &ConnectionOpenOk::default())?,
-            Method::ConnectionClose(_) => {
-                self.send(0, &ConnectionCloseOk {})?;
-                return Ok(Next::End);
-            }
+            // It is the client's to end the stream.
+            Method::ConnectionClose(_) => self.send(0, &ConnectionCloseOk {})?,
             Method::ChannelOpen(_) => {
                 self.channels.insert(number, Channel::default());
                 self.send(number, &ChannelOpenOk::default())?;
@@ -204,7 +196,11 @@ impl Session {
             }
             Method::BasicConsume(consume) => {
                 let prefetch = self.channel(number)?.prefetch;
-                self.source = Some(Source::new(number, consume, prefetch, FRAME_MAX)?);
+                let mut consume = *consume;
+                if consume.consumer_tag.as_bytes().is_empty() {
+                    consume.consumer_tag = CONSUMER_TAG.try_into()?;
+                }
+                self.source = Some(Source::new(number, &consume, prefetch, FRAME_MAX)?);
                 let consumer_tag = consume.consumer_tag;
                 self.send(number, &BasicConsumeOk { consumer_tag })?;
             }
@@ -215,7 +211,7 @@ impl Session {
             }
             other => bail!("the null broker cannot do {other:?}"),
         }
-        Ok(Next::Continue)
+        Ok(())
     }
 
     /// One ack for all that arrived whole since the last one.

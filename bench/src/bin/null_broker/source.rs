@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use amqp_bench::QueueName;
+use amqp_bench::clients::SMALL;
+use amqp_bench::{ECHO_QUEUE, QueueName};
 use amqp_proto::SendBuf;
 use amqp_proto::wire::{BasicConsume, BasicDeliver, HEADER_SIZE, Properties};
 use anyhow::Result;
@@ -16,6 +17,7 @@ pub(crate) struct Source {
     /// Deliveries of the same length, one after the other.
     block: Vec<u8>,
     delivery: usize,
+    channel: u16,
     /// Where in a delivery its tag is.
     tag_at: usize,
     /// The tag of the last one that was written.
@@ -24,6 +26,8 @@ pub(crate) struct Source {
     settled: u64,
     /// How many may be unsettled; `u64::MAX` without a limit.
     prefetch: u64,
+    /// There is one message for each that is published.
+    is_echo: bool,
 }
 
 impl Source {
@@ -33,7 +37,15 @@ impl Source {
         prefetch: u16,
         frame_max: u32,
     ) -> Result<Self> {
-        let queue: QueueName = consume.queue.to_str()?.parse()?;
+        let name = consume.queue.to_str()?;
+        let is_echo = name == ECHO_QUEUE;
+        let queue = match name {
+            ECHO_QUEUE => QueueName {
+                messages: 0,
+                size: SMALL,
+            },
+            name => name.parse()?,
+        };
         let deliver = BasicDeliver {
             consumer_tag: consume.consumer_tag,
             routing_key: consume.queue,
@@ -51,6 +63,7 @@ impl Source {
         Ok(Self {
             block: delivery.repeat((BLOCK / delivery.len()).max(1)),
             delivery: delivery.len(),
+            channel,
             tag_at: HEADER_SIZE + method_id + 1 + consume.consumer_tag.as_bytes().len(),
             sent: 0,
             last: queue.messages,
@@ -60,7 +73,20 @@ impl Source {
                 0 => u64::MAX,
                 prefetch => prefetch.into(),
             },
+            is_echo,
         })
+    }
+
+    /// The channel of its consumer.
+    pub(crate) const fn channel(&self) -> u16 {
+        self.channel
+    }
+
+    /// So many were published.
+    pub(crate) fn published(&mut self, count: u64) {
+        if self.is_echo {
+            self.last = count;
+        }
     }
 
     pub(crate) fn settle(&mut self, delivery_tag: u64, multiple: bool) {
@@ -131,6 +157,25 @@ mod tests {
     fn without_acks_all_come_at_once() {
         let all: Vec<u64> = (1..=10_000).collect();
         assert_eq!(written(&mut source(true)), all);
+    }
+
+    #[test]
+    fn an_echo_is_as_often_as_is_published() {
+        let consume = BasicConsume {
+            queue: ECHO_QUEUE.try_into().expect("short"),
+            consumer_tag: "consumer".try_into().expect("short"),
+            no_ack: true,
+            ..BasicConsume::default()
+        };
+        let mut echo = Source::new(1, &consume, 0, 4096).expect("it is there");
+        assert!(written(&mut echo).is_empty());
+        echo.published(2);
+        assert_eq!(written(&mut echo), [1, 2]);
+        echo.published(3);
+        assert_eq!(written(&mut echo), [3]);
+        let mut other = source(true);
+        other.published(3);
+        assert_eq!(written(&mut other).len(), 10_000);
     }
 
     #[test]
