@@ -29,6 +29,7 @@ pub struct BlockingChannel {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) channel: amqp_async::Channel,
+    pub(crate) default_exchange: amqp_async::Exchange,
     /// Tells it from the others of its connection, as numbers are used again.
     pub(crate) key: u64,
     pub(crate) is_stopped: Arc<AtomicBool>,
@@ -50,6 +51,7 @@ impl BlockingChannel {
         let opening = connection.asynchronous().channel_with(options);
         let channel = wait_for(connection.timeout(), opening).unwrap_or(Err(Error::Timeout))?;
         let inner = Arc::new(Inner {
+            default_exchange: channel.default_exchange(),
             channel,
             key: connection.dispatch().next_key(),
             is_stopped: Arc::default(),

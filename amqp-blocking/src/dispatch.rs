@@ -1,5 +1,6 @@
 //! What is to be done on the thread of whoever waits: callbacks, timers, deliveries.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,7 +17,7 @@ use crate::channel::{BlockingChannel, Inner};
 use crate::connection::BlockingConnection;
 use crate::delivery::Delivery;
 use crate::error::PostError;
-use crate::wait::wait_until;
+use crate::wait::wait;
 
 /// How many callbacks may wait to be run.
 const MOST_CALLS: usize = 65_536;
@@ -170,24 +171,26 @@ impl Dispatch {
             key: None,
         };
         loop {
-            let until = earlier(deadline, self.lock().next_timer());
+            // Until when, as soon as there is something to wait for.
+            let waits = Cell::new(None);
             let looking = poll_fn(|cx| {
                 let mut state = self.lock();
                 if let Poll::Ready(turn) = state.poll_turn(cx, &mut look) {
                     return Poll::Ready(Some(turn));
                 }
-                if earlier(until, state.next_timer()) != until {
+                let until = earlier(deadline, state.next_timer());
+                if waits.get().is_some_and(|waits| earlier(waits, until) != waits) {
                     // A timer was set that comes before what is waited for.
                     return Poll::Ready(None);
                 }
+                waits.set(Some(waits.get().unwrap_or(until)));
                 place.register(&mut state, cx);
                 Poll::Pending
             });
-            match wait_until(until, looking) {
+            match wait(|| waits.get().flatten(), looking) {
                 Some(Some(turn)) => return turn,
-                Some(None) => {}
-                None if until == deadline => return Turn::Late,
-                None => {}
+                None if waits.get().flatten() == deadline => return Turn::Late,
+                Some(None) | None => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Publishing, and what becomes of it.
 
-use std::time::Instant;
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use amqp_async::{Error, Exchange, Message, PublishError};
 
@@ -12,7 +13,7 @@ use crate::wait::{wait_for, wait_until};
 #[must_use = "it says whether the broker has the message"]
 pub struct Confirm {
     confirm: amqp_async::Confirm,
-    channel: BlockingChannel,
+    timeout: Duration,
 }
 
 impl Confirm {
@@ -21,7 +22,7 @@ impl Confirm {
     /// # Errors
     /// [`PublishError`]; [`PublishError::Lost`] with [`Error::Timeout`] if the broker did not say anything in time.
     pub fn wait(self) -> Result<(), PublishError> {
-        let confirmed = wait_for(self.channel.timeout(), self.confirm);
+        let confirmed = wait_for(self.timeout, self.confirm);
         confirmed.unwrap_or(Err(PublishError::Lost(Error::Timeout)))
     }
 }
@@ -77,7 +78,7 @@ impl BlockingChannel {
         let sent = wait_for(self.timeout(), exchange.publish_deferred(message, routing_key));
         Ok(Confirm {
             confirm: sent.unwrap_or_else(|| Err(self.not_sent()))?,
-            channel: self.clone(),
+            timeout: self.timeout(),
         })
     }
 
@@ -96,10 +97,10 @@ impl BlockingChannel {
         sent.unwrap_or_else(|| Err(self.not_sent()))
     }
 
-    fn exchange(&self, name: &str) -> Exchange {
+    fn exchange(&self, name: &str) -> Cow<'_, Exchange> {
         match name {
-            "" => self.asynchronous().default_exchange(),
-            name => self.asynchronous().exchange(name),
+            "" => Cow::Borrowed(&self.inner.default_exchange),
+            name => Cow::Owned(self.asynchronous().exchange(name)),
         }
     }
 

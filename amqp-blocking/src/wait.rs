@@ -1,7 +1,7 @@
 //! Waiting for a future on the caller's thread.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -25,35 +25,82 @@ impl Wake for Parker {
     }
 }
 
+thread_local! {
+    /// One for all that the thread waits for: one after the other, and to be woken once too often does no harm.
+    static WAITING: Waiting = Waiting::of_this_thread();
+}
+
+/// A thread that waits, and what wakes it.
+struct Waiting {
+    parker: Arc<Parker>,
+    waker: Waker,
+}
+
 /// Waits for so long at most; none if it took longer. By the caller's own clock: it does not depend on the I/O thread.
 pub(crate) fn wait_for<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     // A moment that the clock does not have never comes.
-    wait_until(Instant::now().checked_add(limit), future)
+    wait(|| Instant::now().checked_add(limit), future)
 }
 
 /// Waits until that moment at most, if there is one.
 pub(crate) fn wait_until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
-    let parker = Arc::new(Parker {
-        thread: thread::current(),
-        is_woken: AtomicBool::new(false),
-    });
-    let waker = Waker::from(Arc::clone(&parker));
-    let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
+    wait(|| deadline, future)
+}
+
+/// The same; the moment is asked for when there is something to wait for.
+pub(crate) fn wait<T>(
+    deadline: impl FnOnce() -> Option<Instant>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut call = Some((deadline, pin!(future)));
+    let mut run = |waiting: &Waiting| {
+        let (deadline, future) = call.take()?;
+        waiting.wait(deadline, future)
+    };
+    // A thread that is ending has none any more.
+    WAITING
+        .try_with(&mut run)
+        .unwrap_or_else(|_| run(&Waiting::of_this_thread()))
+}
+
+impl Waiting {
+    fn of_this_thread() -> Self {
+        let parker = Arc::new(Parker {
+            thread: thread::current(),
+            is_woken: AtomicBool::new(false),
+        });
+        Self {
+            waker: Waker::from(Arc::clone(&parker)),
+            parker,
+        }
+    }
+
+    fn wait<T>(
+        &self,
+        deadline: impl FnOnce() -> Option<Instant>,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let mut cx = Context::from_waker(&self.waker);
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+            // Most calls have nothing to wait for, and need no clock.
             return Some(value);
         }
-        while !parker.is_woken.swap(false, Ordering::Acquire) {
-            let Some(deadline) = deadline else {
-                thread::park();
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
+        let deadline = deadline();
+        loop {
+            while !self.parker.is_woken.swap(false, Ordering::Acquire) {
+                let Some(deadline) = deadline else {
+                    thread::park();
+                    continue;
+                };
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return None;
+                }
+                thread::park_timeout(left);
             }
-            thread::park_timeout(left);
+            if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                return Some(value);
+            }
         }
     }
 }
