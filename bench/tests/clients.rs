@@ -62,7 +62,7 @@ fn every_client_does_every_case() {
     for case in &CASES {
         let messages = match case.name {
             "publish_1m" | "connect" => "7",
-            // amiquip waits for its turn at 40 ms each.
+            // amiquip takes 40 ms for each.
             "rpc_echo" => "20",
             _ => MESSAGES,
         };

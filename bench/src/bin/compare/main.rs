@@ -51,6 +51,7 @@ fn main() -> Result<()> {
                 options.rounds, row.case.name, row.peer
             );
             let messages = options.messages.unwrap_or(row.case.messages);
+            let messages = messages.min(row.case.most_messages(row.peer));
             let sample = if row.case.is_on_one_core() {
                 let _one_core = OneCore::enter()?;
                 measure(row, messages, &broker_on_one_core, counter)
