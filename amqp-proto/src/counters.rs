@@ -30,6 +30,8 @@ pub struct Counters {
     pub lost: u64,
     /// Messages that came to a consumer.
     pub delivered: u64,
+    /// Messages that were told and not settled before their channel ended; the broker delivers them again.
+    pub abandoned: u64,
     /// Messages that answered a `basic.get`.
     pub got: u64,
     /// Messages for a consumer that is not known or no longer wanted; they went back to their queue unless they count as

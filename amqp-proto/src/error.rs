@@ -182,6 +182,10 @@ pub enum SendError {
     /// The consumer's tag is in use on this channel.
     #[error("the consumer tag is in use on this channel")]
     ConsumerTagInUse,
+    /// The connection is about to be closed, and takes no new consumers
+    /// ([`Connection::cancel_consumers`](crate::Connection::cancel_consumers)).
+    #[error("the connection is shutting down and takes no new consumers")]
+    ShuttingDown,
     /// No such consumer, or it was cancelled.
     #[error("no such consumer")]
     UnknownConsumer,

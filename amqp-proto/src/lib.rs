@@ -18,6 +18,7 @@
 //! * [`Topology`] and [`Plan`]: what was declared, and how to have it again on the next connection.
 //! * [`Reconnect`]: when to make that connection, and to which host.
 //! * [`Refresh`]: when to ask for another token, before the one that a connection was opened with runs out.
+//! * [`Shutdown`]: in which order to leave it, and what was abandoned.
 //! * [`wire`]: every method, property, field type and frame, for whoever needs only the codec.
 //!
 //! In the repository, `docs/embedding.md` tells what to do around it, with recipes for several kinds of I/O, and the examples
@@ -105,6 +106,7 @@ mod reconnect;
 mod refresh;
 pub mod sasl;
 pub mod secret;
+mod shutdown;
 mod time;
 pub mod topology;
 pub mod trace;
@@ -130,6 +132,7 @@ pub use reconnect::{
 pub use refresh::{ProviderError, Refresh, RefreshPolicy, RefreshStep};
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
+pub use shutdown::{CloseReport, InFlight, Shutdown, ShutdownAction};
 pub use time::Instant;
 pub use topology::{ChannelKey, Plan, Topology};
 pub use uri::{AmqpUri, UriError, UriPart, UriProblem};

@@ -54,6 +54,8 @@ pub(crate) struct Link {
     /// How many octets of incomplete messages all channels hold.
     pub(crate) partial_content: u64,
     pub(crate) tap: Option<Box<dyn FrameTap>>,
+    /// All consumers were cancelled, and no new ones are started.
+    pub(crate) takes_no_consumers: bool,
     /// Somebody was told that it is full.
     wants_writable: bool,
     is_behind: bool,
@@ -81,6 +83,7 @@ impl Link {
             acks_due: Instant::MAX,
             partial_content: 0,
             tap: None,
+            takes_no_consumers: false,
             wants_writable: false,
             is_behind: false,
         }

@@ -1,7 +1,6 @@
 //! Acknowledgements that wait, to be said together.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::wire::*;
 /// The price: if the connection or the channel is lost, what waited is delivered again, though it was dealt with. Less is asked of the
 /// broker and the network for it: an acknowledgement is a frame of 21 octets.
 ///
+/// From [`Connection::cancel_consumers`](crate::Connection::cancel_consumers) on none waits: whoever leaves wants to know what is settled.
 /// From `tx.select` on they are not joined: `tx.rollback` makes unsettled what was settled before, and `multiple` would take it along.
 ///
 /// The specification has `multiple` in its section "basic.ack"; see RabbitMQ's page "Consumer Acknowledgements and Publisher Confirms".
@@ -44,96 +44,43 @@ impl AckCoalescing {
     }
 }
 
-/// How many deliveries may be unsettled on a channel that joins acknowledgements. Beyond that it does so no more.
-const MOST_UNSETTLED: usize = 1 << 20;
-
-/// Keeps what one channel has not settled, in order, and what is to be acknowledged.
+/// Keeps what is to be acknowledged on one channel.
 #[derive(Debug)]
 pub(crate) struct Coalescer {
     options: AckCoalescing,
-    /// Tags that the user has not settled, in their order.
-    unsettled: VecDeque<u64>,
     /// Tags that the user has acknowledged and the peer was not told of.
     held: Vec<u64>,
     /// When they must be said; [`Instant::MAX`] until somebody looks.
     due: Instant,
 }
 
-/// What became of an acknowledgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
-    /// It is the first that waits.
-    First,
-    /// It waits with others.
-    More,
-    /// Nothing unsettled has that tag: it was settled before, or given back by `basic.recover`.
-    Unknown,
-}
-
 impl Coalescer {
     const fn new(options: AckCoalescing) -> Self {
         Self {
             options,
-            unsettled: VecDeque::new(),
             held: Vec::new(),
             due: Instant::MAX,
         }
     }
 
-    /// A delivery came that is to be settled. Says whether it can be kept track of.
-    fn delivered(&mut self, tag: u64) -> bool {
-        let is_next = self.unsettled.back().is_none_or(|last| *last < tag);
-        let can_follow = is_next && self.unsettled.len() < MOST_UNSETTLED;
-        if can_follow {
-            self.unsettled.push_back(tag);
-        }
-        can_follow
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
     }
 
-    /// The user acknowledged one.
-    fn hold(&mut self, tag: u64) -> Held {
-        if !self.settle(tag) {
-            return Held::Unknown;
-        }
-        self.held.push(tag);
-        match self.held.len() {
-            1 => Held::First,
-            _ => Held::More,
-        }
-    }
-
-    /// That one is unsettled no more. Says whether it was.
-    fn settle(&mut self, tag: u64) -> bool {
-        if self.unsettled.front() == Some(&tag) {
-            self.unsettled.pop_front();
-            return true;
-        }
-        match self.unsettled.binary_search(&tag) {
-            Ok(place) => self.unsettled.remove(place).is_some(),
-            Err(_) => false,
-        }
-    }
-
-    /// That one and all before it are unsettled no more.
-    fn settle_up_to(&mut self, tag: u64) {
-        let end = self.unsettled.partition_point(|unsettled| *unsettled <= tag);
-        self.unsettled.drain(..end);
-    }
-
-    /// Says at least half of what waits, in one method if that will do: what is behind an unsettled one may be joined later.
-    fn make_room(&mut self, mut say: impl FnMut(BasicAck)) {
+    /// Says at least half of what waits, in one method if that will do: what is behind the first unsettled one may be joined later.
+    fn make_room(&mut self, first_unsettled: Option<u64>, mut say: impl FnMut(BasicAck)) {
         let waiting = self.held.len();
-        self.join(&mut say);
+        self.join(first_unsettled, &mut say);
         if self.held.len() > waiting / 2 {
-            self.flush(say);
+            self.flush(first_unsettled, say);
         } else if self.held.is_empty() {
             self.due = Instant::MAX;
         }
     }
 
     /// Says all that waits, in as few methods as possible.
-    fn flush(&mut self, mut say: impl FnMut(BasicAck)) {
-        self.join(&mut say);
+    fn flush(&mut self, first_unsettled: Option<u64>, mut say: impl FnMut(BasicAck)) {
+        self.join(first_unsettled, &mut say);
         for delivery_tag in self.held.drain(..) {
             let multiple = false;
             say(BasicAck {
@@ -145,10 +92,10 @@ impl Coalescer {
     }
 
     /// Says what waits and has nothing unsettled before it.
-    fn join(&mut self, say: &mut impl FnMut(BasicAck)) {
+    fn join(&mut self, first_unsettled: Option<u64>, say: &mut impl FnMut(BasicAck)) {
         self.held.sort_unstable();
-        let count = match self.unsettled.front() {
-            Some(first) => self.held.partition_point(|held| held < first),
+        let count = match first_unsettled {
+            Some(first) => self.held.partition_point(|held| *held < first),
             None => self.held.len(),
         };
         if let Some(delivery_tag) = self.held.drain(..count).next_back() {
@@ -224,26 +171,16 @@ impl ChannelState {
     }
 
     /// What was acknowledged so far is said, and from now on each is said at once.
-    #[inline]
+    #[cold]
     pub(super) fn end_coalescing(&mut self, link: &mut Link) {
         self.flush_acks(link);
         self.coalescer = None;
     }
 
-    /// A delivery came, which is to be settled unless it needs no acknowledgement.
+    /// A delivery was told, which is to be settled unless it needs no acknowledgement.
     #[inline(always)]
     pub(super) fn note_delivery(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
-        if self.coalescer.is_some() {
-            self.keep_track(link, tag, no_ack);
-        }
-    }
-
-    #[inline(never)]
-    fn keep_track(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
-        if let Some(coalescer) = &mut self.coalescer
-            && !no_ack
-            && !coalescer.delivered(tag)
-        {
+        if !no_ack && !self.unsettled.insert(tag) {
             self.end_coalescing(link);
         }
     }
@@ -251,47 +188,37 @@ impl ChannelState {
     /// The user acknowledged one delivery.
     #[inline(never)]
     pub(super) fn hold_ack(&mut self, link: &mut Link, delivery_tag: u64) {
-        let (number, most) = (self.id.number(), self.prefetch.most_held());
-        let Some(coalescer) = &mut self.coalescer else {
-            return;
-        };
-        let held = coalescer.hold(delivery_tag);
-        let most = most.min(coalescer.options.count.into());
-        if held == Held::Unknown {
+        let (number, was_unsettled) = (self.id.number(), self.unsettled.remove(delivery_tag));
+        if !was_unsettled {
             // The peer is to judge that.
             self.flush_acks(link);
             let multiple = false;
-            link.answer(
-                number,
-                &BasicAck {
-                    delivery_tag,
-                    multiple,
-                },
-            );
-        } else if coalescer.held.len() >= most {
-            coalescer.make_room(|ack| link.answer(number, &ack));
-        } else if held == Held::First {
+            let ack = BasicAck {
+                delivery_tag,
+                multiple,
+            };
+            return link.answer(number, &ack);
+        }
+        let Some(coalescer) = &mut self.coalescer else {
+            return;
+        };
+        // Whoever leaves waits for nothing.
+        let most = match link.takes_no_consumers {
+            true => 1,
+            false => self.prefetch.most_held().min(coalescer.options.count.into()),
+        };
+        coalescer.held.push(delivery_tag);
+        if coalescer.held.len() >= most {
+            coalescer.make_room(self.unsettled.first(), |ack| link.answer(number, &ack));
+        } else if coalescer.held.len() == 1 {
             link.note_held(number);
         }
     }
 
-    /// One delivery is settled in another way, or all up to it.
-    #[inline]
-    pub(super) fn note_settled(&mut self, tag: u64, multiple: bool) {
-        match &mut self.coalescer {
-            None => {}
-            Some(coalescer) if multiple => coalescer.settle_up_to(tag),
-            Some(coalescer) => {
-                coalescer.settle(tag);
-            }
-        }
-    }
-
     /// What was delivered so far is delivered again.
-    pub(super) fn note_recovered(&mut self) {
-        if let Some(coalescer) = &mut self.coalescer {
-            coalescer.unsettled.clear();
-        }
+    pub(super) fn note_recovered(&mut self, link: &mut Link) {
+        self.flush_acks(link);
+        self.unsettled.clear();
     }
 
     /// Says what was acknowledged and not said.
@@ -301,7 +228,7 @@ impl ChannelState {
             && !coalescer.held.is_empty()
         {
             let number = self.id.number();
-            coalescer.flush(|ack| link.answer(number, &ack));
+            coalescer.flush(self.unsettled.first(), |ack| link.answer(number, &ack));
         }
     }
 

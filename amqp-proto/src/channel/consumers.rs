@@ -110,6 +110,11 @@ impl Consumers {
         self.by_tag.retain(|(_, consumer)| consumer.number != number);
     }
 
+    /// How many the peer may still send something to.
+    pub(crate) const fn len(&self) -> usize {
+        self.by_tag.len()
+    }
+
     /// Those that were not cancelled yet.
     pub(crate) fn active(&mut self) -> impl Iterator<Item = (&[u8], &mut Consumer)> {
         self.by_tag

@@ -59,6 +59,7 @@ pub(crate) enum Carried {
         consumer: ConsumerId,
         redelivered: bool,
         is_streamed: bool,
+        no_ack: bool,
     },
     /// Its request waits until the message is complete: it may be abandoned, time out or fail before.
     Got {
@@ -224,8 +225,10 @@ impl ChannelState {
             consumer,
             redelivered,
             is_streamed: true,
+            no_ack,
         } = carried
         {
+            self.note_delivery(link, tag.value(), no_ack);
             self.partial = Some(Partial::Stream { tag, left: body_size });
             link.counters.delivered += 1;
             if body_size == 0 {
@@ -355,9 +358,11 @@ impl ChannelState {
                 tag,
                 consumer,
                 redelivered,
+                no_ack,
                 ..
             } => {
                 link.counters.delivered += 1;
+                self.note_delivery(link, tag.value(), no_ack);
                 Event::Delivery(Delivery::new(tag, consumer, redelivered, message))
             }
             Carried::Got {
@@ -404,15 +409,13 @@ impl ChannelState {
         let is_usable = self.is_usable();
         let had_stream = self.consumers.had_stream();
         match self.consumers.get(deliver.consumer_tag.as_bytes()) {
-            Some(&consumer) if is_usable && !consumer.is_unwanted => {
-                self.note_delivery(link, tag.value(), consumer.no_ack);
-                Carried::Delivery {
-                    tag: tag.from_stream(consumer.is_stream_queue),
-                    consumer: ConsumerId::new(self.id, consumer.number),
-                    redelivered: deliver.redelivered,
-                    is_streamed: consumer.is_streamed,
-                }
-            }
+            Some(consumer) if is_usable && !consumer.is_unwanted => Carried::Delivery {
+                tag: tag.from_stream(consumer.is_stream_queue),
+                consumer: ConsumerId::new(self.id, consumer.number),
+                redelivered: deliver.redelivered,
+                is_streamed: consumer.is_streamed,
+                no_ack: consumer.no_ack,
+            },
             Some(&Consumer {
                 no_ack,
                 is_stream_queue,
@@ -424,7 +427,8 @@ impl ChannelState {
             // It may be from a stream, or not: neither can it be refused, nor acknowledged. It goes back when the channel ends.
             None if had_stream => {
                 link.counters.undeliverable += 1;
-                self.note_delivery(link, tag.value(), false);
+                // What is acknowledged together would take it along.
+                self.end_coalescing(link);
                 Carried::Nothing
             }
             None => {
@@ -456,13 +460,14 @@ impl ChannelState {
     /// The `basic.get` that a message answers; `None`, and the message goes back, if nobody waits for it any more.
     fn answer_get(&mut self, link: &mut Link, tag: u64) -> Option<RequestId<BasicGet<'static>>> {
         let (request, waiting) = self.requests.answer(BasicGetOk::SPEC.id, |_| true).ok()?;
+        let no_ack = waiting.purpose == Purpose::Get { no_ack: true };
         if waiting.is_abandoned {
             link.counters.discarded_replies += 1;
             let tag = DeliveryTag::new(self.id, tag);
-            self.give_back(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
+            self.give_back(link, tag, no_ack);
             return None;
         }
-        self.note_delivery(link, tag, waiting.purpose == Purpose::Get { no_ack: true });
+        self.note_delivery(link, tag, no_ack);
         Some(RequestId::new(request.channel(), request.sequence()))
     }
 

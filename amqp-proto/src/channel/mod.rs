@@ -17,6 +17,7 @@ mod content;
 mod publish;
 mod request;
 mod state;
+mod unsettled;
 
 pub use coalesce::AckCoalescing;
 pub use confirm::{ConfirmLimits, ConfirmOutcome};
@@ -106,7 +107,7 @@ impl<'c> Channel<'c> {
     /// Without a tag it gets one, `ctag` and numbers that this connection and its successors use once only. `no_wait` is not looked at.
     ///
     /// # Errors
-    /// [`SendError::ConsumerTagInUse`] on this channel; as [`request`](Self::request).
+    /// [`SendError::ConsumerTagInUse`] on this channel, [`SendError::ShuttingDown`]; as [`request`](Self::request).
     pub fn consume(
         &mut self,
         method: &BasicConsume<'_>,
@@ -206,7 +207,9 @@ impl<'c> Channel<'c> {
             delivery_tag,
             multiple: false,
         };
-        Ok(self.link.method(self.state.id.number(), &ack)?)
+        self.link.method(self.state.id.number(), &ack)?;
+        self.state.unsettled.remove(delivery_tag);
+        Ok(())
     }
 
     /// Acknowledges a delivery and all before it on this channel.
@@ -269,7 +272,7 @@ impl<'c> Channel<'c> {
         self.link.check_high_water()?;
         self.state.flush_acks(self.link);
         self.link.method(self.state.id.number(), method)?;
-        self.state.note_recovered();
+        self.state.unsettled.clear();
         Ok(())
     }
 
@@ -299,13 +302,17 @@ impl<'c> Channel<'c> {
         }
     }
 
+    /// How many deliveries were told that want to be settled and are not. Those whose acknowledgement
+    /// [waits](Self::set_ack_coalescing) are among them.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.state.unsettled()
+    }
+
     /// How many publishes wait for their confirm.
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
-        self.state
-            .confirm
-            .as_ref()
-            .map_or(0, |window| window.outstanding())
+        self.state.unconfirmed()
     }
 
     /// How many octets of bodies wait for their confirm.
@@ -379,6 +386,9 @@ impl<'c> Channel<'c> {
     }
 
     fn start_consumer(&mut self, method: &BasicConsume<'_>, no_wait: bool) -> Result<u32, SendError> {
+        if self.link.takes_no_consumers {
+            return Err(SendError::ShuttingDown);
+        }
         let given = method.consumer_tag.as_bytes();
         let tag: Box<[u8]> = match given {
             [] => self.state.consumers.next_tag(self.state.id.incarnation()),
@@ -439,7 +449,10 @@ impl<'c> Channel<'c> {
         let value = self.check_settle(tag)?;
         self.state.flush_acks(self.link);
         self.link.method(self.state.id.number(), &method(value))?;
-        self.state.note_settled(value, multiple);
+        match multiple {
+            false => _ = self.state.unsettled.remove(value),
+            true => self.state.unsettled.remove_up_to(value),
+        }
         Ok(())
     }
 
@@ -461,10 +474,8 @@ impl<'c> Channel<'c> {
     /// A request was written that changes what is known of deliveries.
     fn note_effect<R: Request>(&mut self, method: &R) {
         self.state.prefetch.note(method);
-        match R::SPEC.id {
-            id if id == TxSelect::SPEC.id => self.state.end_coalescing(self.link),
-            id if id == BasicRecover::SPEC.id => self.state.note_recovered(),
-            _ => {}
+        if R::SPEC.id == TxSelect::SPEC.id {
+            self.state.end_coalescing(self.link);
         }
     }
 

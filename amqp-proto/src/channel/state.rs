@@ -22,6 +22,7 @@ use super::confirm::{ConfirmLimits, ConfirmOutcome, ConfirmWindow};
 use super::consumers::{Consumer, Consumers};
 use super::content::Partial;
 use super::request::{Purpose, Reply, Requests, Waiting};
+use super::unsettled::Unsettled;
 use crate::RecvBuf;
 use crate::error::{ChannelCloseReason, PeerClose, RequestError};
 use crate::event::Event;
@@ -46,6 +47,7 @@ pub(crate) struct ChannelState {
     /// Joins acknowledgements, if that was asked for.
     pub(super) coalescer: Option<Box<Coalescer>>,
     pub(super) prefetch: Prefetch,
+    pub(super) unsettled: Unsettled,
     pub(super) is_flow_stopped: bool,
     /// `tx.commit` was not answered. RabbitMQ ends the connection if it gets anything but `channel.close` here before that.
     pub(super) is_committing: bool,
@@ -99,6 +101,7 @@ impl ChannelState {
             last_delivery: 0,
             coalescer: None,
             prefetch: Prefetch::default(),
+            unsettled: Unsettled::default(),
             is_flow_stopped: false,
             is_committing: false,
             unwanted_deliveries: Vec::new(),
@@ -110,6 +113,17 @@ impl ChannelState {
     #[inline]
     pub(crate) const fn is_usable(&self) -> bool {
         matches!(self.phase, Phase::Opening | Phase::Open)
+    }
+
+    /// How many deliveries were told and are not settled, as far as the peer was told.
+    pub(crate) fn unsettled(&self) -> usize {
+        let held = self.coalescer.as_ref().map_or(0, |coalescer| coalescer.len());
+        self.unsettled.len() + held
+    }
+
+    /// How many publishes wait for their confirm.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.confirm.as_ref().map_or(0, |window| window.outstanding())
     }
 
     /// Whether it was told as closed, and only its number is not free.
@@ -262,7 +276,7 @@ impl ChannelState {
             self.on_committed(link);
         }
         if waiting.method.id == BasicRecover::SPEC.id {
-            self.note_recovered();
+            self.note_recovered(link);
         }
         match waiting.purpose {
             Purpose::Open => {
@@ -273,9 +287,7 @@ impl ChannelState {
                 return Step::Event(Event::ChannelOpened { channel: self.id });
             }
             Purpose::Consume { number } => {
-                if waiting.is_abandoned {
-                    self.cancel_unwanted(link, number);
-                }
+                self.cancel_unwanted(link, number);
                 self.forget_ended(number);
             }
             Purpose::Cancel { number } => {
@@ -307,22 +319,35 @@ impl ChannelState {
         for tag in unwanted {
             self.say_unwanted(link, tag);
         }
+        self.cancel_all_unwanted(link);
+    }
+
+    /// Ends all consumers. What still comes to them goes back, but for what the broker has forgotten when it was sent: that is told.
+    pub(crate) fn cancel_consumers(&mut self, link: &mut Link) {
+        self.flush_acks(link);
+        for (_, consumer) in self.consumers.active() {
+            consumer.is_unwanted |= !consumer.no_ack;
+        }
+        self.cancel_all_unwanted(link);
+    }
+
+    fn cancel_all_unwanted(&mut self, link: &mut Link) {
         let requests = &self.requests;
-        let active = self.consumers.active().map(|(_, consumer)| consumer);
-        let started = active.filter(|consumer| consumer.is_unwanted && !requests.is_about(consumer.number));
-        let numbers: Vec<u32> = started.map(|consumer| consumer.number).collect();
-        for number in numbers {
+        let active = self.consumers.active().map(|(_, consumer)| consumer.number);
+        let started: Vec<u32> = active.filter(|number| !requests.is_about(*number)).collect();
+        for number in started {
             self.cancel_unwanted(link, number);
         }
     }
 
-    /// A consumer is there that nobody wants any more.
+    /// Cancels a consumer that is there, if nobody wants it any more.
     fn cancel_unwanted(&mut self, link: &mut Link, number: u32) {
         if !self.is_usable() || self.is_committing {
             return;
         }
         if let Some((tag, consumer)) = self.consumers.by_number(number)
             && !consumer.is_cancelling
+            && (consumer.is_unwanted || link.takes_no_consumers)
         {
             consumer.is_cancelling = true;
             let consumer_tag = ShortStr::delimited(tag);
@@ -489,8 +514,9 @@ impl ChannelState {
     /// Resolves everything that waits for this channel, and says that it ended.
     pub(crate) fn end(&mut self, link: &mut Link, reason: ChannelCloseReason) {
         self.drop_partial(link);
-        let id = self.id;
+        let (id, unsettled) = (self.id, self.unsettled());
         let Link { events, counters, .. } = link;
+        counters.abandoned += unsettled as u64;
         self.requests.fail(|request, purpose| {
             if purpose != Purpose::Open {
                 let cause = RequestError::ChannelClosed(reason.clone());

@@ -36,7 +36,7 @@ use crate::link::Link;
 use crate::time::Instant;
 use crate::trace::FrameTap;
 use crate::wire::*;
-use crate::{Channel, Config, Counters, RecvBuf, Secret, SendBuf};
+use crate::{Channel, Config, Counters, InFlight, RecvBuf, Secret, SendBuf};
 use state::State;
 use timeout::Deadlines;
 
@@ -322,6 +322,16 @@ impl Connection {
         Ok(self.requests.push(ConnectionUpdateSecret::SPEC, Purpose::Plain))
     }
 
+    /// Cancels all consumers, and takes no new ones: [`SendError::ShuttingDown`]. What still comes to them goes back to its queue and is
+    /// not told, but for what wants no acknowledgement, which the broker has forgotten already. Whoever has to wait until all are gone
+    /// looks at [`in_flight`](Self::in_flight).
+    pub fn cancel_consumers(&mut self) {
+        self.link.takes_no_consumers = true;
+        for state in self.channels.values_mut().filter(|state| state.is_usable()) {
+            state.cancel_consumers(&mut self.link);
+        }
+    }
+
     /// Closes the connection: first the consumers and channels, then the connection, within
     /// [`Config::close_timeout`]. What was written before is sent before. [`Event::Closed`] is its end.
     ///
@@ -422,6 +432,18 @@ impl Connection {
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.link.counters
+    }
+
+    /// What is under way on all channels. Of handlers, and of what waits to be taken, it knows nothing.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight {
+        let mut all = InFlight::default();
+        for state in self.channels.values().filter(|state| !state.is_abandoned()) {
+            all.consumers += state.consumers.len();
+            all.unsettled += state.unsettled();
+            all.unconfirmed += state.unconfirmed();
+        }
+        all
     }
 
     /// How many channels there are, those that are closing included.

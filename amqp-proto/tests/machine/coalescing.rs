@@ -395,6 +395,19 @@ fn what_is_delivered_again_is_not_waited_for() {
 }
 
 #[test]
+fn what_is_acknowledged_while_all_goes_back_is_for_the_broker_to_judge() {
+    let (mut peer, id) = joining(100);
+    come(&mut peer, "c", 1..=2);
+    peer.channel(id).request(&BasicRecover { requeue: true }).unwrap();
+    peer.sent();
+    ack(&mut peer, id, [2]);
+    peer.send(1, BasicRecoverOk {});
+    peer.event();
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=2"]);
+    assert_eq!(peer.channel(id).unsettled(), 0);
+}
+
+#[test]
 fn in_a_transaction_each_is_said_at_once() {
     let (mut peer, id) = joining(100);
     peer.channel(id).request(&TxSelect::default()).unwrap();
@@ -453,12 +466,41 @@ fn what_may_be_from_a_stream_and_is_nobody_s_is_not_acknowledged() {
 }
 
 #[test]
-fn tags_that_do_not_count_upwards_end_it() {
+fn tags_need_not_count_upwards() {
     let (mut peer, id) = joining(100);
-    come(&mut peer, "c", [5]);
-    come(&mut peer, "c", [5]);
-    ack(&mut peer, id, [5]);
-    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=5"]);
+    come(&mut peer, "c", [200, 5, 70]);
+    ack(&mut peer, id, [70, 200]);
+    peer.channel(id).flush_acks();
+    let said = [
+        "ch 1 basic.ack delivery_tag=70",
+        "ch 1 basic.ack delivery_tag=200",
+    ];
+    assert_eq!(peer.sent(), said);
+    come(&mut peer, "c", [6]);
+    ack(&mut peer, id, [6, 5]);
+    peer.channel(id).flush_acks();
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=6 multiple"]);
+}
+
+#[test]
+fn more_than_can_be_kept_track_of_end_it() {
+    let (mut peer, id) = joining(100);
+    // Each is in a word of its own.
+    come(&mut peer, "c", (0..=1 << 16).map(|number| 64 * number + 1));
+    ack(&mut peer, id, [1]);
+    assert_eq!(peer.sent(), [""; 0]);
+    ack(&mut peer, id, [65]);
+    come(
+        &mut peer,
+        "c",
+        ((1 << 16) + 1..(1 << 16) + 5).map(|number| 64 * number + 1),
+    );
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=65 multiple"]);
+    ack(&mut peer, id, [129]);
+    assert_eq!(peer.sent(), ["ch 1 basic.ack delivery_tag=129"]);
+    let last = ((1 << 16) + 4) * 64 + 1;
+    ack(&mut peer, id, [last]);
+    assert_eq!(peer.sent(), [format!("ch 1 basic.ack delivery_tag={last}")]);
 }
 
 #[test]

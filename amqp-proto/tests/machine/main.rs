@@ -22,6 +22,7 @@ mod properties;
 mod requests;
 mod returns;
 mod settle;
+mod shutdown;
 mod stage;
 mod states;
 mod streams;

@@ -252,6 +252,7 @@ proptest! {
             let held = session.acked.len() - session.told_acked.len();
             prop_assert!(held < usize::from(half.max(1)), "{} are held back", held);
             prop_assert_eq!(&session.refused, &session.told_refused);
+            prop_assert_eq!(session.channel().unsettled(), session.outstanding.len());
         }
         match closes_connection {
             true => session.peer.connection.close(ReplyCode::REPLY_SUCCESS, ""),
