@@ -361,7 +361,7 @@ impl Channel {
     /// Starts a consumer, and waits until the broker has done so. Dropped before, it is cancelled.
     pub(crate) async fn start_consumer(&self, method: &BasicConsume<'_>) -> Result<Consumer, Error> {
         let deadline = self.deadline();
-        let (mut is_unlimited, mut has_taken) = (false, Arc::default());
+        let (mut is_unlimited, mut has_taken, mut ahead) = (false, Arc::default(), Arc::default());
         let command = |state: &mut State| {
             let mut core = state.core(self.place())?;
             let (id, request) = core.consume(method)?;
@@ -373,12 +373,13 @@ impl Channel {
                 is_unlimited = !has_prefetch && !method.no_ack;
                 let inbox = Inbox::new(id, method.no_ack, is_limited);
                 has_taken = inbox.has_taken();
+                ahead = Arc::clone(&inbox.ahead);
                 entry.consumers.push(inbox);
             }
             Ok((id, request.untyped(), tag.unwrap_or_default()))
         };
         let (id, request, tag) = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
-        let consumer = Consumer::new(self.clone(), id, tag, method.no_ack, has_taken);
+        let consumer = Consumer::new(self.clone(), id, tag, method.no_ack, has_taken, ahead);
         Call::new(self.shared(), request, deadline).await?;
         if is_unlimited {
             observe::unlimited(consumer.tag());

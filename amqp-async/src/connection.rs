@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amqp_proto::wire::ConnectionUpdateSecret;
 use amqp_proto::{
-    CloseReason, Config, ConnectionState, Counters, Negotiated, RequestId, Secret, ServerVersion,
+    CloseReason, CloseReport, Config, ConnectionState, Counters, Negotiated, RequestId, Secret, ServerVersion,
 };
 
 use crate::call::{Call, Deadline, Place, retry};
@@ -14,6 +14,7 @@ use crate::credentials::{self, CredentialsSource};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::Events;
+use crate::leaving::Departure;
 use crate::shared::{Shared, State};
 use crate::stats::Stats;
 use crate::transport::{Spawner, Timer, Transport};
@@ -30,16 +31,6 @@ pub struct Connection {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-}
-
-/// What a graceful close could not wait for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CloseReport {
-    /// Why the connection ended.
-    pub reason: CloseReason,
-    /// How many publishes were not confirmed in time, on all channels.
-    pub unconfirmed: usize,
 }
 
 impl Connection {
@@ -91,34 +82,40 @@ impl Connection {
         Channel::open(self.clone(), options).await
     }
 
-    /// Waits for confirms, for half of [`Config::close_timeout`] at most, then closes channels and connection, all within that
-    /// time, and says what was left. Whoever waits for something on the connection learns that it ended.
+    /// Closes it without waiting for handlers: waits for confirms, for half of [`Config::close_timeout`] at most, then closes channels
+    /// and connection, all within that time, and says what was left. Whoever waits for something on the connection learns that it ended;
+    /// what was delivered and not settled goes back to its queue. To have that finished first there is [`shutdown`](Self::shutdown).
+    ///
+    /// It goes on in the background if this is dropped. Whoever asks later, or at the same time, gets the same report.
     pub async fn close(&self) -> CloseReport {
-        let shared = self.shared();
-        let timeout = shared.lock().connection.config().close_timeout;
-        let deadline = Deadline::after(shared, Some(timeout));
-        let unconfirmed = self.settle(&Deadline::after(shared, Some(timeout / 2))).await;
-        shared.command(State::close);
-        let mut place = Place::changed(shared);
-        let is_closed = |state: &mut State| state.closed.is_some().then_some(());
-        if place.until_deadline(&deadline, is_closed).await.is_none() {
-            // The core counts its time from the close.
-            shared.command(|state| state.is_given_up = true);
-        }
-        CloseReport {
-            reason: self.closed().await,
-            unconfirmed,
-        }
+        self.leave(Departure::Close).await
     }
 
-    /// Waits for confirms; says how many did not come in time.
-    async fn settle(&self, deadline: &Deadline<'_>) -> usize {
-        let mut place = Place::settled(self.shared());
-        let look = |state: &mut State| (state.closed.is_some() || state.unconfirmed() == 0).then_some(());
-        match place.until_deadline(deadline, look).await {
-            Some(()) => 0,
-            None => self.shared().lock().unconfirmed(),
-        }
+    /// Finishes what is under way, then closes it, all within `timeout`, and says what was abandoned:
+    ///
+    /// 1. All consumers are cancelled and end; what they have not taken goes back to its queue. New ones are refused
+    ///    ([`SendError::ShuttingDown`](amqp_proto::SendError::ShuttingDown)). All else can be used as before: handlers may publish, declare
+    ///    and open channels.
+    /// 2. Handlers end and deliveries that were taken are settled. One that is kept, or that was
+    ///    [given away by its tag](crate::Delivery::into_message), is waited for as long as a handler, so a handler that calls this has to
+    ///    settle its own first, or not to wait for it. Messages without acknowledgements, which nobody else will get, are waited for until
+    ///    they are taken.
+    /// 3. The broker confirms what was published.
+    /// 4. Channels and connection are closed.
+    ///
+    /// Half of `timeout`, or of [`Config::close_timeout`] if that is less, is kept for the last step. Who is done sooner is not held up.
+    /// A [`close`](Self::close) meanwhile, at a second Ctrl-C for example, is in a greater hurry, and then all who wait get the same report
+    /// sooner.
+    ///
+    /// It goes on in the background if this is dropped.
+    pub async fn shutdown(&self, timeout: Duration) -> CloseReport {
+        self.leave(Departure::Shutdown(timeout)).await
+    }
+
+    async fn leave(&self, how: Departure) -> CloseReport {
+        let shared = self.shared();
+        shared.leave(how);
+        Place::changed(shared).until(|state| state.report.clone()).await
     }
 
     /// Waits for the end of the connection, and says why it came.
@@ -269,7 +266,8 @@ pub(crate) async fn update_secret(
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.command(|state| {
-            if !state.is_detached {
+            // One that is left in order already goes on with that.
+            if !state.is_detached && state.leaving.is_none() {
                 state.close();
             }
         });

@@ -17,7 +17,8 @@ use crate::delivery::{Delivery, Origin, ProcessOptions};
 use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
 use crate::idle::UntilIdle;
-use crate::inbox::{ConsumerEnd, Inbox, SOFT_LIMIT};
+use crate::inbox::{Ahead, ConsumerEnd, Inbox, SOFT_LIMIT};
+use crate::shared::State;
 
 /// What comes to a consumer. The stream ends when the consumer was [cancelled](Self::cancel) here; if anything else ended it, that is
 /// its last item.
@@ -44,6 +45,8 @@ pub struct Consumer {
     has_ended: bool,
     /// Tells the inbox that a delivery was taken.
     has_taken: Arc<AtomicBool>,
+    /// Tells the inbox how many are ready.
+    ahead: Arc<Ahead>,
 }
 
 /// What a consumer that waits for so long and no longer comes to ([`Consumer::next_within`]).
@@ -66,6 +69,7 @@ impl Consumer {
         tag: String,
         no_ack: bool,
         has_taken: Arc<AtomicBool>,
+        ahead: Arc<Ahead>,
     ) -> Self {
         let origin = Origin {
             channel,
@@ -78,6 +82,7 @@ impl Consumer {
             ready: VecDeque::new(),
             has_ended: false,
             has_taken,
+            ahead,
         }
     }
 
@@ -161,9 +166,22 @@ impl Consumer {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Delivery, ConsumerEnd>>> {
+        if self.ahead.is_revoked() {
+            self.give_back_ready();
+        }
         match self.ready.pop_front() {
             Some(delivery) => Poll::Ready(Some(Ok(self.deliver(delivery)))),
             None => self.poll_inbox(cx),
+        }
+    }
+
+    /// The connection is about to be closed.
+    #[cold]
+    fn give_back_ready(&mut self) {
+        if !self.ready.is_empty() {
+            let ready = std::mem::take(&mut self.ready);
+            let command = |state: &mut State| state.give_back_ahead(ready, &self.ahead);
+            self.channel().shared().command(command);
         }
     }
 
@@ -182,6 +200,7 @@ impl Consumer {
         };
         let was_over = inbox.is_over(SOFT_LIMIT);
         let taken = inbox.take(&mut self.ready, cx, &mut state.retired);
+        self.ahead.set(self.ready.len());
         // The driver may have stopped reading for it.
         let driver = was_over.then(|| state.take_driver()).flatten();
         drop(locked);
@@ -207,6 +226,7 @@ impl Consumer {
     #[inline]
     fn deliver(&self, delivery: amqp_proto::Delivery) -> Delivery {
         self.has_taken.store(true, Ordering::Relaxed);
+        self.ahead.set(self.ready.len());
         Delivery::consumed(&self.origin, delivery)
     }
 
@@ -220,6 +240,15 @@ impl Consumer {
                 .get_mut(place)
                 .and_then(|entry| entry.inbox(id).map(|inbox| inbox.len()));
             let count = ready.len() + waiting.unwrap_or_default();
+            if !self.origin.no_ack
+                && state
+                    .channels
+                    .find_mut(id.channel())
+                    .is_some_and(|entry| entry.is_open)
+            {
+                self.ahead.take();
+                state.note_given_back(count);
+            }
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {
                 let inbox = entry.inbox(id);

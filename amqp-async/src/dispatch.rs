@@ -91,6 +91,8 @@ impl State {
             Event::Writable => self.writable.drain_into(wakes),
             Event::Closed(reason) => {
                 self.closed = Some(reason.clone());
+                self.finish_leaving(&reason);
+                let wakes = &mut self.wakes;
                 self.changed.drain_into(wakes);
                 self.writable.drain_into(wakes);
                 self.answered.drain_into(wakes);
@@ -126,6 +128,7 @@ impl State {
         let (tag, requeue) = (delivery.tag, true);
         let core = self.connection.channel(tag.channel());
         if core.is_ok_and(|mut core| core.wants_acks(delivery.consumer) != Some(false)) {
+            self.note_given_back(1);
             self.say(tag.channel(), Unsaid::Nack { tag, requeue });
         }
     }

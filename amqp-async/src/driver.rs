@@ -125,9 +125,6 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     fn turn(&mut self, cx: &Context<'_>) -> Turn {
         let now = self.timer.now();
         let mut state = self.shared.lock();
-        if std::mem::take(&mut state.is_given_up) {
-            state.connection.handle_disconnect(now, None);
-        }
         let unread = self.input.unread().len();
         let mut events = 0;
         while events < MOST_EVENTS
@@ -141,6 +138,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         }
         state.restore();
         state.say_unsaid();
+        let leaving = state.step_leaving(now, &self.shared.handlers);
         let (is_paused, patience) = state.holds_back(now);
         if is_paused != self.stream.is_paused {
             self.stream.is_paused = is_paused;
@@ -167,7 +165,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.stream.linger.get_or_insert(now + LINGER);
         }
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
-        let deadlines = [alarm, deadline, patience, linger];
+        let deadlines = [alarm, deadline, patience, linger, leaving];
         Turn {
             has_more: events == MOST_EVENTS,
             is_closed,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use crate::consumer::Consumer;
 use crate::delivery::Delivery;
 use crate::inbox::ConsumerEnd;
+use crate::leaving::Counted;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wakers::{WakerKey, WakerSet};
 
@@ -97,13 +98,16 @@ where
             if work.is_cancelled(&mut key, cx) {
                 return Poll::Ready(None);
             }
-            consumer.poll_delivery(cx)
+            // Before it is taken: at no moment nobody knows of it.
+            let counted = Counted::new(&shared);
+            let next = consumer.poll_delivery(cx);
+            next.map(|next| next.map(|next| next.map(|delivery| (delivery, counted))))
         });
         match next.await {
             None => break None,
             Some(Err(end)) => break Some(end),
-            Some(Ok(delivery)) => {
-                let running = Running::new(&work);
+            Some(Ok((delivery, counted))) => {
+                let running = Running::new(&work, counted);
                 let handle = Arc::clone(&handle);
                 shared.spawn(Box::pin(async move {
                     handle(delivery).await;
@@ -117,18 +121,24 @@ where
 }
 
 /// One that runs; counted until it is dropped, by a panic too.
-struct Running(Arc<Work>);
+struct Running {
+    work: Arc<Work>,
+    _counted: Counted,
+}
 
 impl Running {
-    fn new(work: &Arc<Work>) -> Self {
+    fn new(work: &Arc<Work>, counted: Counted) -> Self {
         work.lock().running += 1;
-        Self(Arc::clone(work))
+        Self {
+            work: Arc::clone(work),
+            _counted: counted,
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.change(|state| state.running -= 1);
+        self.work.change(|state| state.running -= 1);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -46,6 +46,13 @@ pub enum ConsumerEnd {
     Channel(ChannelCloseReason),
 }
 
+/// What a consumer has taken out of its inbox and given to nobody yet.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    len: AtomicUsize,
+    is_revoked: AtomicBool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) id: ConsumerId,
@@ -58,8 +65,35 @@ pub(crate) struct Inbox {
     end: Option<ConsumerEnd>,
     /// A delivery was taken since this was looked at last. The consumer takes all that waits at once, and then one by one from that.
     has_taken: Arc<AtomicBool>,
+    pub(crate) ahead: Arc<Ahead>,
     /// Until when it may take nothing while reading is held back for it and somebody waits for the broker.
     patience: Option<Instant>,
+}
+
+impl Ahead {
+    #[inline]
+    pub(crate) fn set(&self, len: usize) {
+        self.len.store(len, Ordering::Relaxed);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// How many there are; from now on there are none.
+    pub(crate) fn take(&self) -> usize {
+        self.len.swap(0, Ordering::Relaxed)
+    }
+
+    /// They are to go back.
+    pub(crate) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Relaxed)
+    }
 }
 
 impl Inbox {
@@ -73,6 +107,7 @@ impl Inbox {
             waker: None,
             end: None,
             has_taken: Arc::default(),
+            ahead: Arc::default(),
             patience: None,
         }
     }

@@ -73,6 +73,7 @@ impl Entry {
 impl State {
     /// A channel ended, for good or to begin again.
     pub(crate) fn on_channel_closed(&mut self, channel: ChannelId, reason: &ChannelCloseReason) {
+        self.note_at_rest(channel);
         let is_open = !self.is_closing && self.closed.is_none();
         let wakes = &mut self.wakes;
         if let Some(entry) = self.channels.find_mut(channel) {

@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use amqp_proto::{ChannelId, CloseReason, Connection, Got, Reply, RequestError, RequestId, SendError};
+use amqp_proto::{
+    ChannelId, CloseReason, CloseReport, Connection, Got, Reply, RequestError, RequestId, SendError,
+};
 
 use crate::alarms::Alarms;
 use crate::channels::{Channels, Entry};
 use crate::dispatch::Sip;
 use crate::error::Error;
 use crate::events::{ConnectionEvent, Watchers};
+use crate::leaving::Leaving;
 use crate::observe::{Meters, Notes};
 use crate::sync::{Mutex, MutexGuard};
 use crate::transport::{Spawner, Task};
@@ -22,6 +26,10 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     spawner: Spawner,
     meters: Meters,
+    /// How many handlers run.
+    pub(crate) handlers: AtomicUsize,
+    /// Somebody wants to know when they are done.
+    pub(crate) is_leaving: AtomicBool,
 }
 
 /// The lock, held. Released, it drops the wakers that are of no use any more: one may own the last handle of this very connection.
@@ -66,8 +74,10 @@ pub(crate) struct State {
     pub(crate) retired: Vec<Waker>,
     /// The connection goes on without handles.
     pub(crate) is_detached: bool,
-    /// The close has taken too long: the driver ends the connection.
-    pub(crate) is_given_up: bool,
+    /// It is to be closed in order.
+    pub(crate) leaving: Option<Box<Leaving>>,
+    /// What came of that.
+    pub(crate) report: Option<CloseReport>,
     /// Some channel has something that could not be said yet.
     pub(crate) has_unsaid: bool,
     /// Some channel is not as it was before the broker closed it.
@@ -121,7 +131,8 @@ impl Shared {
             wakes: Vec::new(),
             retired: Vec::new(),
             is_detached: false,
-            is_given_up: false,
+            leaving: None,
+            report: None,
             has_unsaid: false,
             has_to_restore: false,
             sip: None,
@@ -132,6 +143,8 @@ impl Shared {
             state: Mutex::new(state),
             spawner,
             meters,
+            handlers: AtomicUsize::new(0),
+            is_leaving: AtomicBool::new(false),
         })
     }
 
@@ -339,6 +352,7 @@ impl State {
     /// room, which there may not be before the broker has got rid of what it has to say.
     pub(crate) fn is_awaiting(&self) -> bool {
         self.is_closing
+            || self.leaving.is_some()
             || self.waiting_for_input().iter().any(|set| set.len() > 0)
             || self
                 .calls

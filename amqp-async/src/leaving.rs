@@ -1,0 +1,243 @@
+//! How a connection is left in order. The driver does it, since it has the clock: whoever asked for it may go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use amqp_proto::{
+    ChannelId, CloseReason, CloseReport, Counters, Delivery, InFlight, Instant, Shutdown, ShutdownAction,
+};
+
+use crate::channels::{Entry, Unsaid};
+use crate::inbox::{Ahead, ConsumerEnd};
+use crate::shared::{Shared, State};
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Departure {
+    /// Handlers finish, all within that time.
+    Shutdown(Duration),
+    /// They do not.
+    Close,
+}
+
+/// It is under way.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// Not seen by the driver.
+    wanted: Vec<Departure>,
+    plan: Option<Shutdown>,
+    /// When it began.
+    before: Counters,
+    /// When it was looked at last, before the close.
+    seen: InFlight,
+    /// How many deliveries that nobody had taken went back.
+    given_back: usize,
+    /// How many deliveries were in nobody's hand when their channel ended.
+    at_rest: usize,
+}
+
+/// A handler that runs, or that will if a delivery is there; counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Shared>);
+
+impl Counted {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.handlers.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.handlers.fetch_sub(1, Ordering::SeqCst);
+        // In this order, as the driver looks at both in the other one: it is woken if it saw one more.
+        if self.0.is_leaving.load(Ordering::SeqCst) {
+            self.0.command(|_| ());
+        }
+    }
+}
+
+impl Shared {
+    /// Somebody wants to leave.
+    pub(crate) fn leave(&self, how: Departure) {
+        self.is_leaving.store(true, Ordering::SeqCst);
+        self.command(|state| state.leave(how));
+    }
+}
+
+impl Leaving {
+    fn make_plan(&mut self, now: Instant, close_timeout: Duration) {
+        for how in self.wanted.drain(..) {
+            let wanted = match how {
+                Departure::Shutdown(timeout) => Shutdown::draining(now, timeout, close_timeout),
+                Departure::Close => Shutdown::closing(now, close_timeout),
+            };
+            match &mut self.plan {
+                Some(plan) => plan.hasten(&wanted),
+                None => self.plan = Some(wanted),
+            }
+        }
+    }
+
+    /// The connection has ended.
+    fn report(&self, reason: CloseReason, after: &Counters) -> CloseReport {
+        let since = |count: fn(&Counters) -> u64| {
+            usize::try_from(count(after).saturating_sub(count(&self.before))).unwrap_or(usize::MAX)
+        };
+        let has_cancelled = self.plan.as_ref().is_some_and(Shutdown::has_cancelled);
+        let mut report = CloseReport::new(reason);
+        report.consumers = if has_cancelled { self.seen.consumers } else { 0 };
+        report.handlers = self.seen.handlers;
+        report.untaken = self.seen.untaken;
+        report.unsettled = since(|all| all.abandoned).saturating_sub(self.at_rest);
+        report.given_back = self.given_back.saturating_add(since(|all| all.undeliverable));
+        report.unconfirmed = since(|all| all.lost);
+        report
+    }
+}
+
+impl State {
+    fn leave(&mut self, how: Departure) {
+        if let Some(reason) = &self.closed {
+            let report = || CloseReport::new(reason.clone());
+            self.report.get_or_insert_with(report);
+            return;
+        }
+        let before = self.connection.counters();
+        let leaving = self.leaving.get_or_insert_with(|| {
+            Box::new(Leaving {
+                wanted: Vec::new(),
+                plan: None,
+                before,
+                seen: InFlight::default(),
+                given_back: 0,
+                at_rest: 0,
+            })
+        });
+        leaving.wanted.push(how);
+    }
+
+    /// Does what it is time for; so many handlers run. Gives when to look again at the latest.
+    pub(crate) fn step_leaving(&mut self, now: Instant, handlers: &AtomicUsize) -> Option<Instant> {
+        let mut leaving = self.leaving.take()?;
+        let close_timeout = self.connection.config().close_timeout;
+        let is_closing = self.is_closing;
+        leaving.make_plan(now, close_timeout);
+        while let Some(plan) = &mut leaving.plan {
+            let seen = self.seen(handlers.load(Ordering::SeqCst));
+            let action = plan.poll(now, &seen);
+            if !is_closing {
+                leaving.seen = seen;
+            }
+            match action {
+                ShutdownAction::CancelConsumers => {
+                    self.connection.cancel_consumers();
+                    leaving.given_back += self.revoke();
+                }
+                ShutdownAction::Drain => self.end_consumers(),
+                ShutdownAction::Close => {
+                    self.close();
+                    // That is written before anything else is done.
+                    break;
+                }
+                ShutdownAction::GiveUp => self.connection.handle_disconnect(now, None),
+                _ => break,
+            }
+        }
+        let at = leaving.plan.as_ref().and_then(Shutdown::poll_timeout);
+        self.leaving = Some(leaving);
+        at
+    }
+
+    /// What is under way.
+    fn seen(&mut self, handlers: usize) -> InFlight {
+        let (connection, channels) = (&mut self.connection, &self.channels);
+        let mut seen = connection.in_flight();
+        seen.handlers = handlers;
+        seen.unsettled = 0;
+        for entry in channels.iter() {
+            let told = connection.channel(entry.id()).map_or(0, |core| core.unsettled());
+            seen.unsettled += told.saturating_sub(entry.untaken(entry.id(), false));
+            seen.untaken += entry.untaken(entry.id(), true);
+        }
+        seen
+    }
+
+    /// Gives back what consumers have not taken, those in whose hands it is already included, and says how many of the former.
+    fn revoke(&mut self) -> usize {
+        let mut waiting = Vec::new();
+        for inbox in self.channels.iter_mut().flat_map(|entry| &mut entry.consumers) {
+            if !inbox.no_ack {
+                inbox.ahead.revoke();
+                inbox.end(ConsumerEnd::Requested, &mut self.wakes);
+                waiting.extend(inbox.drain());
+            }
+        }
+        let count = waiting.len();
+        self.give_back(waiting);
+        count
+    }
+
+    /// Nothing more comes.
+    fn end_consumers(&mut self) {
+        for inbox in self.channels.iter_mut().flat_map(|entry| &mut entry.consumers) {
+            inbox.end(ConsumerEnd::Requested, &mut self.wakes);
+        }
+    }
+
+    /// A consumer gives back what it had taken out of its inbox.
+    pub(crate) fn give_back_ahead(&mut self, ready: impl IntoIterator<Item = Delivery>, ahead: &Ahead) {
+        let count = ahead.take();
+        self.note_given_back(count);
+        self.give_back(ready);
+    }
+
+    /// So many deliveries that nobody has taken went back.
+    pub(crate) fn note_given_back(&mut self, count: usize) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.given_back += count;
+        }
+    }
+
+    /// A channel has ended, and with it what was not settled on it.
+    pub(crate) fn note_at_rest(&mut self, channel: ChannelId) {
+        let (Some(leaving), Some(entry)) = (&mut self.leaving, self.channels.find_mut(channel)) else {
+            return;
+        };
+        let untaken = entry.untaken(channel, false);
+        let inboxes = entry.consumers.iter().filter(|inbox| !inbox.no_ack);
+        inboxes.for_each(|inbox| inbox.ahead.set(0));
+        // It went back all the same.
+        let unsaid = entry.unsaid.iter().filter(|unsaid| unsaid.goes_back()).count();
+        leaving.given_back += untaken;
+        leaving.at_rest += untaken + unsaid;
+    }
+
+    /// The connection has ended.
+    pub(crate) fn finish_leaving(&mut self, reason: &CloseReason) {
+        if let Some(leaving) = self.leaving.take() {
+            self.report = Some(leaving.report(reason.clone(), &self.connection.counters()));
+        }
+    }
+}
+
+impl Entry {
+    /// How many deliveries came on that life of the channel that consumers have not taken: of those that want no acknowledgements, or of
+    /// the others.
+    fn untaken(&self, channel: ChannelId, no_ack: bool) -> usize {
+        let inboxes = self.consumers.iter();
+        let its = inboxes.filter(|inbox| inbox.no_ack == no_ack && inbox.id.channel() == channel);
+        its.map(|inbox| inbox.len() + inbox.ahead.len()).sum()
+    }
+}
+
+impl Unsaid {
+    /// Whether the end of the channel does the same.
+    const fn goes_back(&self) -> bool {
+        matches!(
+            self,
+            Self::Nack { requeue: true, .. } | Self::Reject { requeue: true, .. }
+        )
+    }
+}
