@@ -175,12 +175,28 @@ impl Consumer {
         }
     }
 
+    /// Nothing is taken at the moment: what was taken out of the inbox must go back all the same if it is time for that.
+    pub(crate) fn watch(&mut self, cx: &Context<'_>) {
+        let channel = &self.origin.channel;
+        let mut locked = channel.shared().lock();
+        let state = &mut *locked;
+        let entry = state.channels.get_mut(channel.place());
+        if let Some(inbox) = entry.and_then(|entry| entry.inbox(self.id)) {
+            state.retired.extend(inbox.watch(cx));
+        }
+        drop(locked);
+        if self.ahead.is_revoked() {
+            self.give_back_ready();
+        }
+    }
+
     /// The connection is about to be closed.
     #[cold]
     fn give_back_ready(&mut self) {
         if !self.ready.is_empty() {
             let ready = std::mem::take(&mut self.ready);
-            let command = |state: &mut State| state.give_back_ahead(ready, &self.ahead);
+            let channel = self.id.channel();
+            let command = |state: &mut State| state.give_back_ahead(channel, ready, &self.ahead);
             self.channel().shared().command(command);
         }
     }
@@ -240,14 +256,9 @@ impl Consumer {
                 .get_mut(place)
                 .and_then(|entry| entry.inbox(id).map(|inbox| inbox.len()));
             let count = ready.len() + waiting.unwrap_or_default();
-            if !self.origin.no_ack
-                && state
-                    .channels
-                    .find_mut(id.channel())
-                    .is_some_and(|entry| entry.is_open)
-            {
+            if !self.origin.no_ack {
                 self.ahead.take();
-                state.note_given_back(count);
+                state.note_given_back(id.channel(), count);
             }
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {

@@ -128,7 +128,7 @@ impl State {
         let (tag, requeue) = (delivery.tag, true);
         let core = self.connection.channel(tag.channel());
         if core.is_ok_and(|mut core| core.wants_acks(delivery.consumer) != Some(false)) {
-            self.note_given_back(1);
+            self.note_given_back(tag.channel(), 1);
             self.say(tag.channel(), Unsaid::Nack { tag, requeue });
         }
     }

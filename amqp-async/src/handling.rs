@@ -1,6 +1,7 @@
 //! A consumer that calls a handler, in the background.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -91,8 +92,18 @@ where
     let shared = Arc::clone(consumer.channel().shared());
     let mut key = WakerKey::new();
     let end = loop {
-        work.until(|state| (state.running < limit || state.is_cancelled).then_some(()))
+        {
+            let mut room =
+                pin!(work.until(|state| (state.running < limit || state.is_cancelled).then_some(())));
+            poll_fn(|cx| {
+                let poll = room.as_mut().poll(cx);
+                if poll.is_pending() {
+                    consumer.watch(cx);
+                }
+                poll
+            })
             .await;
+        }
         // Whatever comes first.
         let next = poll_fn(|cx| {
             if work.is_cancelled(&mut key, cx) {

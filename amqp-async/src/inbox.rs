@@ -150,6 +150,12 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// Wakes that one when something comes, or nothing more. Gives the waker that is of no use any more.
+    #[must_use = "it is to be dropped where no lock is held"]
+    pub(crate) fn watch(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        wakers::replace(&mut self.waker, cx)
+    }
+
     /// Nobody will take anything any more.
     pub(crate) const fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()

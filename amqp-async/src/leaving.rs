@@ -1,5 +1,6 @@
 //! How a connection is left in order. The driver does it, since it has the clock: whoever asked for it may go.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -62,12 +63,13 @@ impl Shared {
     /// Somebody wants to leave.
     pub(crate) fn leave(&self, how: Departure) {
         self.is_leaving.store(true, Ordering::SeqCst);
-        self.command(|state| state.leave(how));
+        let handlers = self.handlers.load(Ordering::SeqCst);
+        self.command(|state| state.leave(how, handlers));
     }
 }
 
 impl Leaving {
-    fn make_plan(&mut self, now: Instant, close_timeout: Duration) {
+    fn take_plan(&mut self, now: Instant, close_timeout: Duration) -> Option<Shutdown> {
         for how in self.wanted.drain(..) {
             let wanted = match how {
                 Departure::Shutdown(timeout) => Shutdown::draining(now, timeout, close_timeout),
@@ -78,6 +80,7 @@ impl Leaving {
                 None => self.plan = Some(wanted),
             }
         }
+        self.plan.take()
     }
 
     /// The connection has ended.
@@ -98,19 +101,19 @@ impl Leaving {
 }
 
 impl State {
-    fn leave(&mut self, how: Departure) {
+    fn leave(&mut self, how: Departure, handlers: usize) {
         if let Some(reason) = &self.closed {
             let report = || CloseReport::new(reason.clone());
             self.report.get_or_insert_with(report);
             return;
         }
-        let before = self.connection.counters();
+        let (before, seen) = (self.connection.counters(), self.seen(handlers));
         let leaving = self.leaving.get_or_insert_with(|| {
             Box::new(Leaving {
                 wanted: Vec::new(),
                 plan: None,
                 before,
-                seen: InFlight::default(),
+                seen,
                 given_back: 0,
                 at_rest: 0,
             })
@@ -120,20 +123,18 @@ impl State {
 
     /// Does what it is time for; so many handlers run. Gives when to look again at the latest.
     pub(crate) fn step_leaving(&mut self, now: Instant, handlers: &AtomicUsize) -> Option<Instant> {
-        let mut leaving = self.leaving.take()?;
         let close_timeout = self.connection.config().close_timeout;
+        let mut plan = self.leaving.as_mut()?.take_plan(now, close_timeout)?;
         let is_closing = self.is_closing;
-        leaving.make_plan(now, close_timeout);
-        while let Some(plan) = &mut leaving.plan {
+        loop {
             let seen = self.seen(handlers.load(Ordering::SeqCst));
-            let action = plan.poll(now, &seen);
-            if !is_closing {
+            if let Some(leaving) = self.leaving.as_mut().filter(|_| !is_closing) {
                 leaving.seen = seen;
             }
-            match action {
+            match plan.poll(now, &seen) {
                 ShutdownAction::CancelConsumers => {
                     self.connection.cancel_consumers();
-                    leaving.given_back += self.revoke();
+                    self.revoke();
                 }
                 ShutdownAction::Drain => self.end_consumers(),
                 ShutdownAction::Close => {
@@ -145,8 +146,10 @@ impl State {
                 _ => break,
             }
         }
-        let at = leaving.plan.as_ref().and_then(Shutdown::poll_timeout);
-        self.leaving = Some(leaving);
+        let at = plan.poll_timeout();
+        if let Some(leaving) = &mut self.leaving {
+            leaving.plan = Some(plan);
+        }
         at
     }
 
@@ -164,8 +167,8 @@ impl State {
         seen
     }
 
-    /// Gives back what consumers have not taken, those in whose hands it is already included, and says how many of the former.
-    fn revoke(&mut self) -> usize {
+    /// Consumers end, and what they have not taken goes back.
+    fn revoke(&mut self) {
         let mut waiting = Vec::new();
         for inbox in self.channels.iter_mut().flat_map(|entry| &mut entry.consumers) {
             if !inbox.no_ack {
@@ -174,9 +177,10 @@ impl State {
                 waiting.extend(inbox.drain());
             }
         }
-        let count = waiting.len();
+        for delivery in &waiting {
+            self.note_given_back(delivery.tag.channel(), 1);
+        }
         self.give_back(waiting);
-        count
     }
 
     /// Nothing more comes.
@@ -187,16 +191,22 @@ impl State {
     }
 
     /// A consumer gives back what it had taken out of its inbox.
-    pub(crate) fn give_back_ahead(&mut self, ready: impl IntoIterator<Item = Delivery>, ahead: &Ahead) {
-        let count = ahead.take();
-        self.note_given_back(count);
+    pub(crate) fn give_back_ahead(&mut self, channel: ChannelId, ready: VecDeque<Delivery>, ahead: &Ahead) {
+        self.note_given_back(channel, ahead.take());
         self.give_back(ready);
     }
 
-    /// So many deliveries that nobody has taken went back.
-    pub(crate) fn note_given_back(&mut self, count: usize) {
-        if let Some(leaving) = &mut self.leaving {
-            leaving.given_back += count;
+    /// So many deliveries that nobody has taken go back. If the channel has ended they were counted then.
+    pub(crate) fn note_given_back(&mut self, channel: ChannelId, count: usize) {
+        let is_over = self.channels.find_mut(channel).is_none_or(|entry| !entry.is_open);
+        let Some(leaving) = self.leaving.as_mut().filter(|_| !is_over) else {
+            return;
+        };
+        leaving.given_back += count;
+        let core = self.connection.channel(channel);
+        if !core.is_ok_and(|core| core.is_open()) {
+            // It closes, which gives them back.
+            leaving.at_rest += count;
         }
     }
 

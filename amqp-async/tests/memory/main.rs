@@ -9,6 +9,7 @@ mod dropped;
 mod flood;
 mod handlers;
 mod handles;
+mod kill_switch;
 mod ledger;
 #[cfg(feature = "metrics")]
 mod metered;
@@ -20,6 +21,7 @@ mod policies;
 mod refresh;
 mod reopen;
 mod round;
+mod shutdown;
 mod stalls;
 mod strange;
 mod streams;
