@@ -5,11 +5,15 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
-use amqp_async::{Confirm, Connection};
+use amqp_async::{Confirm, Connection, ProcessOptions};
 
 /// How many ways there are.
-pub(crate) const WAYS: usize = 8;
+pub(crate) const WAYS: usize = 9;
+
+/// Longer than a shutdown takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes a connection and leaves it in that way.
 pub(crate) async fn connect_and_leave(url: &str, way: usize) {
@@ -25,8 +29,9 @@ pub(crate) async fn connect_and_leave(url: &str, way: usize) {
             // Somewhere on its way, or at its end.
             crate::runtime::abort_after(task, async move { close(&connect(&url).await).await }).await;
         }
+        5 => drop(Busy::new(url).await.shut_down().await),
         // Dropped in the middle: while TCP connects, in the handshake, or just when it is done.
-        _ => give_up(crate::runtime::connect(url), way + 1 - 5).await,
+        _ => give_up(crate::runtime::connect(url), way + 1 - 6).await,
     }
 }
 
@@ -82,6 +87,22 @@ impl Busy {
         let channel = self.queue.channel().clone();
         give_up(channel.declare_queue("").exclusive(true).into_future(), 1).await;
         drop((self, delivery));
+    }
+
+    /// With a delivery that is settled, and handlers that finish.
+    async fn shut_down(mut self) -> Connection {
+        let delivery = self.consumer.next().await.unwrap().unwrap();
+        let handling = self
+            .consumer
+            .handle(3, ProcessOptions::default(), |_| async { Ok(()) });
+        let connection = self.queue.channel().connection().clone();
+        let mut shutdown = Box::pin(connection.shutdown(TIMEOUT));
+        give_up(shutdown.as_mut(), 1).await;
+        delivery.ack().await.unwrap();
+        assert!(shutdown.await.is_complete());
+        handling.ended().await.unwrap();
+        drop(self.confirms);
+        connection
     }
 
     /// Until it is stopped.

@@ -31,6 +31,7 @@ pub(crate) mod report;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod securing;
+pub(crate) mod shutdown;
 pub(crate) mod streams;
 pub(crate) mod worker;
 
@@ -224,6 +225,9 @@ macro_rules! all_scenarios {
                 a_server_s_failure_reaches_the_caller
                 a_call_that_nobody_takes_says_so
                 a_call_ends_with_its_connection;
+            shutdown:
+                handlers_finish_and_what_was_not_taken_goes_back
+                what_hangs_is_given_up_in_time_and_comes_again;
             poison:
                 what_fails_too_often_is_dead_lettered
                 what_fails_too_often_is_parked_and_then_acknowledged

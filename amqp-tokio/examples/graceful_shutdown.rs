@@ -21,11 +21,11 @@ async fn handle(message: proto::Message) -> Result<(), HandlerError> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // How long unfinished work may hold up the end.
+    // How long the end may take, unfinished work included.
     let grace = env::args().nth(1).map_or(Ok(20), |seconds| seconds.parse())?;
     let url = env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost/".into());
     let mut parameters = proto::ConnectionParameters::from_uri(&url)?;
-    // So long `close` waits for the broker: first for confirms that are due, then for its goodbye.
+    // Half of that is kept for the broker's goodbye.
     parameters.config.close_timeout = Duration::from_secs(5);
     let connection = Connector::new(parameters).connect().await?;
     let channel = connection.channel().await?;
@@ -42,12 +42,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ended = handling.ended() => ended?,
     }
 
-    match time::timeout(Duration::from_secs(grace), handling.stop()).await {
-        Ok(stopped) => stopped?,
-        // What is not acknowledged when the connection ends goes back to its queue.
-        Err(_) => println!("some tasks are not done: another worker gets them"),
-    }
-    let report = connection.close().await;
-    println!("{}, {} unconfirmed", report.reason, report.unconfirmed);
+    let shutdown = connection.shutdown(Duration::from_secs(grace));
+    let report = tokio::select! {
+        report = shutdown => report,
+        // Again: that is enough. What is not acknowledged when the connection ends goes back to its queue.
+        _ = signal::ctrl_c() => connection.close().await,
+    };
+    // Tasks that had come and were not started went back at once: `report.given_back` of them.
+    println!(
+        "{}, {} not done: another worker gets them",
+        report.reason, report.unsettled
+    );
     Ok(())
 }

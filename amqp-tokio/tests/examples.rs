@@ -86,22 +86,25 @@ fn graceful_shutdown(url: &str) {
     run(url, "new_task", &["slow.."]);
     service.expect("started slow..");
     service.press_ctrl_c();
-    let expected = ["stopping", "done slow..", "closed on request, 0 unconfirmed"];
+    let expected = [
+        "stopping",
+        "done slow..",
+        "closed on request, 0 not done: another worker gets them",
+    ];
     assert_eq!(service.rest(), expected);
     // Both were acknowledged, and nobody consumes any more.
     let delete_settled = async |channel: Channel| channel.queue("task_queue").delete_if(true, true).await;
     with_channel(url, delete_settled).unwrap();
 
-    // Without time to finish, the task is not lost.
-    let hasty = Program::start_receiver(url, "graceful_shutdown", &["0"]);
+    // Without the time to finish, the task is not lost.
+    let hasty = Program::start_receiver(url, "graceful_shutdown", &["1"]);
     let takes_a_minute = ".".repeat(60);
     run(url, "new_task", &[&takes_a_minute]);
     hasty.expect(&format!("started {takes_a_minute}"));
     hasty.press_ctrl_c();
     let expected = [
         "stopping",
-        "some tasks are not done: another worker gets them",
-        "closed on request, 0 unconfirmed",
+        "closed on request, 1 not done: another worker gets them",
     ];
     assert_eq!(hasty.rest(), expected);
     let take_it = async |channel: Channel| {
