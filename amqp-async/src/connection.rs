@@ -14,7 +14,7 @@ use crate::credentials::{self, CredentialsSource};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::Events;
-use crate::leaving::Departure;
+use crate::leaving::{Departure, Working};
 use crate::shared::{Shared, State};
 use crate::stats::Stats;
 use crate::transport::{Spawner, Timer, Transport};
@@ -110,6 +110,12 @@ impl Connection {
     /// It goes on in the background if this is dropped.
     pub async fn shutdown(&self, timeout: Duration) -> CloseReport {
         self.leave(Departure::Shutdown(timeout)).await
+    }
+
+    /// Something is under way that [`shutdown`](Self::shutdown) is to wait for, such as what a loop does that takes deliveries by itself.
+    /// Deliveries that are not settled, and [handlers in the background](crate::Consumer::handle), are waited for anyway.
+    pub fn working(&self) -> Working {
+        Working::new(self.shared())
     }
 
     async fn leave(&self, how: Departure) -> CloseReport {

@@ -38,6 +38,22 @@ pub(crate) struct Leaving {
     at_rest: usize,
 }
 
+/// Work that a [shutdown](crate::Connection::shutdown) waits for as for a handler, until it is dropped. It does not keep the connection
+/// from being closed otherwise.
+#[derive(Debug)]
+#[must_use = "dropped, it is done"]
+pub struct Working {
+    _counted: Counted,
+}
+
+impl Working {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            _counted: Counted::new(shared),
+        }
+    }
+}
+
 /// A handler that runs, or that will if a delivery is there; counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<Shared>);

@@ -90,6 +90,7 @@ pub use exchange::{DeclareExchange, Exchange, ExchangeKind};
 pub use handling::{HandlerError, Handling};
 pub use idle::UntilIdle;
 pub use inbox::ConsumerEnd;
+pub use leaving::Working;
 pub use message::{Body, Message};
 pub use poison::{Parking, PoisonPolicy};
 pub use publish::Confirm;

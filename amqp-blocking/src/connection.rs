@@ -111,14 +111,30 @@ impl BlockingConnection {
         BlockingChannel::open(self, options)
     }
 
-    /// Waits for confirms, for half of [`Config::close_timeout`] at most, then closes channels and connection, all within that
-    /// time, and says what was left. Whoever waits for something on the connection learns that it ended.
+    /// Closes it without waiting for handlers: waits for confirms, for half of [`Config::close_timeout`] at most, then closes channels
+    /// and connection, all within that time, and says what was left. Whoever waits for something on the connection learns that it ended.
+    /// Handlers may call this.
     ///
     /// # Errors
     /// [`Error::Timeout`] if the I/O thread does not come to it, which is only while it runs somebody's code.
     pub fn close(&self) -> Result<CloseReport, Error> {
         let limit = self.close_timeout.saturating_add(GRACE);
         wait_for(limit, self.connection.close()).ok_or(Error::Timeout)
+    }
+
+    /// Finishes what is under way, then closes it, all within `timeout`, and says what was abandoned: consumers are cancelled, and what
+    /// they have not taken goes back to its queue; handlers that run on other threads end, and what was taken is settled; the broker
+    /// confirms what was published; channels and connection are closed. [`Connection::shutdown`](amqp_async::Connection::shutdown) has
+    /// the details.
+    ///
+    /// On this thread nothing is handled meanwhile. A handler that calls this is one that it would wait for: [`close`](Self::close) is for
+    /// those.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn shutdown(&self, timeout: Duration) -> Result<CloseReport, Error> {
+        let limit = timeout.saturating_add(GRACE);
+        wait_for(limit, self.connection.shutdown(timeout)).ok_or(Error::Timeout)
     }
 
     /// Whether it can be used.
@@ -406,6 +422,7 @@ impl BlockingConnection {
         delivery: amqp_async::Delivery,
     ) -> Result<(), DispatchError> {
         let channel = BlockingChannel::of(Arc::clone(&registered.channel), self);
+        let _working = self.connection.working();
         let delivery = Delivery::new(delivery, self.timeout);
         let result = self.guard(|| (registered.handler)(&channel, delivery));
         if result.is_err() {
