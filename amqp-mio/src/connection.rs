@@ -10,8 +10,8 @@ use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, conne
 use amqp_proto::trace::FrameTap;
 use amqp_proto::wire::{ConnectionUpdateSecret, ReplyCode};
 use amqp_proto::{
-    Channel, ChannelId, CloseReason, Config, Connection, ConnectionParameters, Event, Instant, RequestId,
-    Secret, SendError,
+    Channel, ChannelId, CloseReason, CloseReport, Config, Connection, ConnectionParameters, Event, Instant,
+    RequestId, Secret, SendError, Shutdown,
 };
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token, event::Source};
@@ -441,6 +441,37 @@ impl MioConnection {
             let acknowledged = false;
             self.phase = Phase::Abandoned(Some(CloseReason::Requested { acknowledged }));
         }
+    }
+
+    /// Finishes what is under way, then closes the connection, all within `timeout`: its consumers are cancelled, and what still comes to
+    /// them goes back; what was delivered is settled; the broker confirms what was published; then as [`close`](Self::close), for which
+    /// half of the time is kept, or of [`Config::close_timeout`] if that is less. All else can be used meanwhile, but no new consumers
+    /// ([`SendError::ShuttingDown`]). [`Event::Closed`] follows, and then there is a [`report`](Self::report).
+    ///
+    /// A `close` meanwhile does not wait any longer. The search for a broker is over at once.
+    pub fn shutdown(&mut self, timeout: Duration) {
+        let now = self.now();
+        match &mut self.phase {
+            Phase::Session(session, _) if self.is_settled => {
+                let plan = Shutdown::draining(now, timeout, self.way.config.close_timeout);
+                session.shut_down(plan);
+            }
+            _ => self.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"),
+        }
+    }
+
+    /// What came of a [`shutdown`](Self::shutdown); `None` before [`Event::Closed`], or if it was not shut down while it was open.
+    #[must_use]
+    pub const fn report(&self) -> Option<&CloseReport> {
+        match &self.phase {
+            Phase::Session(session, _) => session.report.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is being shut down, or was.
+    pub(crate) const fn is_leaving(&self) -> bool {
+        matches!(&self.phase, Phase::Session(session, _) if session.is_leaving())
     }
 
     /// Another multiplier than [`Config::backpressure_multiplier`], for this connection.

@@ -7,6 +7,7 @@
 mod connection;
 mod connector;
 mod event_loop;
+mod leaving;
 mod resolver;
 mod select;
 mod session;

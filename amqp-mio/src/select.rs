@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{CloseReason, SendError};
+use amqp_proto::{CloseReason, CloseReport, SendError};
 
 use crate::{
     Backpressure, CallbackId, ChannelRef, ConnectError, ConnectionId, ConnectionView, Connector, Ctx,
@@ -138,6 +139,15 @@ impl<S: 'static> SelectConnection<S> {
     /// Cancels consumers, closes channels, then the connection. That takes its time: run the loop again until it ends by itself.
     pub fn close(&mut self, code: ReplyCode, text: &str) {
         self.with(|view| view.close(code, text));
+    }
+
+    /// As [`ConnectionView::shutdown`]: what is under way is finished first. Run the loop again until it ends by itself.
+    pub fn shutdown(
+        &mut self,
+        timeout: Duration,
+        done: impl FnOnce(&mut Ctx<'_, S>, ConnectionId, &CloseReport) + 'static,
+    ) {
+        self.with(|view| view.shutdown(timeout, done));
     }
 
     /// As [`ConnectionView::on_open`]; `None` if the connection is gone, as for all that follow.

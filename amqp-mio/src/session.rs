@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amqp_net::{AttemptError, Stage};
-use amqp_proto::{Config, Connection, Event, Instant, RecvBuf, SendBuf, TransportError};
+use amqp_proto::{
+    CloseReport, Config, Connection, Event, Instant, RecvBuf, SendBuf, Shutdown, TransportError,
+};
 use bytes::Buf;
 
+use crate::leaving::Leaving;
 use crate::stream::Stream;
 
 /// How many octets are read at most before the caller's other sockets get their turn.
@@ -43,6 +46,10 @@ pub(crate) struct Session {
     broken: Option<Instant>,
     /// Why the stream failed in the TLS handshake.
     pub(crate) tls_error: Option<AttemptError>,
+    /// It is to be closed in order.
+    leaving: Option<Leaving>,
+    /// What came of that.
+    pub(crate) report: Option<CloseReport>,
 }
 
 impl Session {
@@ -60,6 +67,8 @@ impl Session {
             is_read: false,
             broken: None,
             tls_error: None,
+            leaving: None,
+            report: None,
         }
     }
 
@@ -73,6 +82,19 @@ impl Session {
         self.is_dirty = true;
         self.has_more = true;
         &mut self.core
+    }
+
+    /// It is to be closed in that order.
+    pub(crate) fn shut_down(&mut self, plan: Shutdown) {
+        match &mut self.leaving {
+            Some(leaving) => leaving.hasten(&plan),
+            None => self.leaving = Some(Leaving::new(plan, &self.core)),
+        }
+        self.has_more = true;
+    }
+
+    pub(crate) const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
     }
 
     pub(crate) fn pause(&mut self) {
@@ -91,18 +113,25 @@ impl Session {
         self.has_more = true;
         loop {
             if let Some(event) = self.core.poll_event(now, &mut self.input) {
-                if matches!(event, Event::Closed(_)) {
+                if let Event::Closed(reason) = &event {
                     self.leave(now);
+                    let counters = self.core.counters();
+                    let leaving = self.leaving.as_ref();
+                    self.report = leaving.map(|leaving| leaving.report(reason.clone(), &counters));
                 }
                 return Some(event);
             }
-            if budget == 0 || !self.can_read() {
+            if budget > 0 && self.can_read() {
+                budget = budget.saturating_sub(self.read(now));
+                continue;
+            }
+            self.flush(now);
+            let leaving = self.leaving.as_mut();
+            if !leaving.is_some_and(|leaving| leaving.step(&mut self.core, now)) {
                 break;
             }
-            budget = budget.saturating_sub(self.read(now));
         }
         self.has_more = self.can_read();
-        self.flush(now);
         None
     }
 
@@ -208,7 +237,16 @@ impl Session {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let linger = self.broken.filter(|_| !self.is_read);
-        [self.core.poll_timeout(), linger].into_iter().flatten().min()
+        [self.core.poll_timeout(), linger, self.leave_by()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When the shutdown goes on at the latest.
+    fn leave_by(&self) -> Option<Instant> {
+        let leaving = self.leaving.as_ref().filter(|_| self.report.is_none());
+        leaving.and_then(Leaving::deadline)
     }
 
     pub(crate) fn on_timeout(&mut self, now: Instant) {
@@ -217,6 +255,7 @@ impl Session {
             self.has_more = true;
             self.is_dirty = true;
         }
+        self.has_more |= self.leave_by().is_some_and(|at| at <= now);
         if !self.is_read && self.broken.is_some_and(|at| at <= now) {
             self.disconnect(now, Some(io::Error::other("the stream takes no more octets")));
             self.has_more = true;

@@ -1,11 +1,12 @@
 //! The callbacks of a connection.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{
-    ChannelId, CloseReason, Connection, GiveUpReason, RequestError, RequestId, Secret, SendError,
+    ChannelId, CloseReason, CloseReport, Connection, GiveUpReason, RequestError, RequestId, Secret, SendError,
 };
 
 use super::callbacks::{CallbackId, Callbacks};
@@ -38,11 +39,21 @@ pub enum Backpressure {
 
 pub(super) type OnConnection<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId)>;
 pub(super) type OnClose<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &CloseReason)>;
+pub(super) type OnReport<S> = Box<dyn FnOnce(&mut Ctx<'_, S>, ConnectionId, &CloseReport)>;
 pub(super) type OnOpenError<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &ConnectError)>;
 pub(super) type OnBlocked<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &str)>;
 pub(super) type OnBackpressure<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Backpressure)>;
 pub(super) type OnReconnect<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Duration)>;
 pub(super) type OnGiveUp<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &GiveUpReason)>;
+
+/// Called with what came of a shutdown.
+pub(super) struct Reports<S>(pub(super) Vec<OnReport<S>>);
+
+impl<S> fmt::Debug for Reports<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} callbacks", self.0.len())
+    }
+}
 
 /// A connection and its callbacks.
 #[derive(Debug)]
@@ -59,6 +70,8 @@ pub(super) struct Entry<S> {
     pub(super) on_backpressure: Callbacks<OnBackpressure<S>>,
     pub(super) on_reconnect: Callbacks<OnReconnect<S>>,
     pub(super) on_give_up: Callbacks<OnGiveUp<S>>,
+    /// Who has shut it down.
+    pub(super) on_report: Reports<S>,
     pub(super) channels: HashMap<ChannelId, ChannelCallbacks<S>>,
     pub(super) requests: HashMap<RequestId, Answering<S>>,
 }
@@ -77,6 +90,7 @@ impl<S> Entry<S> {
             on_backpressure: Callbacks::new(),
             on_reconnect: Callbacks::new(),
             on_give_up: Callbacks::new(),
+            on_report: Reports(Vec::new()),
             channels: HashMap::new(),
             requests: HashMap::new(),
         }
@@ -171,6 +185,22 @@ impl<'a, S> ConnectionView<'a, S> {
     /// [`Config::close_timeout`](amqp_proto::Config::close_timeout).
     pub fn close(&mut self, code: ReplyCode, text: &str) {
         self.entry.connection.close(code, text);
+    }
+
+    /// Finishes what is under way, then closes it, all within `timeout`: consumers are cancelled, so that their callbacks are not called any
+    /// more; what was delivered is settled; the broker confirms what was published; then as [`close`](Self::close). `done` is called with
+    /// what was abandoned, after the close callbacks. It is not made [again](Ctx::connect_with), however it ends.
+    ///
+    /// All else can be used meanwhile, but no new consumers ([`SendError::ShuttingDown`]). Half of the time, or of
+    /// [`Config::close_timeout`](amqp_proto::Config::close_timeout) if that is less, is kept for the close. A `close` meanwhile does not wait
+    /// any longer.
+    pub fn shutdown(
+        &mut self,
+        timeout: Duration,
+        done: impl FnOnce(&mut Ctx<'_, S>, ConnectionId, &CloseReport) + 'static,
+    ) {
+        self.entry.connection.shutdown(timeout);
+        self.entry.on_report.0.push(Box::new(done));
     }
 
     /// Called when it is open; each time, if it is made [again](Ctx::connect_with).

@@ -85,6 +85,9 @@ impl<S> Inner<S> {
     ) -> Option<Result<Duration, GiveUpReason>> {
         let has_panicked = matches!(self.panicked, Some((Some(panicked), _)) if panicked == id);
         let entry = self.connections.get_mut(&id).filter(|_| !has_panicked)?;
+        if entry.connection.is_leaving() {
+            return None;
+        }
         let next = entry.reconnecting.as_mut()?.next(&entry.connection, reason);
         let (mut connection, delay) = match next {
             Ok(next) => next,

@@ -1,8 +1,8 @@
 //! From events to callbacks.
 
 use amqp_proto::{
-    ChannelCloseReason, ChannelId, CloseReason, ConfirmOutcome, ConfirmTags, Delivery, Event, GiveUpReason,
-    RequestError, RequestId,
+    ChannelCloseReason, ChannelId, CloseReason, CloseReport, ConfirmOutcome, ConfirmTags, Delivery, Event,
+    GiveUpReason, RequestError, RequestId,
 };
 
 use super::callbacks::Callbacks;
@@ -108,10 +108,24 @@ impl<S> Ctx<'_, S> {
                     |entry| Some(&mut entry.on_close),
                     |call, ctx| call(ctx, id, &reason),
                 );
+                self.report(id, &reason);
                 self.on_end(id, &reason);
             }
             // The flow of a channel is answered by the core; bodies in pieces cannot be asked for here.
             _ => {}
+        }
+    }
+
+    /// Whoever has shut it down learns what came of that.
+    fn report(&mut self, id: ConnectionId, reason: &CloseReason) {
+        let Some(entry) = self.inner.connections.get_mut(&id) else {
+            return;
+        };
+        let calls = std::mem::take(&mut entry.on_report.0);
+        let report = entry.connection.report().cloned();
+        let report = report.unwrap_or_else(|| CloseReport::new(reason.clone()));
+        for call in calls {
+            self.guarded(Some(id), |ctx| call(ctx, id, &report));
         }
     }
 

@@ -7,4 +7,5 @@ mod embedded;
 mod idle;
 mod reconnecting;
 mod select;
+mod shutdown;
 mod talking;
