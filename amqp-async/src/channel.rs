@@ -366,12 +366,14 @@ impl Channel {
             let mut core = state.core(self.place())?;
             let (id, request) = core.consume(method)?;
             let tag = core.consumer_tag(id).map(|tag| tag.to_string());
+            let takes_replies = core.takes_replies(id).unwrap_or_default();
             state.await_answer(request.untyped());
             if let Some(entry) = state.channels.get_mut(self.place()) {
                 let has_prefetch = entry.has_prefetch();
                 let is_limited = has_prefetch && !method.no_ack;
                 is_unlimited = !has_prefetch && !method.no_ack;
-                let inbox = Inbox::new(id, method.no_ack, is_limited);
+                let mut inbox = Inbox::new(id, method.no_ack, is_limited);
+                inbox.takes_replies = takes_replies;
                 has_taken = inbox.has_taken();
                 ahead = Arc::clone(&inbox.ahead);
                 entry.consumers.push(inbox);

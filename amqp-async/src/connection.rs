@@ -95,7 +95,7 @@ impl Connection {
     ///
     /// 1. All consumers are cancelled and end; what they have not taken goes back to its queue. New ones are refused
     ///    ([`SendError::ShuttingDown`](amqp_proto::SendError::ShuttingDown)). All else can be used as before: handlers may publish, declare
-    ///    and open channels.
+    ///    and open channels, and make [calls](crate::rpc) whose answers come the direct way.
     /// 2. Handlers end and deliveries that were taken are settled. One that is kept, or that was
     ///    [given away by its tag](crate::Delivery::into_message), is waited for as long as a handler, so a handler that calls this has to
     ///    settle its own first, or not to wait for it. Messages without acknowledgements, which nobody else will get, are waited for until
@@ -272,9 +272,8 @@ pub(crate) async fn update_secret(
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.command(|state| {
-            // One that is left in order already goes on with that.
-            if !state.is_detached && state.leaving.is_none() {
-                state.close();
+            if !state.is_detached {
+                state.close_unattended();
             }
         });
     }

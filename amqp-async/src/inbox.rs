@@ -66,6 +66,8 @@ pub(crate) struct Inbox {
     /// A delivery was taken since this was looked at last. The consumer takes all that waits at once, and then one by one from that.
     has_taken: Arc<AtomicBool>,
     pub(crate) ahead: Arc<Ahead>,
+    /// What comes are answers, which somebody waits for.
+    pub(crate) takes_replies: bool,
     /// Until when it may take nothing while reading is held back for it and somebody waits for the broker.
     patience: Option<Instant>,
 }
@@ -108,6 +110,7 @@ impl Inbox {
             end: None,
             has_taken: Arc::default(),
             ahead: Arc::default(),
+            takes_replies: false,
             patience: None,
         }
     }

@@ -137,6 +137,15 @@ impl State {
         leaving.wanted.push(how);
     }
 
+    /// No handle is left: nobody has anything to do any more.
+    pub(crate) fn close_unattended(&mut self) {
+        match &mut self.leaving {
+            // Confirms may be waited for.
+            Some(leaving) => leaving.wanted.push(Departure::Close),
+            None => self.close(),
+        }
+    }
+
     /// Does what it is time for; so many handlers run. Gives when to look again at the latest.
     pub(crate) fn step_leaving(&mut self, now: Instant, handlers: &AtomicUsize) -> Option<Instant> {
         let close_timeout = self.connection.config().close_timeout;
@@ -201,7 +210,8 @@ impl State {
 
     /// Nothing more comes.
     fn end_consumers(&mut self) {
-        for inbox in self.channels.iter_mut().flat_map(|entry| &mut entry.consumers) {
+        let inboxes = self.channels.iter_mut().flat_map(|entry| &mut entry.consumers);
+        for inbox in inboxes.filter(|inbox| !inbox.takes_replies) {
             inbox.end(ConsumerEnd::Requested, &mut self.wakes);
         }
     }
@@ -254,6 +264,7 @@ impl Entry {
     fn untaken(&self, channel: ChannelId, no_ack: bool) -> usize {
         let inboxes = self.consumers.iter();
         let its = inboxes.filter(|inbox| inbox.no_ack == no_ack && inbox.id.channel() == channel);
+        let its = its.filter(|inbox| !inbox.takes_replies);
         its.map(|inbox| inbox.len() + inbox.ahead.len()).sum()
     }
 }

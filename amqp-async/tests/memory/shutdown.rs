@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amqp_async::proto::{CloseReason, SendError};
+use amqp_async::rpc::{RpcClient, serve};
 use amqp_async::{
     Channel, CloseReport, Connection, ConsumeOptions, Consumer, Error, Handling, ProcessOptions,
     PublishError, Queue,
@@ -128,6 +129,37 @@ fn meanwhile_all_works_but_new_consumers() {
             .expect("nothing is left to wait for");
         assert_eq!(counts(&report), [0, 0, 0, 1, 0, 0]);
         assert_eq!((world.elapsed(), world.queue_len("q")), (SECOND, 1));
+    });
+}
+
+#[test]
+fn a_handler_may_still_make_a_call() {
+    in_time(async |world| {
+        let server = world.connect().await.channel().await.unwrap();
+        let calls = server.declare_queue("calls").await.unwrap();
+        let serving = serve(&calls, 1, async |_| Ok("42".into())).await.unwrap();
+        let (connection, channel) = world.channel().await;
+        let queue = queue_with(&channel, "q", 2).await;
+        let sleep = world.sleeper();
+        let consumer = queue.consume().await.unwrap();
+        let client = RpcClient::new(&channel).await.unwrap();
+        let handling = consumer.handle(1, ProcessOptions::default(), move |_| {
+            let (pause, client, channel) = (sleep(SECOND), client.clone(), channel.clone());
+            async move {
+                pause.await;
+                let answer = client.call("calls", "what is it?").await?;
+                // One that is made only now can be used as well.
+                let other = RpcClient::new(&channel.connection().channel().await?).await?;
+                let again = other.call("calls", "again?").await?;
+                assert_eq!((&*answer.body(), &*again.body()), (&b"42"[..], &b"42"[..]));
+                Ok(())
+            }
+        });
+        world.idle().await;
+        let report = connection.shutdown(TIMEOUT).await;
+        assert_eq!((counts(&report), world.elapsed()), ([0, 0, 0, 1, 0, 0], SECOND));
+        handling.ended().await.unwrap();
+        serving.stop().await.unwrap();
     });
 }
 

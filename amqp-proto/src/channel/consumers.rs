@@ -34,6 +34,8 @@ pub(crate) struct Consumer {
     pub(crate) is_streamed: bool,
     /// It was given up before it was there: its deliveries go back.
     pub(crate) is_unwanted: bool,
+    /// Of answers to what is asked here (RabbitMQ page "Direct Reply-to"): it lasts as long as anything is asked.
+    pub(crate) takes_replies: bool,
     pub(crate) is_cancelling: bool,
 }
 
@@ -55,7 +57,13 @@ impl Consumers {
     }
 
     /// Adds one; its tag is not in use.
-    pub(crate) fn insert(&mut self, tag: Box<[u8]>, no_ack: bool, is_stream_queue: bool) -> u32 {
+    pub(crate) fn insert(
+        &mut self,
+        tag: Box<[u8]>,
+        no_ack: bool,
+        is_stream_queue: bool,
+        takes_replies: bool,
+    ) -> u32 {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         let consumer = Consumer {
@@ -64,6 +72,7 @@ impl Consumers {
             is_stream_queue,
             is_streamed: false,
             is_unwanted: false,
+            takes_replies,
             is_cancelling: false,
         };
         self.had_stream |= is_stream_queue && !no_ack;
@@ -110,9 +119,10 @@ impl Consumers {
         self.by_tag.retain(|(_, consumer)| consumer.number != number);
     }
 
-    /// How many the peer may still send something to.
-    pub(crate) const fn len(&self) -> usize {
-        self.by_tag.len()
+    /// How many the peer may still send something to that is no reply.
+    pub(crate) fn count(&self) -> usize {
+        let all = self.by_tag.iter();
+        all.filter(|(_, consumer)| !consumer.takes_replies).count()
     }
 
     /// Those that were not cancelled yet.

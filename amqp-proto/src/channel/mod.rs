@@ -36,6 +36,9 @@ use crate::link::Link;
 use crate::wire::*;
 use confirm::ConfirmWindow;
 
+/// What is consumed from to get answers without a queue.
+const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
+
 /// A view of one channel, to command it: borrowed from its connection, not an object to keep.
 ///
 /// Every command writes whole frames or nothing. They may be sent as soon as the channel was asked for: the peer takes them in
@@ -159,6 +162,17 @@ impl<'c> Channel<'c> {
         }
         let (_, found) = self.state.consumers.by_number(consumer.number())?;
         Some(!found.no_ack)
+    }
+
+    /// Whether what comes to that consumer are answers to what is asked on this channel (RabbitMQ page "Direct Reply-to"); `None` if
+    /// there is no such consumer.
+    #[must_use]
+    pub fn takes_replies(&mut self, consumer: ConsumerId) -> Option<bool> {
+        if consumer.channel() != self.state.id {
+            return None;
+        }
+        let (_, found) = self.state.consumers.by_number(consumer.number())?;
+        Some(found.takes_replies)
     }
 
     /// Whether bodies for that consumer come in pieces, as they arrive, instead of whole. For messages that begin to arrive
@@ -386,7 +400,8 @@ impl<'c> Channel<'c> {
     }
 
     fn start_consumer(&mut self, method: &BasicConsume<'_>, no_wait: bool) -> Result<u32, SendError> {
-        if self.link.takes_no_consumers {
+        let takes_replies = method.queue.as_bytes() == DIRECT_REPLY_TO;
+        if self.link.takes_no_consumers && !takes_replies {
             return Err(SendError::ShuttingDown);
         }
         let given = method.consumer_tag.as_bytes();
@@ -409,7 +424,8 @@ impl<'c> Channel<'c> {
         if !no_ack {
             self.state.prefetch.note_consumer();
         }
-        Ok(self.state.consumers.insert(tag, no_ack, is_stream_queue))
+        let consumers = &mut self.state.consumers;
+        Ok(consumers.insert(tag, no_ack, is_stream_queue, takes_replies))
     }
 
     fn send_cancel(&mut self, consumer: ConsumerId) -> Result<u32, SendError> {

@@ -326,7 +326,7 @@ impl ChannelState {
     pub(crate) fn cancel_consumers(&mut self, link: &mut Link) {
         self.flush_acks(link);
         for (_, consumer) in self.consumers.active() {
-            consumer.is_unwanted |= !consumer.no_ack;
+            consumer.is_unwanted |= !consumer.no_ack && !consumer.takes_replies;
         }
         self.cancel_all_unwanted(link);
     }
@@ -347,7 +347,7 @@ impl ChannelState {
         }
         if let Some((tag, consumer)) = self.consumers.by_number(number)
             && !consumer.is_cancelling
-            && (consumer.is_unwanted || link.takes_no_consumers)
+            && (consumer.is_unwanted || link.takes_no_consumers && !consumer.takes_replies)
         {
             consumer.is_cancelling = true;
             let consumer_tag = ShortStr::delimited(tag);

@@ -322,7 +322,8 @@ impl Connection {
         Ok(self.requests.push(ConnectionUpdateSecret::SPEC, Purpose::Plain))
     }
 
-    /// Cancels all consumers, and takes no new ones: [`SendError::ShuttingDown`]. What still comes to them goes back to its queue and is
+    /// Cancels all consumers, and takes no new ones: [`SendError::ShuttingDown`]. Those of direct reply-to are no such: answers to what is
+    /// asked here still come. What still comes to them goes back to its queue and is
     /// not told, but for what wants no acknowledgement, which the broker has forgotten already. Whoever has to wait until all are gone
     /// looks at [`in_flight`](Self::in_flight).
     pub fn cancel_consumers(&mut self) {
@@ -439,7 +440,7 @@ impl Connection {
     pub fn in_flight(&self) -> InFlight {
         let mut all = InFlight::default();
         for state in self.channels.values().filter(|state| !state.is_abandoned()) {
-            all.consumers += state.consumers.len();
+            all.consumers += state.consumers.count();
             all.unsettled += state.unsettled();
             all.unconfirmed += state.unconfirmed();
         }

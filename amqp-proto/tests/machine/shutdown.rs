@@ -119,6 +119,33 @@ fn new_consumers_are_refused_and_all_else_goes_on() {
 }
 
 #[test]
+fn answers_to_what_is_asked_still_come() {
+    let mut peer = Peer::open();
+    let id = peer.open_channel();
+    let replies = |tag| BasicConsume {
+        queue: short("amq.rabbitmq.reply-to"),
+        no_ack: true,
+        ..consume(tag)
+    };
+    let (first, _) = peer.channel(id).consume(&replies("first")).unwrap();
+    peer.send(1, consume_ok("first"));
+    let (starting, _) = peer.channel(id).consume(&replies("starting")).unwrap();
+    peer.events();
+    peer.sent();
+    peer.connection.cancel_consumers();
+    peer.send(1, consume_ok("starting"));
+    peer.events();
+    peer.assert_quiet();
+    assert_eq!(in_flight(&peer), [0, 0, 0]);
+    peer.channel(id).consume(&replies("late")).unwrap();
+    for (tag, consumer) in [("first", first), ("starting", starting)] {
+        assert_eq!(peer.channel(id).takes_replies(consumer), Some(true));
+        peer.send_content(1, deliver(tag, 1), b"42");
+        assert_eq!(delivery(peer.event()).consumer, consumer);
+    }
+}
+
+#[test]
 fn consumers_are_cancelled_behind_a_commit() {
     let mut peer = Peer::open();
     let id = peer.open_channel();
