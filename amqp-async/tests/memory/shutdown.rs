@@ -6,8 +6,8 @@ use std::time::Duration;
 use amqp_async::proto::{CloseReason, SendError};
 use amqp_async::rpc::{RpcClient, serve};
 use amqp_async::{
-    Channel, CloseReport, Connection, ConsumeOptions, Consumer, Error, Handling, ProcessOptions,
-    PublishError, Queue,
+    Channel, ChannelOptions, CloseReport, Connection, ConsumeOptions, Consumer, Error, Handling,
+    ProcessOptions, PublishError, Queue,
 };
 
 use crate::world::{World, config, everywhere, in_time};
@@ -96,6 +96,39 @@ fn what_is_not_done_in_time_is_told_and_goes_back() {
         handling.ended().await.unwrap();
     });
     assert_eq!(elapsed, 60 * SECOND);
+}
+
+#[test]
+fn acknowledgements_that_wait_for_others_are_sent() {
+    in_time(async |world| {
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().coalesce_acks(100, 60 * SECOND);
+        let channel = connection.channel_with(options).await.unwrap();
+        let queue = queue_with(&channel, "q", 4).await;
+        let mut consumer = queue.consume().await.unwrap();
+        let mut taken = Vec::new();
+        for _ in 0..4 {
+            taken.push(consumer.next().await.unwrap().unwrap());
+        }
+        let late = taken.remove(1);
+        for delivery in taken {
+            delivery.ack().await.unwrap();
+        }
+        world.sleep(SECOND).await;
+        let sent = connection.counters().frames_sent;
+        let report = shut_down(world, &connection, TIMEOUT);
+        world.idle().await;
+        // Three acknowledgements, as there is something unsettled between them, and the end of the consumer.
+        assert_eq!(connection.counters().frames_sent, sent + 4);
+        assert!(report.lock().unwrap().is_none(), "a delivery is held");
+        world.sleep(SECOND).await;
+        // That is not joined any more, and nothing is left to wait for.
+        late.ack().await.unwrap();
+        world.idle().await;
+        let report = report.lock().unwrap().take().expect("it is over");
+        assert_eq!(counts(&report), [0; 6]);
+        assert_eq!((world.elapsed(), world.queue_len("q")), (2 * SECOND, 0));
+    });
 }
 
 #[test]
