@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amqp_async::{Connection, CredentialsProvider, CredentialsSource};
+use amqp_async::{
+    BoxFuture, BoxTransport, Connect, Connected, Connection, CredentialsProvider, CredentialsSource, Recovery,
+};
 use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, apply};
-use amqp_proto::{Config, ConnectionParameters, ProviderError};
+use amqp_proto::{CloseReason, Config, ConnectionParameters, ProviderError};
 use async_std::future::timeout;
 use async_std::net::{TcpStream, ToSocketAddrs};
 use async_std::task;
+use futures_io::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsConnector;
 
-use crate::runtime::{Tcp, open};
+use crate::runtime::{Tcp, boxed, open, open_recovering};
 
 /// Which broker to connect to, and how.
 ///
@@ -32,6 +35,7 @@ pub struct Connector {
     parameters: ConnectionParameters,
     tls: Option<TlsConfig>,
     credentials: Option<CredentialsSource>,
+    recovery: Option<Recovery>,
 }
 
 /// What TLS takes.
@@ -48,6 +52,7 @@ impl Connector {
             parameters,
             tls: None,
             credentials: None,
+            recovery: None,
         }
     }
 
@@ -97,6 +102,30 @@ impl Connector {
         self
     }
 
+    /// Makes the connection again when it is lost, with everything that was on it ([`Recovery`]). Before it was open once, what the
+    /// parameters say counts.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use amqp_async_std::{Connector, Recovery};
+    ///
+    /// let connector = Connector::from_uri("amqp://b1,b2,b3")?.recovery(Recovery::default());
+    /// let connection = connector.connect().await?;
+    /// let queue = connection.channel().await?.declare_queue("tasks").durable(true).await?;
+    /// let mut consumer = queue.consume().await?;
+    /// // It goes on, whatever becomes of the connection in between.
+    /// while let Some(delivery) = consumer.next().await {
+    ///     delivery?.ack().await.ok();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = Some(recovery);
+        self
+    }
+
     /// Connects: tries each host and each of its addresses in turn, as often as the parameters say.
     ///
     /// # Errors
@@ -108,25 +137,25 @@ impl Connector {
 
     async fn search(&self) -> Result<Connection, ConnectError> {
         self.parameters.validate()?;
+        if self.recovery.is_some() {
+            self.parameters.config.validate_reconnect()?;
+        }
         let way = Way {
-            parameters: &self.parameters,
+            parameters: self.parameters.clone(),
             config: Arc::new(self.parameters.config.clone()),
             tls: self.load_tls().await?,
-            credentials: self.credentials.as_ref(),
+            credentials: self.credentials.clone(),
+            recovery: self.recovery.clone(),
         };
-        let mut search = Search::new(&self.parameters);
-        while let Some(step) = search.next_step() {
-            match step {
-                Step::Resolve { name, port } => search.resolved(way.resolve(&name, port).await),
-                Step::Connect { name, address } => match way.connect(&name, address).await {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => search.failed(error),
-                },
-                Step::Wait(delay) => task::sleep(delay).await,
-                _ => {}
-            }
+        let way = Arc::new(way);
+        match way
+            .search(Search::new(&self.parameters), Goal::Connection)
+            .await?
+        {
+            Reached::Connection(connection) => Ok(connection),
+            // That is not what was looked for.
+            Reached::Stream(_) => Err(Search::new(&self.parameters).into_error()),
         }
-        Err(search.into_error())
     }
 
     /// Reading certificates takes its time: not on a thread that others wait for.
@@ -146,21 +175,55 @@ impl Connector {
 }
 
 /// What takes us from a name to a connection.
-struct Way<'c> {
-    parameters: &'c ConnectionParameters,
+struct Way {
+    parameters: ConnectionParameters,
     config: Arc<Config>,
     tls: Option<Tls>,
-    credentials: Option<&'c CredentialsSource>,
+    credentials: Option<CredentialsSource>,
+    recovery: Option<Recovery>,
 }
 
-impl Way<'_> {
+/// What a search is for.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    Connection,
+    /// For a connection that was lost.
+    Stream,
+}
+
+enum Reached {
+    Connection(Connection),
+    Stream(Connected<BoxTransport>),
+}
+
+impl Way {
+    async fn search(self: &Arc<Self>, mut search: Search, goal: Goal) -> Result<Reached, ConnectError> {
+        while let Some(step) = search.next_step() {
+            match step {
+                Step::Resolve { name, port } => search.resolved(self.resolve(&name, port).await),
+                Step::Connect { name, address } => match self.connect(&name, address, goal).await {
+                    Ok(reached) => return Ok(reached),
+                    Err(error) => search.failed(error),
+                },
+                Step::Wait(delay) => task::sleep(delay).await,
+                _ => {}
+            }
+        }
+        Err(search.into_error())
+    }
+
     async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, AttemptError> {
         let lookup = (name, port).to_socket_addrs();
         let resolved = within(Stage::Resolve, self.parameters.connection_timeout, lookup).await?;
         Ok(resolved.collect())
     }
 
-    async fn connect(&self, name: &str, address: SocketAddr) -> Result<Connection, AttemptError> {
+    async fn connect(
+        self: &Arc<Self>,
+        name: &str,
+        address: SocketAddr,
+        goal: Goal,
+    ) -> Result<Reached, AttemptError> {
         let (config, valid_until) = self.ask().await?;
         let limit = self.parameters.stack_timeout;
         let connecting = async {
@@ -169,25 +232,48 @@ impl Way<'_> {
             apply(&self.parameters.tcp, &stream).map_err(|error| AttemptError::io(Stage::Tcp, &error))?;
             let stream = Tcp(stream);
             let Some(tls) = &self.tls else {
-                return Ok(open(stream, config).await?);
+                return self.begin(stream, config, goal).await;
             };
             let handshake = tls.connector.connect(tls.config.server_name_for(name)?, stream);
             let stream = within(Stage::Tls, limit, handshake).await?;
-            Ok(open(stream, config).await?)
+            self.begin(stream, config, goal).await
         };
         let stage = Stage::Amqp;
         let late = Err(AttemptError::TimedOut { stage, limit });
-        let connection = timeout(limit, connecting).await.unwrap_or(late)?;
-        if let (Some(source), Some(until)) = (self.credentials, valid_until) {
+        let reached = timeout(limit, connecting).await.unwrap_or(late)?;
+        if let (Some(source), Some(until), Reached::Connection(connection)) =
+            (&self.credentials, valid_until, &reached)
+        {
             let left = until.saturating_duration_since(Instant::now());
             connection.refresh_credentials(source.clone(), Some(left));
         }
-        Ok(connection)
+        Ok(reached)
+    }
+
+    /// There is a stream: begins a connection on it, or leaves that to the one that was lost.
+    async fn begin<S>(
+        self: &Arc<Self>,
+        stream: S,
+        config: Arc<Config>,
+        goal: Goal,
+    ) -> Result<Reached, AttemptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Ok(match (goal, &self.recovery) {
+            (Goal::Stream, _) => Reached::Stream(Connected::new(boxed(stream), config)),
+            (Goal::Connection, None) => Reached::Connection(open(stream, config).await?),
+            (Goal::Connection, Some(recovery)) => {
+                let first = Connected::new(boxed(stream), config);
+                let again = Again(Arc::clone(self));
+                Reached::Connection(open_recovering(first, again, recovery).await?)
+            }
+        })
     }
 
     /// With what to connect now, and until when that is valid.
     async fn ask(&self) -> Result<(Arc<Config>, Option<Instant>), ProviderError> {
-        let Some(source) = self.credentials else {
+        let Some(source) = &self.credentials else {
             return Ok((Arc::clone(&self.config), None));
         };
         let limit = source.timeout();
@@ -197,6 +283,29 @@ impl Way<'_> {
         let until = provided.valid_for.and_then(valid_until);
         let config = Config::clone(&self.config);
         Ok((Arc::new(config.credentials(provided.credentials)), until))
+    }
+}
+
+/// The way that was gone once, gone again.
+struct Again(Arc<Way>);
+
+impl Connect for Again {
+    type Transport = BoxTransport;
+
+    fn hosts(&self) -> usize {
+        self.0.parameters.hosts.len()
+    }
+
+    fn connect(&mut self, host: usize) -> BoxFuture<Result<Connected<BoxTransport>, CloseReason>> {
+        let way = Arc::clone(&self.0);
+        Box::pin(async move {
+            let mut parameters = way.parameters.clone().connection_attempts(1);
+            parameters.hosts = parameters.hosts.get(host).cloned().into_iter().collect();
+            match way.search(Search::new(&parameters), Goal::Stream).await? {
+                Reached::Stream(connected) => Ok(connected),
+                Reached::Connection(_) => Err(Search::new(&parameters).into_error().into()),
+            }
+        })
     }
 }
 

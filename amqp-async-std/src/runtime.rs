@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time;
 
-use amqp_async::{Connection, Timer, Transport};
+use amqp_async::{BoxTransport, Connect, Connected, Connection, Recovery, Spawner, Timer, Transport};
 use amqp_proto::{CloseReason, Config, Instant};
 use async_std::net::TcpStream;
 use async_std::task;
@@ -148,11 +148,33 @@ pub(crate) async fn open<S>(stream: S, config: Arc<Config>) -> Result<Connection
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let spawner = Arc::new(|task| drop(task::spawn(task)));
-    let (connection, driver) = Connection::start(config, Stream(stream), Clock::new(), spawner);
+    let (connection, driver) = Connection::start(config, Stream(stream), Clock::new(), spawner());
     task::spawn(driver);
     connection.ready().await?;
     Ok(connection)
+}
+
+/// The same for a connection that is made again when it is lost.
+pub(crate) async fn open_recovering(
+    first: Connected<BoxTransport>,
+    connect: impl Connect<Transport = BoxTransport> + 'static,
+    recovery: &Recovery,
+) -> Result<Connection, CloseReason> {
+    let (connection, run) = Connection::start_recovering(first, Clock::new(), spawner(), connect, recovery);
+    task::spawn(run);
+    connection.ready().await?;
+    Ok(connection)
+}
+
+pub(crate) fn boxed<S>(stream: S) -> BoxTransport
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::new(Stream(stream))
+}
+
+fn spawner() -> Spawner {
+    Arc::new(|task| drop(task::spawn(task)))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod runtime {
 
     use amqp_async_std::proto::ConnectionParameters;
     pub(crate) use amqp_async_std::{AttemptError, ConnectError, Stage};
-    use amqp_async_std::{Connection, Connector, CredentialsSource};
+    use amqp_async_std::{Connection, Connector, CredentialsSource, Recovery};
     use async_std::{future, task};
 
     use crate::scenarios::World;
@@ -26,6 +26,15 @@ mod runtime {
 
     pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
         Connector::new(parameters).connect().await
+    }
+
+    pub(crate) async fn connect_recovering(
+        parameters: ConnectionParameters,
+    ) -> Result<Connection, ConnectError> {
+        Connector::new(parameters)
+            .recovery(Recovery::default())
+            .connect()
+            .await
     }
 
     pub(crate) async fn connect_as(

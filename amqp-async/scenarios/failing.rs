@@ -26,7 +26,7 @@ pub(crate) async fn declaring_otherwise_closes_the_channel_with_the_reason(world
     let found = peer.inequivalent_argument().unwrap();
     assert_eq!(
         (found.entity, found.name, found.argument),
-        ("queue", queue.name(), "x-max-length")
+        ("queue", &*queue.name(), "x-max-length")
     );
     assert_eq!((found.received, found.current), (Some("5"), None));
     assert_eq!(

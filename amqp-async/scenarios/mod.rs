@@ -26,6 +26,7 @@ pub(crate) mod operator;
 pub(crate) mod outages;
 pub(crate) mod poison;
 pub(crate) mod publishing;
+pub(crate) mod recovery;
 pub(crate) mod refusing;
 pub(crate) mod report;
 pub(crate) mod routing;
@@ -258,6 +259,8 @@ macro_rules! all_scenarios {
                     a_broker_that_falls_silent_is_noticed_after_two_intervals
                     a_user_who_is_deleted_is_told
                     a_virtual_host_that_is_deleted_takes_its_connections;
+                recovery:
+                    after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
                 refusing:
                     a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
             }
@@ -266,6 +269,8 @@ macro_rules! all_scenarios {
             with_restart {
                 outages:
                     a_broker_that_is_killed_loses_nothing_that_it_had_confirmed;
+                recovery:
+                    after_the_broker_was_killed_it_is_there_again_with_what_it_had_confirmed;
             }
         }
         securing_scenarios! {

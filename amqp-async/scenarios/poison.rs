@@ -43,7 +43,7 @@ async fn fail(queue: &Queue, options: ProcessOptions) -> (amqp_async::Handling, 
 pub(crate) async fn what_fails_too_often_is_dead_lettered(world: World) {
     let dead = world.queue().await;
     let channel = dead.channel();
-    let queue = quorum_queue(channel, &world.name("work"), dead.name()).await;
+    let queue = quorum_queue(channel, &world.name("work"), &dead.name()).await;
     let options = ProcessOptions::default().requeue(true);
     let (handling, calls) = fail(&queue, options.poison(PoisonPolicy::after(MOST))).await;
     let exchange = channel.default_exchange();
@@ -53,8 +53,8 @@ pub(crate) async fn what_fails_too_often_is_dead_lettered(world: World) {
     let delivery = next(&mut consumer).await;
     assert_eq!(calls.load(Ordering::Relaxed), 3);
     assert_eq!(delivery.death_count(), 1);
-    assert_eq!(delivery.death_count_in(queue.name()), 1);
-    assert_eq!(delivery.death_count_in(dead.name()), 0);
+    assert_eq!(delivery.death_count_in(&queue.name()), 1);
+    assert_eq!(delivery.death_count_in(&dead.name()), 0);
     delivery.ack().await.unwrap();
     handling.stop().await.unwrap();
     queue.delete().await.unwrap();
@@ -84,7 +84,7 @@ pub(crate) async fn what_fails_too_often_is_parked_and_then_acknowledged(world: 
     let headers = properties.headers.unwrap();
     assert_eq!(headers.get("mine").unwrap().unwrap().as_i64(), Some(7));
     let key = headers.get("x-original-routing-key").unwrap().unwrap();
-    assert_eq!(key.as_str(), Some(queue.name()));
+    assert_eq!(key.as_str(), Some(&*queue.name()));
     delivery.ack().await.unwrap();
     handling.stop().await.unwrap();
     // The closed channel has given back all that was not settled.
@@ -134,7 +134,7 @@ pub(crate) async fn what_a_queue_gave_up_says_so(world: World) {
         ("x-queue-type", "quorum".into()),
         ("x-delivery-limit", 2_i64.into()),
         ("x-dead-letter-exchange", "".into()),
-        ("x-dead-letter-routing-key", dead.name().into()),
+        ("x-dead-letter-routing-key", (&dead.name()).into()),
     ]);
     let declare = channel.declare_queue(world.name("work")).durable(true);
     let queue = declare.arguments(arguments).await.unwrap();
@@ -154,7 +154,7 @@ pub(crate) async fn what_a_queue_gave_up_says_so(world: World) {
     }
     let mut consumer = dead.consume().await.unwrap();
     let delivery = next(&mut consumer).await;
-    assert_eq!(delivery.death_count_in(queue.name()), 1);
+    assert_eq!(delivery.death_count_in(&queue.name()), 1);
     assert!(PoisonPolicy::after(1).is_poison(&delivery));
     assert!(!PoisonPolicy::after(2).is_poison(&delivery));
     delivery.ack().await.unwrap();

@@ -119,7 +119,11 @@ pub(crate) async fn of_4000_pipelined_publishes_each_learns_its_own_outcome(worl
     let nowhere = world.name("nowhere");
     let mut confirms: Vec<(u32, Confirm)> = Vec::new();
     for number in 0..4000_u32 {
-        let routing_key = if number % 5 == 4 { &nowhere } else { queue.name() };
+        let routing_key = if number % 5 == 4 {
+            &*nowhere
+        } else {
+            &*queue.name()
+        };
         let message = number.to_be_bytes().to_vec();
         let confirm = exchange.publish_deferred(message, routing_key).await.unwrap();
         confirms.push((number, confirm));
@@ -178,8 +182,8 @@ pub(crate) async fn two_threads_on_one_channel_never_mix_up_their_confirms(world
             mismatches
         }
     };
-    let acked = crate::runtime::thread(publish_all(taken.name().to_owned(), true));
-    let nacked = crate::runtime::thread(publish_all(full.name().to_owned(), false));
+    let acked = crate::runtime::thread(publish_all(taken.name().into(), true));
+    let nacked = crate::runtime::thread(publish_all(full.name().into(), false));
     assert_eq!(acked.await, 0);
     assert_eq!(nacked.await, 0);
     assert_eq!(taken.purge().await.unwrap(), COUNT);

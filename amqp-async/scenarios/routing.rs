@@ -217,7 +217,7 @@ pub(crate) async fn arguments_have_names(world: World) {
     let arguments = QueueArguments::quorum()
         .delivery_limit(1)
         .dead_letter_exchange("")
-        .dead_letter_routing_key(parked.name());
+        .dead_letter_routing_key(&parked.name());
     let quorum = channel
         .declare_queue(world.name("quorum"))
         .durable(true)

@@ -49,13 +49,13 @@ pub(crate) async fn a_server_s_failure_reaches_the_caller(world: World) {
     let _serving = serve(&queue, 1, double).await.unwrap();
     let caller = queue.channel().connection().channel().await.unwrap();
     let client = RpcClient::new(&caller).await.unwrap();
-    let error = client.call(queue.name(), "no number").await.unwrap_err();
+    let error = client.call(&queue.name(), "no number").await.unwrap_err();
     assert!(matches!(error, RpcError::Server(_)), "{error:?}");
     assert_eq!(
         error.to_string(),
         "the server failed: invalid digit found in string"
     );
-    let answer = client.call(queue.name(), "21").await.unwrap();
+    let answer = client.call(&queue.name(), "21").await.unwrap();
     assert_eq!(&*answer.body(), b"42");
     close(caller.connection()).await;
 }
@@ -68,7 +68,7 @@ pub(crate) async fn a_call_that_nobody_takes_says_so(world: World) {
     assert_eq!(error, RpcError::NoServer);
     // A queue without a server keeps the call, but not for ever.
     let limit = Duration::from_millis(50);
-    let error = client.call_within(queue.name(), "1", limit).await.unwrap_err();
+    let error = client.call_within(&queue.name(), "1", limit).await.unwrap_err();
     assert_eq!(error, RpcError::Timeout(limit));
     close(caller.connection()).await;
 }

@@ -14,7 +14,7 @@ pub(crate) async fn tasks_are_done_and_settled_by_their_outcome(world: World) {
     let master = Master::new(channel);
     let arguments = table(&[
         ("x-dead-letter-exchange", "".into()),
-        ("x-dead-letter-routing-key", dead.name().into()),
+        ("x-dead-letter-routing-key", (&dead.name()).into()),
     ]);
     let options = WorkerOptions::default().concurrency(2).arguments(arguments);
     let done = Arc::new(Mutex::new(Vec::new()));

@@ -201,6 +201,7 @@ impl Channel {
         let shared = Arc::clone(connection.shared());
         let deadline = Deadline::after(&shared, None);
         let open = |state: &mut State| {
+            state.check_there()?;
             let id = match options.number {
                 Some(number) => state.connection.open_channel_with_number(number)?,
                 None => state.connection.open_channel()?,
@@ -297,9 +298,12 @@ impl Channel {
         note: impl Fn(&mut Entry),
     ) -> Result<Reply, Error> {
         let send = |channel: &mut amqp_proto::Channel<'_>| Ok(channel.request(method)?.untyped());
-        let note = |entry: &mut Entry| {
-            note_mode::<R>(entry);
-            note(entry);
+        let note = |state: &mut State, request: RequestId| {
+            state.note_asked(self.place(), request, &method.as_method());
+            if let Some(entry) = state.channels.get_mut(self.place()) {
+                note_mode::<R>(entry);
+                note(entry);
+            }
         };
         match self.call_noting(send, note).await? {
             Answer::Reply(reply) => Ok(reply),
@@ -316,6 +320,7 @@ impl Channel {
         let deadline = self.deadline();
         let send = |state: &mut State| {
             state.core(self.place())?.send_nowait(method)?;
+            state.note_told(self.place(), &method.as_method());
             state.channels.get_mut(self.place()).map(note_mode::<R>);
             Ok(())
         };
@@ -339,19 +344,19 @@ impl Channel {
         &self,
         send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
     ) -> Result<Answer, Error> {
-        self.call_noting(send, |_| {}).await
+        self.call_noting(send, |_, _| {}).await
     }
 
     async fn call_noting(
         &self,
         send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
-        note: impl Fn(&mut Entry),
+        note: impl Fn(&mut State, RequestId),
     ) -> Result<Answer, Error> {
         let deadline = self.deadline();
         let command = |state: &mut State| {
             let request = send(&mut state.core(self.place())?)?;
             state.await_answer(request);
-            state.channels.get_mut(self.place()).map(&note);
+            note(state, request);
             Ok(request)
         };
         let request = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
@@ -361,27 +366,30 @@ impl Channel {
     /// Starts a consumer, and waits until the broker has done so. Dropped before, it is cancelled.
     pub(crate) async fn start_consumer(&self, method: &BasicConsume<'_>) -> Result<Consumer, Error> {
         let deadline = self.deadline();
-        let (mut is_unlimited, mut has_taken, mut ahead) = (false, Arc::default(), Arc::default());
+        let (mut is_unlimited, mut link) = (false, Arc::default());
         let command = |state: &mut State| {
             let mut core = state.core(self.place())?;
             let (id, request) = core.consume(method)?;
-            let tag = core.consumer_tag(id).map(|tag| tag.to_string());
+            let tag = core
+                .consumer_tag(id)
+                .map(|tag| tag.to_string())
+                .unwrap_or_default();
             let takes_replies = core.takes_replies(id).unwrap_or_default();
             state.await_answer(request.untyped());
             if let Some(entry) = state.channels.get_mut(self.place()) {
                 let has_prefetch = entry.has_prefetch();
                 let is_limited = has_prefetch && !method.no_ack;
                 is_unlimited = !has_prefetch && !method.no_ack;
-                let mut inbox = Inbox::new(id, method.no_ack, is_limited);
+                let mut inbox = Inbox::new(id, &tag, method.no_ack, is_limited);
                 inbox.takes_replies = takes_replies;
-                has_taken = inbox.has_taken();
-                ahead = Arc::clone(&inbox.ahead);
+                link = Arc::clone(&inbox.link);
                 entry.consumers.push(inbox);
             }
-            Ok((id, request.untyped(), tag.unwrap_or_default()))
+            state.note_consumer(self.place(), method, &tag);
+            Ok((id, request.untyped(), tag))
         };
         let (id, request, tag) = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
-        let consumer = Consumer::new(self.clone(), id, tag, method.no_ack, has_taken, ahead);
+        let consumer = Consumer::new(self.clone(), id, tag, method.no_ack, link);
         Call::new(self.shared(), request, deadline).await?;
         if is_unlimited {
             observe::unlimited(consumer.tag());
@@ -520,7 +528,9 @@ impl Channel {
     ) -> Result<(), Error> {
         let place = self.place();
         self.shared().command(|state| {
-            let result = state.core(place).and_then(|mut channel| settle(&mut channel));
+            let result = state
+                .core_to_settle(place)
+                .and_then(|mut channel| settle(&mut channel));
             result.map_err(|error| state.refusal(place, error))
         })
     }

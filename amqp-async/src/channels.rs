@@ -161,7 +161,7 @@ impl Channels {
     }
 
     #[inline]
-    fn place_of(&self, id: ChannelId) -> Option<usize> {
+    pub(crate) fn place_of(&self, id: ChannelId) -> Option<usize> {
         let has_id = |place: &usize| self.get(*place).is_some_and(|entry| entry.id == id);
         let latest = self.by_number.get(usize::from(id.number()))?.checked_sub(1);
         // One that ended may be asked for while its number is used again already.
@@ -251,6 +251,18 @@ impl Entry {
         self.qos.iter().flatten().any(|qos| qos.prefetch_count != 0)
     }
 
+    #[inline]
+    pub(crate) fn inbox_of_tag(&mut self, tag: &str) -> Option<&mut Inbox> {
+        let mut inboxes = self.consumers.iter_mut();
+        inboxes.find(|inbox| *inbox.tag == *tag && !inbox.has_ended())
+    }
+
+    /// By what its handle knows it by.
+    #[inline]
+    pub(crate) fn inbox_of(&mut self, handle: ConsumerId) -> Option<&mut Inbox> {
+        self.consumers.iter_mut().find(|inbox| inbox.handle == handle)
+    }
+
     /// It ended: everything that waits for it learns why.
     pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.end_life(reason, wakes);
@@ -260,12 +272,20 @@ impl Entry {
 
     /// What belongs to this life of the channel has ended with it; another one may begin.
     pub(crate) fn end_life(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
+        for inbox in &mut self.consumers {
+            inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
+        }
+        self.interrupt(reason, wakes);
+    }
+
+    /// The same, but its consumers go on with the next life.
+    pub(crate) fn interrupt(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.is_open = false;
         self.last_end = Some(reason.clone());
         self.restore.clear();
         self.unsaid.clear();
         for inbox in &mut self.consumers {
-            inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
+            inbox.interrupt();
         }
         self.changed.drain_into(wakes);
         self.room.drain_into(wakes);

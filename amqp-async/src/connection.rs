@@ -1,5 +1,6 @@
 //! The handle of a connection.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::events::Events;
 use crate::leaving::{Departure, Working};
+use crate::recovery::{self, Connect, Connected, Recovering, Recovery};
 use crate::shared::{Shared, State};
 use crate::stats::Stats;
 use crate::transport::{Spawner, Timer, Transport};
@@ -47,6 +49,26 @@ impl Connection {
         let driver = Driver::new(Arc::clone(&shared), transport, timer);
         let inner = Arc::new(Inner { shared });
         (Self { inner }, driver)
+    }
+
+    /// Starts one that is made again when it is lost. What it gives must be polled as the [`Driver`] of [`start`](Self::start); dropped,
+    /// it ends the connection.
+    pub fn start_recovering<T, C, K>(
+        first: Connected<T>,
+        timer: C,
+        spawner: Spawner,
+        connect: K,
+        recovery: &Recovery,
+    ) -> (Self, impl Future<Output = CloseReason> + use<T, C, K>)
+    where
+        T: Transport + Unpin,
+        C: Timer + Unpin,
+        K: Connect<Transport = T>,
+    {
+        let (connection, driver) = Self::start(first.config, first.transport, timer, spawner);
+        connection.shared().lock().recovering = Some(Recovering::new(recovery));
+        let policy = recovery.reconnect.clone();
+        (connection, recovery::run(driver, connect, policy))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -181,6 +203,13 @@ impl Connection {
         self.shared().lock().closed.is_some()
     }
 
+    /// Why it was lost, until everything is there again ([`Recovery`]).
+    #[must_use]
+    pub fn is_recovering(&self) -> Option<CloseReason> {
+        let state = self.shared().lock();
+        state.lost.clone()
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
@@ -260,6 +289,7 @@ pub(crate) async fn update_secret(
 ) -> Result<(), Error> {
     let deadline = Deadline::after(shared, limit);
     let command = |state: &mut State| {
+        state.check_there()?;
         let request: RequestId<ConnectionUpdateSecret<'static>> =
             state.connection.update_secret(secret, reason)?;
         state.await_answer(request.untyped());

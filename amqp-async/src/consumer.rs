@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::delivery::{Delivery, Origin, ProcessOptions};
 use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
 use crate::idle::UntilIdle;
-use crate::inbox::{Ahead, ConsumerEnd, Inbox, SOFT_LIMIT};
+use crate::inbox::{ConsumerEnd, Inbox, Link, SOFT_LIMIT};
 use crate::shared::State;
 
 /// What comes to a consumer. The stream ends when the consumer was [cancelled](Self::cancel) here; if anything else ended it, that is
@@ -39,14 +38,14 @@ use crate::shared::State;
 pub struct Consumer {
     /// What its deliveries have in common.
     origin: Arc<Origin>,
+    /// Its first, by which its inbox is found.
     id: ConsumerId,
     /// Taken from the inbox, all at once.
     ready: VecDeque<amqp_proto::Delivery>,
     has_ended: bool,
-    /// Tells the inbox that a delivery was taken.
-    has_taken: Arc<AtomicBool>,
-    /// Tells the inbox how many are ready.
-    ahead: Arc<Ahead>,
+    link: Arc<Link>,
+    /// How many losses it knows of.
+    losses: u32,
 }
 
 /// What a consumer that waits for so long and no longer comes to ([`Consumer::next_within`]).
@@ -63,14 +62,7 @@ pub enum Next {
 }
 
 impl Consumer {
-    pub(crate) fn new(
-        channel: Channel,
-        id: ConsumerId,
-        tag: String,
-        no_ack: bool,
-        has_taken: Arc<AtomicBool>,
-        ahead: Arc<Ahead>,
-    ) -> Self {
+    pub(crate) fn new(channel: Channel, id: ConsumerId, tag: String, no_ack: bool, link: Arc<Link>) -> Self {
         let origin = Origin {
             channel,
             consumer: Some(tag),
@@ -81,8 +73,8 @@ impl Consumer {
             id,
             ready: VecDeque::new(),
             has_ended: false,
-            has_taken,
-            ahead,
+            link,
+            losses: 0,
         }
     }
 
@@ -135,13 +127,23 @@ impl Consumer {
     /// As [`Channel::request`].
     pub async fn cancel(mut self) -> Result<usize, Error> {
         let channel = self.channel().clone();
-        let answer = channel.call(|core| Ok(core.cancel(self.id)?.untyped())).await;
+        let id = self.core_id();
+        let answer = channel.call(|core| Ok(core.cancel(id)?.untyped())).await;
         let count = self.give_back();
         match answer {
             // It is being ended by somebody else.
             Err(Error::Refused(amqp_proto::SendError::UnknownConsumer)) => Ok(count),
             answer => answer.map(|_| count),
         }
+    }
+
+    /// What the core calls it now.
+    fn core_id(&self) -> ConsumerId {
+        let channel = self.channel();
+        let mut state = channel.shared().lock();
+        let entry = state.channels.get_mut(channel.place());
+        let inbox = entry.and_then(|entry| entry.inbox_of(self.id));
+        inbox.map_or(self.id, |inbox| inbox.id)
     }
 
     /// Calls a handler for each delivery, in the background and up to `limit` at a time, at least one: acknowledges those that succeed and
@@ -166,7 +168,10 @@ impl Consumer {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Delivery, ConsumerEnd>>> {
-        if self.ahead.is_revoked() {
+        if self.link.losses() != self.losses {
+            self.note_loss();
+        }
+        if self.link.is_revoked() {
             self.give_back_ready();
         }
         match self.ready.pop_front() {
@@ -181,11 +186,11 @@ impl Consumer {
         let mut locked = channel.shared().lock();
         let state = &mut *locked;
         let entry = state.channels.get_mut(channel.place());
-        if let Some(inbox) = entry.and_then(|entry| entry.inbox(self.id)) {
+        if let Some(inbox) = entry.and_then(|entry| entry.inbox_of(self.id)) {
             state.retired.extend(inbox.watch(cx));
         }
         drop(locked);
-        if self.ahead.is_revoked() {
+        if self.link.is_revoked() {
             self.give_back_ready();
         }
     }
@@ -193,11 +198,21 @@ impl Consumer {
     /// The connection is about to be closed.
     #[cold]
     fn give_back_ready(&mut self) {
-        if !self.ready.is_empty() {
+        if let Some(first) = self.ready.front() {
+            let channel = first.tag.channel();
             let ready = std::mem::take(&mut self.ready);
-            let channel = self.id.channel();
-            let command = |state: &mut State| state.give_back_ahead(channel, ready, &self.ahead);
+            let command = |state: &mut State| state.give_back_ahead(channel, ready, &self.link);
             self.channel().shared().command(command);
+        }
+    }
+
+    /// What was not handed out comes again, if it wants acknowledgements.
+    #[cold]
+    fn note_loss(&mut self) {
+        self.losses = self.link.losses();
+        if !self.origin.no_ack {
+            self.ready.clear();
+            self.link.set(0);
         }
     }
 
@@ -211,12 +226,12 @@ impl Consumer {
         let mut locked = channel.shared().lock();
         let state = &mut *locked;
         let entry = state.channels.get_mut(channel.place());
-        let Some(inbox) = entry.and_then(|entry| entry.inbox(self.id)) else {
+        let Some(inbox) = entry.and_then(|entry| entry.inbox_of(self.id)) else {
             return Poll::Ready(None);
         };
         let was_over = inbox.is_over(SOFT_LIMIT);
         let taken = inbox.take(&mut self.ready, cx, &mut state.retired);
-        self.ahead.set(self.ready.len());
+        self.link.set(self.ready.len());
         // The driver may have stopped reading for it.
         let driver = was_over.then(|| state.take_driver()).flatten();
         drop(locked);
@@ -241,30 +256,35 @@ impl Consumer {
 
     #[inline]
     fn deliver(&self, delivery: amqp_proto::Delivery) -> Delivery {
-        self.has_taken.store(true, Ordering::Relaxed);
-        self.ahead.set(self.ready.len());
+        self.link.note_taken();
+        self.link.set(self.ready.len());
         Delivery::consumed(&self.origin, delivery)
     }
 
     /// Gives back what nobody will take, and leaves the channel's list. Says how many went back.
     fn give_back(&mut self) -> usize {
-        let (id, place) = (self.id, self.channel().place());
+        let (handle, place) = (self.id, self.channel().place());
+        let is_stale = self.link.losses() != self.losses;
         let ready = std::mem::take(&mut self.ready);
         self.channel().shared().command(|state| {
-            let waiting = state
-                .channels
-                .get_mut(place)
-                .and_then(|entry| entry.inbox(id).map(|inbox| inbox.len()));
-            let count = ready.len() + waiting.unwrap_or_default();
+            let entry = state.channels.get_mut(place);
+            let inbox = entry.and_then(|entry| entry.inbox_of(handle));
+            let Some((id, waiting, tag)) = inbox.map(|inbox| (inbox.id, inbox.len(), inbox.tag.clone()))
+            else {
+                return 0;
+            };
+            let taken = if is_stale { 0 } else { ready.len() };
+            let count = taken + waiting;
+            state.forget_consumer(place, &tag);
             if !self.origin.no_ack {
-                self.ahead.take();
+                self.link.take();
                 state.note_given_back(id.channel(), count);
             }
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {
-                let inbox = entry.inbox(id);
+                let inbox = entry.inbox_of(handle);
                 state.retired.extend(inbox.and_then(Inbox::take_waker));
-                entry.consumers.retain(|inbox| inbox.id != id);
+                entry.consumers.retain(|inbox| inbox.handle != handle);
             }
             if self.origin.no_ack {
                 return 0;

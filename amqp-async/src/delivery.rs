@@ -331,7 +331,7 @@ impl Delivery {
         let (tag, channel) = (self.tag, &self.origin.channel);
         let place = channel.place();
         let deadline = channel.deadline();
-        let command = |state: &mut State| settle(&mut state.core(place)?, tag);
+        let command = |state: &mut State| settle(&mut state.core_to_settle(place)?, tag);
         retry(channel.shared(), &deadline, command, refusal(place)).await?;
         drop(deadline);
         self.is_settled = true;

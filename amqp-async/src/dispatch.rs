@@ -34,6 +34,9 @@ pub(crate) struct Sip {
 impl State {
     #[inline(always)]
     pub(crate) fn on_event(&mut self, event: Event) {
+        if self.is_lost() && self.on_restoring(&event) {
+            return;
+        }
         match event {
             Event::Delivery(delivery) => self.on_delivery(delivery),
             Event::Confirmed { tags, outcome } => {
@@ -53,10 +56,16 @@ impl State {
                     entry.returned(returned, &mut self.wakes);
                 }
             }
-            Event::Reply(reply) => self.answer(reply.request(), Ok(Answer::Reply(reply))),
+            Event::Reply(reply) => {
+                self.note_answered(&reply);
+                self.answer(reply.request(), Ok(Answer::Reply(reply)));
+            }
             Event::Got(got) => self.answer(got.request.untyped(), Ok(Answer::Got(got))),
             Event::GetEmpty { request } => self.answer(request.untyped(), Ok(Answer::GetEmpty)),
-            Event::RequestFailed { request, cause } => self.answer(request, Err(cause)),
+            Event::RequestFailed { request, cause } => {
+                self.note_refused(request);
+                self.answer(request, Err(cause));
+            }
             event => self.on_change(event),
         }
     }
@@ -70,15 +79,15 @@ impl State {
             self.watchers.tell(&event, wakes);
         }
         match event {
-            Event::Connected => {
-                self.is_connected = true;
-                self.changed.drain_into(wakes);
-            }
+            Event::Connected => self.on_connected(),
             Event::ChannelOpened { channel } => self.on_channel_opened(channel),
             Event::ConsumerCancelled { consumer } => {
-                let entry = self.channels.find_mut(consumer.channel());
+                let place = self.channels.place_of(consumer.channel());
+                let entry = place.and_then(|place| self.channels.get_mut(place));
                 if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer)) {
                     inbox.end(ConsumerEnd::CancelledByBroker, wakes);
+                    let tag = inbox.tag.clone();
+                    self.forget_consumer(place.unwrap_or(usize::MAX), &tag);
                 }
             }
             Event::Flow { channel, .. } => {
@@ -89,22 +98,7 @@ impl State {
             Event::ChannelClosed { channel, reason } => self.on_channel_closed(channel, &reason),
             Event::Blocked { .. } | Event::Unblocked => self.unblocked.drain_into(wakes),
             Event::Writable => self.writable.drain_into(wakes),
-            Event::Closed(reason) => {
-                self.closed = Some(reason.clone());
-                self.finish_leaving(&reason);
-                let wakes = &mut self.wakes;
-                self.changed.drain_into(wakes);
-                self.writable.drain_into(wakes);
-                self.answered.drain_into(wakes);
-                self.unblocked.drain_into(wakes);
-                self.settled.drain_into(wakes);
-                self.written.drain_into(wakes);
-                // The core has told the end of its channels: those are left that were to be opened again.
-                let reason = amqp_proto::ChannelCloseReason::Connection(reason);
-                for entry in self.channels.iter_mut().filter(|entry| entry.closed.is_none()) {
-                    entry.close(&reason, wakes);
-                }
-            }
+            Event::Closed(reason) => self.on_closed(reason),
             _ => {}
         }
     }
@@ -301,6 +295,9 @@ impl State {
     /// Closes a channel, if it is not closed or closing.
     pub(crate) fn close_channel(&mut self, place: usize) {
         self.stop_restoring(place);
+        if self.is_lost() {
+            return self.close_lost_channel(place);
+        }
         let _ = self
             .core(place)
             .and_then(|mut channel| channel.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));

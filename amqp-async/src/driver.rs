@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use amqp_proto::{CloseReason, Instant, RecvBuf, SendBuf, TransportError};
+use amqp_proto::{CloseReason, Config, Instant, RecvBuf, SendBuf, TransportError};
 use bytes::Buf;
 
 use crate::observe::{Notes, Told};
@@ -33,7 +33,8 @@ const LINGER: Duration = Duration::from_secs(2);
 #[must_use = "nothing happens unless it is polled"]
 pub struct Driver<T, C: Timer> {
     shared: Arc<Shared>,
-    transport: T,
+    /// None while there is no connection.
+    transport: Option<T>,
     timer: C,
     input: RecvBuf,
     output: SendBuf,
@@ -57,6 +58,15 @@ struct Stream {
     is_paused: bool,
     /// When the end of the stream is not waited for any longer.
     linger: Option<Instant>,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self {
+            is_flushed: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// What became of an attempt to read.
@@ -83,17 +93,41 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     pub(crate) fn new(shared: Arc<Shared>, transport: T, timer: C) -> Self {
         Self {
             shared,
-            transport,
+            transport: Some(transport),
             timer,
             input: RecvBuf::new(),
             output: SendBuf::new(),
-            stream: Stream {
-                is_flushed: true,
-                ..Stream::default()
-            },
+            stream: Stream::new(),
             wakes: Vec::new(),
             told: Told::default(),
         }
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) const fn shared_and_timer(&mut self) -> (&Arc<Shared>, &mut C) {
+        (&self.shared, &mut self.timer)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    /// The connection has ended: so does the stream.
+    pub(crate) fn disconnect(&mut self) {
+        self.transport = None;
+        self.input = RecvBuf::new();
+        self.output = SendBuf::new();
+    }
+
+    /// Another connection begins, on another stream.
+    pub(crate) fn begin_life(&mut self, transport: T, config: Arc<Config>) {
+        let now = self.timer.now();
+        self.shared.command(|state| state.begin_life(config, now));
+        self.transport = Some(transport);
+        self.stream = Stream::new();
     }
 
     fn can_read(&self) -> bool {
@@ -105,7 +139,10 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         if !self.can_read() {
             return Read::Skipped;
         }
-        let error = match self.transport.poll_read(cx, self.input.spare_mut()) {
+        let Some(transport) = &mut self.transport else {
+            return Read::Skipped;
+        };
+        let error = match transport.poll_read(cx, self.input.spare_mut()) {
             Poll::Pending => return Read::Waiting,
             Poll::Ready(Ok(0)) => None,
             Poll::Ready(Ok(count)) => {
@@ -137,6 +174,9 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             state.on_input();
         }
         state.restore();
+        if state.is_lost() {
+            state.go_on_restoring(now);
+        }
         state.say_unsaid();
         let leaving = state.step_leaving(now, &self.shared.handlers);
         let (is_paused, patience) = state.holds_back(now);
@@ -155,7 +195,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         std::mem::swap(&mut state.wakes, &mut self.wakes);
         let alarm = state.alarms.tick(now, &mut self.wakes);
         let deadline = state.connection.poll_timeout();
-        let is_closed = state.closed.is_some();
+        let is_closed = state.ended.is_some();
         let notes = Notes::take(&mut state);
         state.sleep(cx);
         drop(state);
@@ -175,13 +215,16 @@ impl<T: Transport, C: Timer> Driver<T, C> {
 
     /// Writes what there is. Says whether something came of it, be it that the stream failed.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(transport) = &mut self.transport else {
+            return false;
+        };
         let was_broken = self.stream.is_broken;
         let mut has_written = false;
         while self.output.has_remaining() && !self.stream.is_broken {
             let mut slices = [IoSlice::new(&[]); MOST_SLICES];
             let count = self.output.chunks_vectored(&mut slices);
             let slices = slices.get(..count).unwrap_or_default();
-            match self.transport.poll_write(cx, slices) {
+            match transport.poll_write(cx, slices) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.stream.is_broken = true,
                 Poll::Ready(Ok(count)) => {
@@ -194,7 +237,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             }
         }
         if !self.stream.is_flushed && !self.stream.is_broken {
-            match self.transport.poll_flush(cx) {
+            match transport.poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.stream.is_flushed = true,
                 Poll::Ready(Err(_)) => self.stream.is_broken = true,
@@ -206,8 +249,11 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     /// The connection is closed: all is written, then the stream ends, on both sides if the other one does its part in time.
     fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_written = !self.output.has_remaining() && self.stream.is_flushed || self.stream.is_broken;
-        if is_written && !self.stream.is_shut {
-            match self.transport.poll_shutdown(cx) {
+        if is_written
+            && !self.stream.is_shut
+            && let Some(transport) = &mut self.transport
+        {
+            match transport.poll_shutdown(cx) {
                 Poll::Pending => {}
                 Poll::Ready(_) => self.stream.is_shut = true,
             }
@@ -237,7 +283,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     }
 
     fn reason(&self) -> CloseReason {
-        let reason = self.shared.lock().closed.clone();
+        let reason = self.shared.lock().ended.clone();
         reason.unwrap_or(CloseReason::Requested { acknowledged: false })
     }
 }
@@ -279,10 +325,17 @@ impl<T, C: Timer> Drop for Driver<T, C> {
     fn drop(&mut self) {
         let now = self.timer.now();
         let mut state = self.shared.lock();
+        // No other one follows.
+        state.recovering = None;
         let error = TransportError::new("the task that drives the connection was dropped");
         state.connection.handle_disconnect(now, Some(error));
         while let Some(event) = state.connection.poll_event(now, &mut self.input) {
             state.on_event(event);
+        }
+        if state.closed.is_none()
+            && let Some(reason) = state.ended.clone()
+        {
+            state.finish(reason);
         }
         let wakes = std::mem::take(&mut state.wakes);
         let notes = Notes::take(&mut state);

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use amqp_proto::{ChannelCloseReason, CloseReason, Event, Lint};
+use amqp_proto::{ChannelCloseReason, CloseReason, Event, GiveUpReason, Lint};
 use futures_core::Stream;
 
 use crate::credentials::RefreshError;
+use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
 use crate::wakers;
 
@@ -72,6 +73,22 @@ pub enum ConnectionEvent {
     /// The secret has run out without having been renewed. RabbitMQ 3.10 with OAuth 2 then refuses what is asked for (403, which ends
     /// channels) until it has another one. Told once; new ones are asked for as before.
     CredentialsExpired,
+    /// It was lost, and is made again ([`Recovery`](crate::Recovery)).
+    Lost {
+        /// Why.
+        reason: CloseReason,
+    },
+    /// It is tried to have it again.
+    Retrying {
+        /// Why it is not there.
+        reason: CloseReason,
+        /// How long is waited before that.
+        delay: Duration,
+    },
+    /// It is there again, with everything that was on it but what the report lists.
+    Recovered(Arc<RecoveryReport>),
+    /// It is not tried any more; [`Closed`](Self::Closed) follows.
+    GaveUp(GiveUpReason),
     /// It ended. The last one.
     Closed(CloseReason),
 }
@@ -89,7 +106,6 @@ impl ConnectionEvent {
                 limit: *limit,
             },
             Event::BackpressureOff { queued } => Self::BackpressureOff { queued: *queued },
-            Event::Closed(reason) => Self::Closed(reason.clone()),
             _ => return None,
         })
     }

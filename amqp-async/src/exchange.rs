@@ -138,8 +138,12 @@ impl Exchange {
     ///
     /// # Errors
     /// [`PublishError`]. Nothing was sent if it is [`PublishError::NotSent`]; a routing key over 255 octets is that.
-    pub async fn publish(&self, message: impl Into<Message>, routing_key: &str) -> Result<(), PublishError> {
-        let message = message.into();
+    pub async fn publish(
+        &self,
+        message: impl Into<Message>,
+        routing_key: impl AsRef<str>,
+    ) -> Result<(), PublishError> {
+        let (message, routing_key) = (message.into(), routing_key.as_ref());
         let publish = self.message(&message, routing_key, true);
         let confirmed = async { publish.send_awaited().await?.await };
         publishing(&self.name, routing_key, &message, confirmed).await
@@ -152,9 +156,9 @@ impl Exchange {
     pub async fn publish_optional(
         &self,
         message: impl Into<Message>,
-        routing_key: &str,
+        routing_key: impl AsRef<str>,
     ) -> Result<(), PublishError> {
-        let message = message.into();
+        let (message, routing_key) = (message.into(), routing_key.as_ref());
         let publish = self.message(&message, routing_key, false);
         let confirmed = async { publish.send_awaited().await?.await };
         publishing(&self.name, routing_key, &message, confirmed).await
@@ -167,9 +171,9 @@ impl Exchange {
     pub async fn publish_deferred(
         &self,
         message: impl Into<Message>,
-        routing_key: &str,
+        routing_key: impl AsRef<str>,
     ) -> Result<Confirm, Error> {
-        let message = message.into();
+        let (message, routing_key) = (message.into(), routing_key.as_ref());
         let publish = self.message(&message, routing_key, true);
         publishing(&self.name, routing_key, &message, publish.send_awaited()).await
     }
@@ -182,9 +186,9 @@ impl Exchange {
     pub async fn publish_unconfirmed(
         &self,
         message: impl Into<Message>,
-        routing_key: &str,
+        routing_key: impl AsRef<str>,
     ) -> Result<(), Error> {
-        let message = message.into();
+        let (message, routing_key) = (message.into(), routing_key.as_ref());
         let publish = self.message(&message, routing_key, false);
         publishing(&self.name, routing_key, &message, publish.send(false))
             .await

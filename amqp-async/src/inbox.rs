@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -44,18 +44,19 @@ pub enum ConsumerEnd {
     /// Its channel ended.
     #[error("{0}")]
     Channel(ChannelCloseReason),
-}
-
-/// What a consumer has taken out of its inbox and given to nobody yet.
-#[derive(Debug, Default)]
-pub(crate) struct Ahead {
-    len: AtomicUsize,
-    is_revoked: AtomicBool,
+    /// The connection was lost and made again ([`Recovery`](crate::Recovery)), and the consumer could not be: something that it needs
+    /// is not there. [`ConnectionEvent::Recovered`](crate::ConnectionEvent::Recovered) lists what.
+    #[error("not restored after a loss of the connection")]
+    NotRestored,
 }
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
+    /// What the core calls it: another one in each life of its channel.
     pub(crate) id: ConsumerId,
+    /// What its handle calls it: its first.
+    pub(crate) handle: ConsumerId,
+    pub(crate) tag: Box<str>,
     pub(crate) no_ack: bool,
     /// The broker holds back by itself: prefetch is limited and acknowledgements are asked for.
     pub(crate) is_limited: bool,
@@ -63,16 +64,37 @@ pub(crate) struct Inbox {
     octets: usize,
     waker: Option<Waker>,
     end: Option<ConsumerEnd>,
-    /// A delivery was taken since this was looked at last. The consumer takes all that waits at once, and then one by one from that.
-    has_taken: Arc<AtomicBool>,
-    pub(crate) ahead: Arc<Ahead>,
+    pub(crate) link: Arc<Link>,
     /// What comes are answers, which somebody waits for.
     pub(crate) takes_replies: bool,
     /// Until when it may take nothing while reading is held back for it and somebody waits for the broker.
     patience: Option<Instant>,
 }
 
-impl Ahead {
+/// What an inbox and its consumer know of each other. The consumer takes all that waits at once, and then one by one from that.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// How many the consumer has taken out of the inbox and given to nobody yet.
+    len: AtomicUsize,
+    /// These are to go back.
+    is_revoked: AtomicBool,
+    /// A delivery was taken since this was looked at last.
+    has_taken: AtomicBool,
+    /// How often the connection was lost: what was taken before comes again.
+    losses: AtomicU32,
+}
+
+impl Link {
+    #[inline]
+    pub(crate) fn note_taken(&self) {
+        self.has_taken.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn losses(&self) -> u32 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
     #[inline]
     pub(crate) fn set(&self, len: usize) {
         self.len.store(len, Ordering::Relaxed);
@@ -99,17 +121,18 @@ impl Ahead {
 }
 
 impl Inbox {
-    pub(crate) fn new(id: ConsumerId, no_ack: bool, is_limited: bool) -> Self {
+    pub(crate) fn new(id: ConsumerId, tag: &str, no_ack: bool, is_limited: bool) -> Self {
         Self {
             id,
+            handle: id,
+            tag: tag.into(),
             no_ack,
             is_limited,
             waiting: VecDeque::new(),
             octets: 0,
             waker: None,
             end: None,
-            has_taken: Arc::default(),
-            ahead: Arc::default(),
+            link: Arc::default(),
             takes_replies: false,
             patience: None,
         }
@@ -124,6 +147,21 @@ impl Inbox {
         if let Some(waker) = self.waker.take() {
             wakes.push(waker);
         }
+    }
+
+    /// The connection was lost. What was not taken comes again, if it wants acknowledgements.
+    pub(crate) fn interrupt(&mut self) {
+        self.link.losses.fetch_add(1, Ordering::Relaxed);
+        if !self.no_ack {
+            self.waiting.clear();
+            self.octets = 0;
+        }
+        self.patience = None;
+    }
+
+    /// It goes on as that consumer of the core's.
+    pub(crate) fn restart(&mut self, id: ConsumerId) {
+        self.id = id;
     }
 
     /// Nothing more comes. What is there can still be taken, and the first reason counts.
@@ -188,14 +226,9 @@ impl Inbox {
         self.end.is_some()
     }
 
-    /// To be set with each delivery that is taken.
-    pub(crate) fn has_taken(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.has_taken)
-    }
-
     /// Reading is held back for it and somebody waits for the broker: until when it is waited for. None if nothing was taken for so long.
     pub(crate) fn patience_until(&mut self, now: Instant) -> Option<Instant> {
-        let has_taken = self.has_taken.swap(false, Ordering::Relaxed);
+        let has_taken = self.link.has_taken.swap(false, Ordering::Relaxed);
         let until = self.patience.filter(|_| !has_taken).unwrap_or(now + PATIENCE);
         self.patience = Some(until);
         (until > now).then_some(until)

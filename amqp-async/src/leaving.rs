@@ -10,7 +10,7 @@ use amqp_proto::{
 };
 
 use crate::channels::{Entry, Unsaid};
-use crate::inbox::{Ahead, ConsumerEnd};
+use crate::inbox::{ConsumerEnd, Link};
 use crate::shared::{Shared, State};
 
 /// What somebody wants.
@@ -197,7 +197,7 @@ impl State {
         let mut waiting = Vec::new();
         for inbox in self.channels.iter_mut().flat_map(|entry| &mut entry.consumers) {
             if !inbox.no_ack {
-                inbox.ahead.revoke();
+                inbox.link.revoke();
                 inbox.end(ConsumerEnd::Requested, &mut self.wakes);
                 waiting.extend(inbox.drain());
             }
@@ -217,8 +217,8 @@ impl State {
     }
 
     /// A consumer gives back what it had taken out of its inbox.
-    pub(crate) fn give_back_ahead(&mut self, channel: ChannelId, ready: VecDeque<Delivery>, ahead: &Ahead) {
-        self.note_given_back(channel, ahead.take());
+    pub(crate) fn give_back_ahead(&mut self, channel: ChannelId, ready: VecDeque<Delivery>, link: &Link) {
+        self.note_given_back(channel, link.take());
         self.give_back(ready);
     }
 
@@ -243,7 +243,7 @@ impl State {
         };
         let untaken = entry.untaken(channel, false);
         let inboxes = entry.consumers.iter().filter(|inbox| !inbox.no_ack);
-        inboxes.for_each(|inbox| inbox.ahead.set(0));
+        inboxes.for_each(|inbox| inbox.link.set(0));
         // It went back all the same.
         let unsaid = entry.unsaid.iter().filter(|unsaid| unsaid.goes_back()).count();
         leaving.given_back += untaken;
@@ -265,7 +265,7 @@ impl Entry {
         let inboxes = self.consumers.iter();
         let its = inboxes.filter(|inbox| inbox.no_ack == no_ack && inbox.id.channel() == channel);
         let its = its.filter(|inbox| !inbox.takes_replies);
-        its.map(|inbox| inbox.len() + inbox.ahead.len()).sum()
+        its.map(|inbox| inbox.len() + inbox.link.len()).sum()
     }
 }
 

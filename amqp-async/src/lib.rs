@@ -58,6 +58,7 @@ mod observe;
 mod poison;
 mod publish;
 mod queue;
+mod recovery;
 mod reopen;
 mod returns;
 pub mod rpc;
@@ -95,13 +96,14 @@ pub use message::{Body, Message};
 pub use poison::{Parking, PoisonPolicy};
 pub use publish::Confirm;
 pub use queue::{ConsumeOptions, DeclareQueue, Queue, StreamOffset};
+pub use recovery::{Connect, Connected, QueueName, Recovery, RecoveryReport, StepFilter, Unrestored};
 pub use reopen::Reopen;
 pub use returns::Returns;
 pub use stats::Stats;
 pub use times::{DeliveryMode, Expiration, Timestamp};
 #[cfg(feature = "trace-context")]
 pub use trace_context::{TraceContext, TraceContextError};
-pub use transport::{Spawner, Task, Timer, Transport};
+pub use transport::{BoxTransport, Spawner, Task, Timer, Transport};
 
 /// A future on the heap.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

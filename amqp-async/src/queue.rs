@@ -10,6 +10,7 @@ use crate::channel::{Channel, read};
 use crate::consumer::Consumer;
 use crate::delivery::{Delivery, Origin};
 use crate::error::Error;
+use crate::recovery::{NameCell, QueueName};
 use crate::shared::Answer;
 use crate::times::Timestamp;
 
@@ -20,7 +21,7 @@ const STREAM_OFFSET: &str = "x-stream-offset";
 #[derive(Debug, Clone)]
 pub struct Queue {
     channel: Channel,
-    name: String,
+    name: NameCell,
     /// As it was declared by this handle, and what the broker said.
     declared: Option<Arc<Declared>>,
 }
@@ -146,15 +147,16 @@ impl Queue {
     pub(crate) fn new(channel: Channel, name: impl Into<String>) -> Self {
         Self {
             channel,
-            name: name.into(),
+            name: NameCell::Fixed(name.into().into()),
             declared: None,
         }
     }
 
-    /// Its name, which may be the broker's choice.
+    /// Its name, which may be the broker's choice. Such a name is another one when the connection was lost and made again
+    /// ([`Recovery`](crate::Recovery)).
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> QueueName {
+        self.name.get()
     }
 
     /// The channel that it is used on.
@@ -214,7 +216,7 @@ impl Queue {
     pub fn declare(&self) -> DeclareQueue {
         DeclareQueue {
             channel: self.channel.clone(),
-            name: self.name.clone(),
+            name: self.name().to_string(),
             settings: self.settings().cloned().unwrap_or_default(),
         }
     }
@@ -237,8 +239,9 @@ impl Queue {
             // By this, which is the broker's default, the core knows a stream. A table without room for it fits no frame either.
             let _ = options.arguments.insert(STREAM_OFFSET, "next");
         }
+        let name = self.name();
         let method = BasicConsume {
-            queue: ShortStr::new(&self.name)?,
+            queue: ShortStr::new(&name)?,
             consumer_tag: ShortStr::new(&options.tag)?,
             no_ack: options.no_ack,
             exclusive: options.exclusive,
@@ -261,8 +264,9 @@ impl Queue {
     /// # Errors
     /// As [`Channel::request`].
     pub async fn get_with(&self, no_ack: bool) -> Result<Option<Delivery>, Error> {
+        let name = self.name();
         let method = BasicGet {
-            queue: ShortStr::new(&self.name)?,
+            queue: ShortStr::new(&name)?,
             no_ack,
         };
         let answer = self
@@ -300,8 +304,9 @@ impl Queue {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(), Error> {
+        let name = self.name();
         let method = QueueBind {
-            queue: ShortStr::new(&self.name)?,
+            queue: ShortStr::new(&name)?,
             exchange: ShortStr::new(exchange.as_ref())?,
             routing_key: ShortStr::new(routing_key)?,
             arguments: arguments.as_ref(),
@@ -328,8 +333,9 @@ impl Queue {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(), Error> {
+        let name = self.name();
         let method = QueueUnbind {
-            queue: ShortStr::new(&self.name)?,
+            queue: ShortStr::new(&name)?,
             exchange: ShortStr::new(exchange.as_ref())?,
             routing_key: ShortStr::new(routing_key)?,
             arguments: arguments.as_ref(),
@@ -342,8 +348,9 @@ impl Queue {
     /// # Errors
     /// As [`Channel::request`].
     pub async fn purge(&self) -> Result<u32, Error> {
+        let name = self.name();
         let method = QueuePurge {
-            queue: ShortStr::new(&self.name)?,
+            queue: ShortStr::new(&name)?,
             ..QueuePurge::default()
         };
         let reply = self.channel.request(&method).await?;
@@ -371,20 +378,15 @@ impl Queue {
         if (if_unused || if_empty) && matches!(self.queue_type(), Some("quorum" | "stream")) {
             return Err(Error::DeleteCondition);
         }
+        let name = self.name();
         let method = QueueDelete {
-            queue: ShortStr::new(&self.name)?,
+            queue: ShortStr::new(&name)?,
             if_unused,
             if_empty,
             ..QueueDelete::default()
         };
         let reply = self.channel.request(&method).await?;
         read::<QueueDelete<'_>, _>(&reply, |ok| ok.message_count)
-    }
-}
-
-impl AsRef<str> for Queue {
-    fn as_ref(&self) -> &str {
-        &self.name
     }
 }
 
@@ -449,9 +451,15 @@ impl DeclareQueue {
             (ok.queue.to_string(), declared)
         };
         let (name, declared) = read::<QueueDeclare<'_>, _>(&reply, read_ok)?;
+        let name = self
+            .channel
+            .shared()
+            .lock()
+            .queue_name(&name, self.name.is_empty());
         Ok(Queue {
+            channel: self.channel,
+            name,
             declared: Some(Arc::new(declared)),
-            ..Queue::new(self.channel, name)
         })
     }
 }

@@ -75,15 +75,20 @@ impl State {
     pub(crate) fn on_channel_closed(&mut self, channel: ChannelId, reason: &ChannelCloseReason) {
         self.note_at_rest(channel);
         let is_open = !self.is_closing && self.closed.is_none();
+        let outlives = self.channel_outlives(channel, reason);
         let wakes = &mut self.wakes;
         if let Some(entry) = self.channels.find_mut(channel) {
-            if is_open && entry.is_reopened_after(reason) {
+            if outlives {
+                entry.interrupt(reason, wakes);
+            } else if is_open && entry.is_reopened_after(reason) {
                 entry.end_life(reason, wakes);
                 entry.restore = entry.steps();
                 self.has_to_restore = true;
                 self.restore();
             } else {
                 entry.close(reason, wakes);
+                let place = self.channels.place_of(channel);
+                self.note_channel(place.unwrap_or(usize::MAX), false);
             }
         }
         self.channels.remove_if_over(channel);
@@ -95,13 +100,18 @@ impl State {
 
     /// The broker confirmed a channel.
     pub(crate) fn on_channel_opened(&mut self, channel: ChannelId) {
+        let Some(place) = self.channels.place_of(channel) else {
+            return;
+        };
+        self.note_channel(place, true);
+        let is_lost = self.is_lost();
         let wakes = &mut self.wakes;
-        let Some(entry) = self.channels.find_mut(channel) else {
+        let Some(entry) = self.channels.get_mut(place) else {
             return;
         };
         entry.is_open = true;
         entry.changed.drain_into(wakes);
-        if let Some(reason) = entry.last_end.clone() {
+        if let Some(reason) = entry.last_end.clone().filter(|_| !is_lost) {
             let number = channel.number();
             self.watchers
                 .tell(&ConnectionEvent::ChannelReopened { number, reason }, wakes);

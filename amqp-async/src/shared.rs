@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::events::{ConnectionEvent, Watchers};
 use crate::leaving::Leaving;
 use crate::observe::{Meters, Notes};
+use crate::recovery::Recovering;
 use crate::sync::{Mutex, MutexGuard};
 use crate::transport::{Spawner, Task};
 use crate::wakers::{self, WakerSet};
@@ -67,7 +68,14 @@ pub(crate) struct State {
     pub(crate) watchers: Watchers,
     pub(crate) is_connected: bool,
     pub(crate) is_closing: bool,
+    /// For good.
     pub(crate) closed: Option<CloseReason>,
+    /// The core's connection has ended, which is not the end if another one follows.
+    pub(crate) ended: Option<CloseReason>,
+    /// Why it was lost, until everything is there again.
+    pub(crate) lost: Option<CloseReason>,
+    /// What another connection would need; none if none is to follow.
+    pub(crate) recovering: Option<Box<Recovering>>,
     /// Whom to wake when the lock is released.
     pub(crate) wakes: Vec<Waker>,
     /// Wakers to be dropped when the lock is released.
@@ -128,6 +136,9 @@ impl Shared {
             is_connected: false,
             is_closing: false,
             closed: None,
+            ended: None,
+            lost: None,
+            recovering: None,
             wakes: Vec::new(),
             retired: Vec::new(),
             is_detached: false,
@@ -236,6 +247,12 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
+    /// The connection was lost, and not everything is there again.
+    #[inline]
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// The driver goes to sleep; a command wakes it.
     pub(crate) fn sleep(&mut self, cx: &Context<'_>) {
         self.is_asleep = true;
@@ -280,8 +297,8 @@ impl State {
     /// The core's view of a channel.
     pub(crate) fn core(&mut self, channel: usize) -> Result<amqp_proto::Channel<'_>, SendError> {
         let entry = self.channels.get(channel).ok_or(SendError::Stale)?;
-        if !entry.restore.is_empty() {
-            // It is not sent yet for want of room.
+        if !entry.restore.is_empty() || self.is_lost() && entry.closed.is_none() {
+            // It is not sent yet, for want of room or of a connection.
             let queued = self.connection.queued_bytes();
             return Err(SendError::Full {
                 queued,
@@ -290,6 +307,14 @@ impl State {
         }
         let id = entry.id();
         self.connection.channel(id)
+    }
+
+    /// The same, for what came before: that is not there any more once the connection was lost, and is not waited for.
+    pub(crate) fn core_to_settle(&mut self, channel: usize) -> Result<amqp_proto::Channel<'_>, SendError> {
+        match self.is_lost() {
+            true => Err(SendError::Stale),
+            false => self.core(channel),
+        }
     }
 
     /// Says what was acknowledged on any channel and waits for others.

@@ -174,7 +174,7 @@ impl BlockingChannel {
         Ok(DeclaredQueue {
             message_count: queue.message_count().unwrap_or_default(),
             consumer_count: queue.consumer_count().unwrap_or_default(),
-            name: queue.name().to_owned(),
+            name: queue.name().into(),
         })
     }
 

@@ -8,7 +8,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amqp_async::{CredentialsSource, HandlerError, ProvidedCredentials};
+use amqp_async::{
+    BoxFuture, Connect, Connected, CredentialsSource, HandlerError, ProvidedCredentials, Recovery,
+};
 use amqp_mio::Stream;
 use amqp_net::rustls::{ClientConfig, ClientConnection};
 use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, apply};
@@ -16,8 +18,9 @@ use amqp_proto::{CloseReason, Config, ConnectionParameters, ProviderError};
 
 use crate::connection::BlockingConnection;
 use crate::credentials::BlockingProvider;
-use crate::io_thread::IoThread;
-use crate::transport::Clock;
+use crate::io_thread::{self, IoThread, Signal};
+use crate::offload::on_thread;
+use crate::transport::{Clock, Socket};
 use crate::wait::{wait_for, wait_until};
 
 /// Which broker to connect to, and how.
@@ -37,6 +40,7 @@ pub struct Connector {
     tls: Option<TlsConfig>,
     thread: Option<IoThread>,
     credentials: Option<CredentialsSource>,
+    recovery: Option<Recovery>,
 }
 
 impl Connector {
@@ -48,6 +52,7 @@ impl Connector {
             tls: None,
             thread: None,
             credentials: None,
+            recovery: None,
         }
     }
 
@@ -109,32 +114,52 @@ impl Connector {
         self
     }
 
+    /// Makes the connection again when it is lost, with everything that was on it ([`Recovery`]). Before it was open once, what the
+    /// parameters say counts.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), amqp_blocking::ConnectError> {
+    /// use amqp_blocking::{Connector, Recovery};
+    ///
+    /// let connector = Connector::from_uri("amqp://b1,b2,b3")?.recovery(Recovery::default());
+    /// let connection = connector.connect()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = Some(recovery);
+        self
+    }
+
     /// Connects: tries each host and each of its addresses in turn, as often as the parameters say.
     ///
     /// # Errors
     /// All that was tried and why it failed. A refusal that would be the same everywhere, as of a password, ends the search.
     pub fn connect(&self) -> Result<BlockingConnection, ConnectError> {
         self.parameters.validate()?;
-        let way = Way {
-            parameters: &self.parameters,
-            config: Arc::new(self.parameters.config.clone()),
-            tls: self.load_tls()?,
-            thread: self.thread.clone(),
-            credentials: self.credentials.as_ref(),
-        };
-        let mut search = Search::new(&self.parameters);
-        while let Some(step) = search.next_step() {
-            match step {
-                Step::Resolve { name, port } => search.resolved(way.resolve(&name, port)),
-                Step::Connect { name, address } => match way.connect(&name, address) {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => search.failed(error),
-                },
-                Step::Wait(delay) => thread::sleep(delay),
-                _ => {}
-            }
+        if self.recovery.is_some() {
+            self.parameters.config.validate_reconnect()?;
         }
-        Err(search.into_error())
+        let way = Arc::new(Way {
+            tls: self.load_tls()?,
+            recovery: self.recovery.clone(),
+            ..self.way()
+        });
+        let attempt = |name: &str, address| way.connect(name, address);
+        way.search(Search::new(&self.parameters), attempt)
+    }
+
+    /// Without TLS, and once.
+    fn way(&self) -> Way {
+        Way {
+            parameters: self.parameters.clone(),
+            config: Arc::new(self.parameters.config.clone()),
+            tls: None,
+            thread: self.thread.clone(),
+            credentials: self.credentials.clone(),
+            recovery: None,
+        }
     }
 
     /// Speaks plain AMQP over a stream that is there, such as a Unix socket.
@@ -142,13 +167,7 @@ impl Connector {
     /// # Errors
     /// Why the broker did not let us in, or why there is no I/O thread.
     pub fn connect_over(&self, stream: impl Into<Stream>) -> Result<BlockingConnection, CloseReason> {
-        let way = Way {
-            parameters: &self.parameters,
-            config: Arc::new(self.parameters.config.clone()),
-            tls: None,
-            thread: self.thread.clone(),
-            credentials: self.credentials.as_ref(),
-        };
+        let way = Arc::new(self.way());
         let given = way.ask().map_err(AttemptError::from)?;
         let late = Limit::new(self.parameters.stack_timeout);
         way.open(stream.into(), given, &late).map_err(CloseReason::from)
@@ -167,12 +186,13 @@ impl Connector {
 }
 
 /// What takes us from a name to a connection.
-struct Way<'c> {
-    parameters: &'c ConnectionParameters,
+struct Way {
+    parameters: ConnectionParameters,
     config: Arc<Config>,
     tls: Option<(Arc<ClientConfig>, TlsConfig)>,
     thread: Option<IoThread>,
-    credentials: Option<&'c CredentialsSource>,
+    credentials: Option<CredentialsSource>,
+    recovery: Option<Recovery>,
 }
 
 /// With what to connect, and until when that is valid.
@@ -211,7 +231,26 @@ impl Limit {
     }
 }
 
-impl Way<'_> {
+impl Way {
+    fn search<R>(
+        &self,
+        mut search: Search,
+        attempt: impl Fn(&str, SocketAddr) -> Result<R, AttemptError>,
+    ) -> Result<R, ConnectError> {
+        while let Some(step) = search.next_step() {
+            match step {
+                Step::Resolve { name, port } => search.resolved(self.resolve(&name, port)),
+                Step::Connect { name, address } => match attempt(&name, address) {
+                    Ok(reached) => return Ok(reached),
+                    Err(error) => search.failed(error),
+                },
+                Step::Wait(delay) => thread::sleep(delay),
+                _ => {}
+            }
+        }
+        Err(search.into_error())
+    }
+
     /// The system looks names up only by waiting, for as long as it likes: a thread of its own does that.
     fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, AttemptError> {
         if let Ok(address) = name.parse::<IpAddr>() {
@@ -237,7 +276,17 @@ impl Way<'_> {
         }
     }
 
-    fn connect(&self, name: &str, address: SocketAddr) -> Result<BlockingConnection, AttemptError> {
+    fn connect(
+        self: &Arc<Self>,
+        name: &str,
+        address: SocketAddr,
+    ) -> Result<BlockingConnection, AttemptError> {
+        let (stream, given, whole) = self.stream(name, address)?;
+        self.open(stream, given, &whole)
+    }
+
+    /// A stream, TLS included, with what to begin on it and how much time is left for that.
+    fn stream(&self, name: &str, address: SocketAddr) -> Result<(Stream, Given, Limit), AttemptError> {
         let given = self.ask()?;
         let whole = Limit::new(self.parameters.stack_timeout);
         let socket = self.connect_tcp(address)?;
@@ -257,7 +306,7 @@ impl Way<'_> {
             Some(tls) => stream.with_tls(tls),
             None => stream,
         };
-        self.open(stream, given, &whole)
+        Ok((stream, given, whole))
     }
 
     fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream, AttemptError> {
@@ -274,7 +323,7 @@ impl Way<'_> {
     }
 
     fn ask(&self) -> Result<Given, ProviderError> {
-        let Some(source) = self.credentials else {
+        let Some(source) = &self.credentials else {
             let config = Arc::clone(&self.config);
             return Ok(Given { config, until: None });
         };
@@ -290,7 +339,12 @@ impl Way<'_> {
     }
 
     /// The AMQP handshake, by the I/O thread.
-    fn open(&self, stream: Stream, given: Given, limit: &Limit) -> Result<BlockingConnection, AttemptError> {
+    fn open(
+        self: &Arc<Self>,
+        stream: Stream,
+        given: Given,
+        limit: &Limit,
+    ) -> Result<BlockingConnection, AttemptError> {
         let failed = |error: io::Error| AttemptError::io(Stage::Amqp, &error);
         let thread = match &self.thread {
             Some(thread) => thread.clone(),
@@ -301,18 +355,76 @@ impl Way<'_> {
         let signal = Arc::clone(socket.signal());
         let clock = Clock::new(Arc::clone(&signal));
         let config = given.config;
-        let (connection, driver) = amqp_async::Connection::start(config, socket, clock, shared.spawner());
-        shared.run(signal, Box::pin(async { drop(driver.await) }));
+        let connection = match &self.recovery {
+            None => {
+                let started = amqp_async::Connection::start(config, socket, clock, shared.spawner());
+                let (connection, driver) = started;
+                shared.run(signal, Box::pin(async { drop(driver.await) }));
+                connection
+            }
+            Some(recovery) => {
+                let again = Again {
+                    way: Arc::clone(self),
+                    shared: Arc::clone(shared),
+                    signal: Arc::clone(&signal),
+                };
+                let (first, spawner) = (Connected::new(socket, config), shared.spawner());
+                let (connection, run) =
+                    amqp_async::Connection::start_recovering(first, clock, spawner, again, recovery);
+                shared.run(signal, Box::pin(async { drop(run.await) }));
+                connection
+            }
+        };
         match wait_until(limit.at, connection.ready()) {
             Some(Ok(())) => {}
             Some(Err(reason)) => return Err(reason.into()),
             None => return Err(limit.error(Stage::Amqp)),
         }
-        if let (Some(source), Some(until)) = (self.credentials, given.until) {
+        if let (Some(source), Some(until)) = (&self.credentials, given.until) {
             let left = until.saturating_duration_since(Instant::now());
             connection.refresh_credentials(source.clone(), Some(left));
         }
         Ok(BlockingConnection::new(connection, &self.config))
+    }
+}
+
+/// The way that was gone once, gone again: on a thread of its own, which may wait.
+struct Again {
+    way: Arc<Way>,
+    shared: Arc<io_thread::Shared>,
+    /// Of the task that drives the connection.
+    signal: Arc<Signal>,
+}
+
+impl Connect for Again {
+    type Transport = Socket;
+
+    fn hosts(&self) -> usize {
+        self.way.parameters.hosts.len()
+    }
+
+    fn connect(&mut self, host: usize) -> BoxFuture<Result<Connected<Socket>, CloseReason>> {
+        let (way, shared, signal) = (
+            Arc::clone(&self.way),
+            Arc::clone(&self.shared),
+            Arc::clone(&self.signal),
+        );
+        Box::pin(async move {
+            let search = move || {
+                let mut parameters = way.parameters.clone().connection_attempts(1);
+                parameters.hosts = parameters.hosts.get(host).cloned().into_iter().collect();
+                way.search(Search::new(&parameters), |name, address| {
+                    way.stream(name, address)
+                })
+            };
+            let failed = |error: io::Error| CloseReason::from(AttemptError::io(Stage::Tcp, &error));
+            let found = on_thread("amqp-connect", search).await.map_err(failed)?;
+            // Nothing of it panics but what the user provides, which was told there.
+            let found = found.map_err(|_| failed(io::ErrorKind::Other.into()))?;
+            let (stream, given, _) = found?;
+            let socket = shared.watch_again(stream, &signal).map_err(failed)?;
+            Ok(Connected::new(socket, given.config))
+        })
     }
 }
 

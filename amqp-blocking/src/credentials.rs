@@ -1,14 +1,13 @@
 //! A provider of credentials that may wait: each call is on a thread of its own.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
-use std::thread;
 
 use amqp_async::{BoxFuture, CredentialsProvider, HandlerError, ProvidedCredentials};
+
+use crate::offload::on_thread;
 
 type Answer = Result<ProvidedCredentials, HandlerError>;
 
@@ -49,19 +48,6 @@ impl fmt::Debug for Provider {
     }
 }
 
-/// What a call came to, for whoever waits for it.
-#[derive(Default)]
-struct Slot {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// An error is what it panicked with.
-    answer: Option<thread::Result<Answer>>,
-    waker: Option<Waker>,
-}
-
 impl BlockingProvider {
     /// Calls this function.
     #[must_use]
@@ -83,49 +69,22 @@ impl CredentialsProvider for BlockingProvider {
             if provider.is_running.swap(true, Ordering::AcqRel) {
                 return Err("the call before this one has not come back".into());
             }
-            let slot = Arc::new(Slot::default());
-            let filled = Arc::clone(&slot);
             let runner = Arc::clone(&provider);
             let call = move || {
+                // Whatever becomes of it, the next one may be asked for.
                 let answer = catch_unwind(AssertUnwindSafe(|| (runner.provide)()));
                 runner.is_running.store(false, Ordering::Release);
-                filled.fill(answer);
+                answer.unwrap_or_else(|panic| resume_unwind(panic))
             };
-            if let Err(error) = thread::Builder::new().name("amqp-credentials".into()).spawn(call) {
-                provider.is_running.store(false, Ordering::Release);
-                return Err(error.into());
+            match on_thread("amqp-credentials", call).await {
+                // Whoever asks deals with a panic.
+                Ok(answer) => answer.unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(error) => {
+                    provider.is_running.store(false, Ordering::Release);
+                    Err(error.into())
+                }
             }
-            // Whoever asks deals with a panic.
-            slot.answer().await.unwrap_or_else(|panic| resume_unwind(panic))
         })
-    }
-}
-
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fill(&self, answer: thread::Result<Answer>) {
-        let mut state = self.lock();
-        state.answer = Some(answer);
-        let waker = state.waker.take();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    async fn answer(&self) -> thread::Result<Answer> {
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            if let Some(answer) = state.answer.take() {
-                return Poll::Ready(answer);
-            }
-            let retired = state.waker.replace(cx.waker().clone());
-            drop(state);
-            drop(retired);
-            Poll::Pending
-        })
-        .await
     }
 }
 
@@ -135,7 +94,9 @@ mod tests {
     use crate::wait::wait_for;
     use amqp_async::CredentialsSource;
     use amqp_proto::{Credentials, ProviderError};
+    use std::sync::Mutex;
     use std::sync::mpsc::channel;
+    use std::thread;
     use std::time::Duration;
 
     const LONG: Duration = Duration::from_secs(30);

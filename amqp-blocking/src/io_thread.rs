@@ -170,6 +170,16 @@ impl Shared {
         Ok(Socket::new(stream, signal))
     }
 
+    /// Watches another stream for the same task; the one before is gone.
+    pub(crate) fn watch_again(&self, mut stream: Stream, signal: &Arc<Signal>) -> io::Result<Socket> {
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.registry
+            .register(&mut stream, Token(signal.number), interests)?;
+        signal.is_readable.store(true, Ordering::Relaxed);
+        signal.is_writable.store(true, Ordering::Relaxed);
+        Ok(Socket::new(stream, Arc::clone(signal)))
+    }
+
     /// Runs a task. When the thread has ended the task is dropped, and whoever waits for it learns that.
     pub(crate) fn run(&self, signal: Arc<Signal>, task: Task) {
         let mut queue = self.lock();

@@ -44,6 +44,7 @@ mod dispatch;
 mod error;
 mod io_thread;
 mod iterator;
+mod offload;
 mod options;
 mod publish;
 mod transport;
@@ -54,7 +55,7 @@ pub use amqp_async as asynchronous;
 pub use amqp_async::{
     BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd,
     CredentialsProvider, CredentialsSource, DeliverySource, Error, ExchangeKind, FieldTable, FieldValue,
-    HandlerError, Message, ProvidedCredentials, PublishError, Qos, RefreshError,
+    HandlerError, Message, ProvidedCredentials, PublishError, Qos, Recovery, RecoveryReport, RefreshError,
 };
 pub use amqp_mio::Stream;
 pub use amqp_net::{

@@ -19,7 +19,7 @@ mod runtime {
     use amqp_blocking::asynchronous::Connection;
     use amqp_blocking::proto::ConnectionParameters;
     pub(crate) use amqp_blocking::{AttemptError, ConnectError, Stage};
-    use amqp_blocking::{BlockingConnection, Connector, CredentialsSource};
+    use amqp_blocking::{BlockingConnection, Connector, CredentialsSource, Recovery};
 
     use crate::scenarios::World;
 
@@ -34,6 +34,13 @@ mod runtime {
     pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
         let connection = Connector::new(parameters).connect()?;
         Ok(connection.asynchronous().clone())
+    }
+
+    pub(crate) async fn connect_recovering(
+        parameters: ConnectionParameters,
+    ) -> Result<Connection, ConnectError> {
+        let connector = Connector::new(parameters).recovery(Recovery::default());
+        Ok(connector.connect()?.asynchronous().clone())
     }
 
     pub(crate) async fn connect_as(

@@ -42,6 +42,21 @@ impl ConnectError {
     }
 }
 
+/// How the last attempt failed, as a plan of further attempts wants it.
+impl From<ConnectError> for CloseReason {
+    fn from(error: ConnectError) -> Self {
+        if let ConnectError::Attempts(attempts) = &error
+            && let Some(last) = attempts.iter().last()
+        {
+            return last.error.clone().into();
+        }
+        Self::Transport {
+            state: ConnectionState::WaitingForStart,
+            error: TransportError::new(error),
+        }
+    }
+}
+
 impl From<FailedAttempts> for ConnectError {
     fn from(attempts: FailedAttempts) -> Self {
         Self::Attempts(attempts)

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with("x-queue-type", "quorum")?
         .with("x-delivery-limit", 2)?
         .with("x-dead-letter-exchange", "")?
-        .with("x-dead-letter-routing-key", dead_letters.name())?;
+        .with("x-dead-letter-routing-key", &dead_letters.name())?;
     let declaration = channel.declare_queue("orders").durable(true);
     let orders = declaration.arguments(arguments).await?;
 

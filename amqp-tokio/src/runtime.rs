@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use amqp_async::{Connection, Spawner, Timer, Transport};
+use amqp_async::{BoxTransport, Connect, Connected, Connection, Recovery, Spawner, Timer, Transport};
 use amqp_proto::{CloseReason, Config, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
@@ -95,6 +95,25 @@ where
     tokio::spawn(driver);
     connection.ready().await?;
     Ok(connection)
+}
+
+/// The same for a connection that is made again when it is lost.
+pub(crate) async fn open_recovering(
+    first: Connected<BoxTransport>,
+    connect: impl Connect<Transport = BoxTransport> + 'static,
+    recovery: &Recovery,
+) -> Result<Connection, CloseReason> {
+    let (connection, run) = Connection::start_recovering(first, Clock::new(), spawner(), connect, recovery);
+    tokio::spawn(run);
+    connection.ready().await?;
+    Ok(connection)
+}
+
+pub(crate) fn boxed<S>(stream: S) -> BoxTransport
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::new(Stream(stream))
 }
 
 /// Runs tasks on the runtime that this is called on.

@@ -144,7 +144,8 @@ fn what_runs_in_the_background_ends() {
         let nobody = async { channel.declare_queue("").exclusive(true).await };
         let nobody = runtime.block_on(nobody).unwrap();
         let client = runtime.block_on(RpcClient::new(&channel)).unwrap();
-        let call: Pin<Box<dyn Future<Output = _>>> = Box::pin(client.call(nobody.name(), "anybody?"));
+        let nobody = nobody.name();
+        let call: Pin<Box<dyn Future<Output = _>>> = Box::pin(client.call(&nobody, "anybody?"));
         let mut call = call;
         // The broker has the call, and only the answer is waited for.
         runtime.block_on(async {
@@ -166,7 +167,7 @@ fn what_runs_in_the_background_ends() {
         let ended = other.block_on(async { tokio::time::timeout(PATIENCE, call).await });
         let ended = ended.expect("the call waits for ever").unwrap_err();
         assert!(matches!(ended, RpcError::Ended(_)), "{ended:?}");
-        let again = other.block_on(client.call(nobody.name(), "again")).unwrap_err();
+        let again = other.block_on(client.call(&nobody, "again")).unwrap_err();
         let error = Error::ConnectionClosed(reason);
         assert_eq!(again, RpcError::Publish(PublishError::NotSent(error)));
         // Its tasks are gone; new ones cannot run.

@@ -12,7 +12,7 @@ mod runtime {
 
     use amqp_tokio::proto::ConnectionParameters;
     pub(crate) use amqp_tokio::{AttemptError, ConnectError, Stage};
-    use amqp_tokio::{Connection, Connector, CredentialsSource};
+    use amqp_tokio::{Connection, Connector, CredentialsSource, Recovery};
     use tokio::runtime::Runtime;
 
     use crate::scenarios::World;
@@ -26,6 +26,15 @@ mod runtime {
 
     pub(crate) async fn connect_with(parameters: ConnectionParameters) -> Result<Connection, ConnectError> {
         Connector::new(parameters).connect().await
+    }
+
+    pub(crate) async fn connect_recovering(
+        parameters: ConnectionParameters,
+    ) -> Result<Connection, ConnectError> {
+        Connector::new(parameters)
+            .recovery(Recovery::default())
+            .connect()
+            .await
     }
 
     pub(crate) async fn connect_as(

@@ -15,7 +15,7 @@ use crate::error::{Error, PublishError};
 use crate::inbox::ConsumerEnd;
 use crate::message::Message;
 use crate::proto;
-use crate::queue::ConsumeOptions;
+use crate::queue::{ConsumeOptions, Queue};
 use crate::sync::{Mutex, MutexGuard};
 use crate::wakers;
 
@@ -69,7 +69,8 @@ impl RpcClientOptions {
 #[derive(Debug)]
 struct Inner {
     channel: Channel,
-    reply_to: String,
+    /// Its name may change when the connection is made again.
+    reply_to: Queue,
     timeout: Duration,
     calls: Arc<Calls>,
 }
@@ -122,7 +123,7 @@ impl RpcClient {
         let calls = Arc::new(Calls::default());
         let inner = Inner {
             channel: channel.clone(),
-            reply_to: queue.name().to_owned(),
+            reply_to: queue,
             timeout: options.timeout,
             calls: Arc::clone(&calls),
         };
@@ -165,7 +166,7 @@ impl RpcClient {
         let call = Call::new(calls);
         let message = message
             .into()
-            .reply_to(reply_to)
+            .reply_to(reply_to.name())
             .correlation_id(call.number.to_string())
             .expiration(timeout);
         // The answer may come before the confirm, and the confirm need not come at all then.

@@ -18,6 +18,7 @@ mod world;
 
 mod owners;
 mod policies;
+mod recovery;
 mod refresh;
 mod reopen;
 mod round;

@@ -1,6 +1,6 @@
 //! Streams in memory, and the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -18,6 +18,8 @@ const PIECE: usize = 32 * 1024;
 pub(crate) struct Pipe {
     octets: BytesMut,
     window: usize,
+    /// How many octets pass before the stream breaks.
+    left: usize,
     /// The writer has ended it.
     is_ended: bool,
     is_reset: bool,
@@ -31,12 +33,13 @@ impl Pipe {
     fn new(window: usize) -> Self {
         Self {
             window,
+            left: usize::MAX,
             ..Self::default()
         }
     }
 
     fn room(&self) -> usize {
-        self.window.saturating_sub(self.octets.len())
+        self.window.saturating_sub(self.octets.len()).min(self.left)
     }
 
     fn wake_reader(&mut self) {
@@ -78,6 +81,8 @@ pub(crate) struct Common<S: Server> {
     pub(crate) streams: Vec<Stream<S>>,
     alarms: BTreeMap<usize, (Instant, Waker)>,
     next_alarm: usize,
+    /// After how many octets the next streams break, in either direction.
+    pub(crate) cuts: VecDeque<(usize, usize)>,
 }
 
 impl<S: Server> Common<S> {
@@ -88,16 +93,20 @@ impl<S: Server> Common<S> {
             streams: Vec::new(),
             alarms: BTreeMap::new(),
             next_alarm: 0,
+            cuts: VecDeque::new(),
         }
     }
 
     /// Opens a stream that holds so many octets in each direction.
     pub(crate) fn open(&mut self, window: usize) -> usize {
         let key = self.server.accept(self.now);
+        let (read, written) = self.cuts.pop_front().unwrap_or((usize::MAX, usize::MAX));
+        let (mut from_client, mut from_server) = (Pipe::new(window), Pipe::new(window));
+        (from_client.left, from_server.left) = (written, read);
         self.streams.push(Stream {
             key,
-            from_client: Pipe::new(window),
-            from_server: Pipe::new(window),
+            from_client,
+            from_server,
             input: RecvBuf::new(),
             output: S::Output::default(),
             is_told: false,
@@ -154,6 +163,13 @@ impl<S: Server> Common<S> {
 }
 
 impl<S: Server> Stream<S> {
+    fn break_if_due(&mut self) {
+        if self.from_client.left == 0 || self.from_server.left == 0 {
+            self.from_client.reset();
+            self.from_server.reset();
+        }
+    }
+
     fn turn(&mut self, server: &mut S, now: Instant) -> bool {
         if self.is_told {
             return false;
@@ -237,22 +253,25 @@ impl<S: Server> Transport for End<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         assert!(!buffer.is_empty(), "a read into nothing");
         self.with(|stream| {
+            stream.break_if_due();
             let pipe = &mut stream.from_server;
             if pipe.is_reset {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
-            let count = pipe.octets.len().min(buffer.len());
+            let count = pipe.octets.len().min(buffer.len()).min(pipe.left);
             if count == 0 && !pipe.is_ended {
                 pipe.reader = Some(cx.waker().clone());
                 return Poll::Pending;
             }
             pipe.octets.copy_to_slice(&mut buffer[..count]);
+            pipe.left -= count;
             Poll::Ready(Ok(count))
         })
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.with(|stream| {
+            stream.break_if_due();
             let pipe = &mut stream.from_client;
             if pipe.is_reset || pipe.is_broken {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -261,6 +280,7 @@ impl<S: Server> Transport for End<S> {
             for buffer in buffers {
                 let taken = buffer.len().min(pipe.room());
                 pipe.octets.extend_from_slice(&buffer[..taken]);
+                pipe.left -= taken;
                 count += taken;
             }
             if count == 0 {

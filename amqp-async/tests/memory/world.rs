@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use amqp_async::{BoxFuture, Channel, Connection, Spawner, Task, Timer};
+use amqp_async::{BoxFuture, Channel, Connect, Connected, Connection, Recovery, Spawner, Task, Timer};
 use amqp_proto::{CloseReason, Config, Heartbeat, Instant};
 use amqp_testbroker::{Broker, BrokerConfig, ConnectionKey, Random, Script, ScriptedPeer, Server};
 
@@ -127,6 +127,43 @@ impl World {
     }
 }
 
+/// Where the streams of a connection come from that is made again and again.
+struct Streams<S: Server> {
+    common: Arc<Mutex<Common<S>>>,
+    executor: Arc<Mutex<Executor>>,
+    config: Arc<Config>,
+    window: usize,
+}
+
+impl<S: Server> Streams<S> {
+    fn open(&mut self) -> Connected<End<S>> {
+        let stream = lock(&self.common).open(self.window);
+        lock(&self.executor).ends.push(None);
+        let end = End {
+            common: Arc::clone(&self.common),
+            stream,
+        };
+        Connected::new(end, Arc::clone(&self.config))
+    }
+}
+
+impl<S: Server + Send + 'static> Connect for Streams<S>
+where
+    S::Key: Send,
+    S::Output: Send,
+{
+    type Transport = End<S>;
+
+    fn hosts(&self) -> usize {
+        1
+    }
+
+    fn connect(&mut self, _: usize) -> BoxFuture<Result<Connected<End<S>>, CloseReason>> {
+        let connected = self.open();
+        Box::pin(std::future::ready(Ok(connected)))
+    }
+}
+
 impl World<ScriptedPeer> {
     pub(crate) fn scripted(script: Script) -> Self {
         Self::of(ScriptedPeer::new(script), 0)
@@ -162,6 +199,11 @@ where
         self.random = Mutex::new((seed != 0).then(|| Random::new(seed)));
     }
 
+    /// The next stream breaks after so many octets that are read, or written.
+    pub(crate) fn cut_next(&self, read: usize, written: usize) {
+        lock(&self.common).cuts.push_back((read, written));
+    }
+
     /// How many octets a stream holds in each direction, for those that are opened from now on.
     pub(crate) fn set_window(&mut self, octets: usize) {
         self.window = octets;
@@ -192,6 +234,30 @@ where
         executor.ends.push(None);
         executor.drivers.push(number);
         drop(executor);
+        connection
+    }
+
+    /// A connection that is made again when it is lost, each time with that configuration.
+    pub(crate) fn start_recovering(&self, config: Config, recovery: &Recovery) -> Connection {
+        let config = Arc::new(config);
+        let mut streams = Streams {
+            common: Arc::clone(&self.common),
+            executor: Arc::clone(&self.executor),
+            config,
+            window: self.window,
+        };
+        let first = streams.open();
+        let stream = first.transport.stream;
+        let (connection, driver) =
+            Connection::start_recovering(first, self.clock(), self.spawner(), streams, recovery);
+        let executor = Arc::clone(&self.executor);
+        let task = async move {
+            let reason = driver.await;
+            lock(&executor).ends[stream] = Some(reason);
+        };
+        let number = self.add(Box::pin(task), "driver");
+        lock(&self.executor).drivers.push(number);
+        lock(&self.kept).push(connection.clone());
         connection
     }
 

@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use super::channel::{ChannelRef, ChannelView};
 use super::connection::{ConnectionId, ConnectionView, Entry};
 use super::handle::Handle;
-use super::reconnecting::{Reconnecting, reason_of};
+use super::reconnecting::Reconnecting;
 use super::timers::{TimerId, Timers};
 use crate::{ConnectError, Connector, MioConnection};
 
@@ -98,7 +98,7 @@ impl<S> Inner<S> {
                 self.connections.get_mut(&id)?.connection = connection;
                 Some(Ok(delay))
             }
-            Err(error) => Some(Err(GiveUpReason::Permanent(reason_of(&error)))),
+            Err(error) => Some(Err(GiveUpReason::Permanent(error.into()))),
         }
     }
 

@@ -9,7 +9,6 @@ use super::callbacks::Callbacks;
 use super::channel::{Answer, ChannelCallbacks, ChannelRef};
 use super::connection::{Backpressure, ConnectionId, Entry};
 use super::context::Ctx;
-use super::reconnecting::reason_of;
 use crate::ConnectError;
 
 /// How many events of one connection are told before the others get their turn.
@@ -135,7 +134,7 @@ impl<S> Ctx<'_, S> {
             |entry| Some(&mut entry.on_open_error),
             |call, ctx| call(ctx, id, error),
         );
-        self.on_end(id, &reason_of(error));
+        self.on_end(id, &CloseReason::from(error.clone()));
     }
 
     /// Its next life begins, or it is gone.

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use amqp_proto::{
-    CloseReason, Connection, ConnectionState, GiveUpReason, Host, Instant, Reconnect, ReconnectAction,
-    ReconnectPolicy, TransportError,
+    CloseReason, Connection, GiveUpReason, Host, Instant, Reconnect, ReconnectAction, ReconnectPolicy,
 };
 
 use crate::{ConnectError, Connector, MioConnection};
@@ -66,7 +65,7 @@ impl Reconnecting {
                 let delay = at.duration_since(now);
                 let connection = self.connect(host, delay);
                 // Files with certificates may be gone.
-                let connection = connection.map_err(|error| GiveUpReason::Permanent(reason_of(&error)))?;
+                let connection = connection.map_err(|error| GiveUpReason::Permanent(error.into()))?;
                 Ok((connection, delay))
             }
             ReconnectAction::GiveUp { reason } => Err(reason),
@@ -85,18 +84,5 @@ impl Reconnecting {
 
     fn now(&self) -> Instant {
         Instant::since_epoch(self.epoch.elapsed())
-    }
-}
-
-/// What the plan is told of a search that ended so.
-pub(super) fn reason_of(error: &ConnectError) -> CloseReason {
-    if let ConnectError::Attempts(attempts) = error
-        && let Some(last) = attempts.iter().last()
-    {
-        return last.error.clone().into();
-    }
-    CloseReason::Transport {
-        state: ConnectionState::WaitingForStart,
-        error: TransportError::new(error.clone()),
     }
 }

@@ -1,0 +1,92 @@
+//! Connections that are lost and made again, with everything that was on them.
+
+use amqp_async::proto::{CloseReason, ConnectionParameters};
+use amqp_async::{Connection, ConnectionEvent, Events, ExchangeKind, Message, Qos, RecoveryReport};
+
+use super::{World, close};
+
+async fn connect(world: &World) -> Connection {
+    let parameters = ConnectionParameters::from_uri(&world.url).unwrap();
+    crate::runtime::connect_recovering(parameters).await.unwrap()
+}
+
+/// Why it was lost, and what became of it.
+async fn recovered(events: &mut Events) -> (CloseReason, RecoveryReport) {
+    let mut lost = None;
+    loop {
+        match events.next().await.unwrap() {
+            ConnectionEvent::Lost { reason } => lost = Some(reason),
+            ConnectionEvent::Recovered(report) => break (lost.unwrap(), (*report).clone()),
+            ConnectionEvent::GaveUp(reason) => panic!("{reason}"),
+            _ => {}
+        }
+    }
+}
+
+pub(crate) async fn after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name(world: World) {
+    let connection = connect(&world).await;
+    let channel = connection.channel().await.unwrap();
+    channel.set_qos(Qos::prefetch(10)).await.unwrap();
+    let exchange = channel
+        .declare_exchange(world.name("news"), ExchangeKind::Topic)
+        .auto_delete(true)
+        .await
+        .unwrap();
+    let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+    queue.bind(&exchange, "a.#").await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let old_name = queue.name();
+    exchange.publish("before", "a.b").await.unwrap();
+    let unsettled = consumer.next().await.unwrap().unwrap();
+
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    let (reason, report) = recovered(&mut events).await;
+    assert_eq!(&*reason.peer().unwrap().text, "CONNECTION_FORCED - come again");
+    assert!(report.is_complete(), "{report:?}");
+    assert_ne!(queue.name(), *old_name);
+    unsettled.ack().await.unwrap_err();
+    exchange.publish("after", "a.b").await.unwrap();
+    channel
+        .default_exchange()
+        .publish("by name", queue.name())
+        .await
+        .unwrap();
+    for body in ["after", "by name"] {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(&*delivery.body(), body.as_bytes());
+        delivery.ack().await.unwrap();
+    }
+    close(&connection).await;
+}
+
+pub(crate) async fn after_the_broker_was_killed_it_is_there_again_with_what_it_had_confirmed(world: World) {
+    let connection = connect(&world).await;
+    let channel = connection.channel().await.unwrap();
+    let name = world.name("recovered");
+    let queue = channel.declare_queue(&*name).durable(true).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let exchange = channel.default_exchange();
+    exchange
+        .publish(Message::new("kept").persistent(), &name)
+        .await
+        .unwrap();
+    let unsettled = consumer.next().await.unwrap().unwrap();
+
+    let mut events = connection.events();
+    let restart = world.operator.kill();
+    let (reason, report) = recovered(&mut events).await;
+    assert!(matches!(reason, CloseReason::Transport { .. }), "{reason:?}");
+    assert!(report.is_complete(), "{report:?}");
+    restart.end();
+    unsettled.ack().await.unwrap_err();
+    let again = consumer.next().await.unwrap().unwrap();
+    assert_eq!(&*again.body(), b"kept");
+    again.ack().await.unwrap();
+    exchange.publish("new", &name).await.unwrap();
+    let new = consumer.next().await.unwrap().unwrap();
+    assert_eq!(&*new.body(), b"new");
+    new.ack().await.unwrap();
+    queue.delete().await.unwrap();
+    close(&connection).await;
+}

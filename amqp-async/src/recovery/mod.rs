@@ -1,0 +1,131 @@
+//! A connection that is made again when it was lost, with everything that was on it.
+//!
+//! ```text
+//!                    ┌─────────────── delay, next host ◀──────────────┐
+//!                    ▼                                                │
+//! open ──▶ lost ──▶ stream ──▶ handshake ──▶ plan carried out ──▶ recovered ──▶ lost …
+//!                    │             │                 │
+//!                    └─────────────┴─────────────────┴──▶ given up: closed
+//! ```
+//!
+//! `run` is the task that goes round, `lost` what a loss does to what handles see, `restoring` what puts it right.
+
+mod lost;
+mod names;
+mod restoring;
+mod run;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use amqp_proto::topology::{Restorer, Step, StepError, Topology};
+use amqp_proto::{Backoff, Instant, ReconnectPolicy, RequestId};
+
+pub(crate) use names::NameCell;
+pub use names::QueueName;
+pub(crate) use run::run;
+pub use run::{Connect, Connected};
+
+/// How a lost connection is made again.
+///
+/// Everything that handles stand for is there again afterwards: channels with their limits and confirms, exchanges, queues and bindings
+/// that were declared through this connection and not deleted, consumers. What was under way is not: calls that waited fail, publishes
+/// that were not confirmed are [`Lost`](crate::PublishError::Lost), and deliveries that were not settled come again; to settle one of
+/// those is an error that changes nothing. Calls that are made meanwhile wait until all is there again. Channels in transactions end.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// When and where it is tried, and which failures end it. Default: at once and then after half a second, which doubles up to 30 s,
+    /// for ever; [permanent](amqp_proto::CloseReason::is_permanent) failures end it.
+    pub reconnect: ReconnectPolicy,
+    /// What is made again. Default: everything.
+    pub filter: Option<StepFilter>,
+}
+
+/// Says of each step whether it is taken; what needs one that is not is still tried.
+#[derive(Clone)]
+pub struct StepFilter(Arc<dyn Fn(&Step) -> bool + Send + Sync>);
+
+/// What became of what had to be made again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// How many steps it took: exchanges, queues, bindings, channels, their settings, consumers.
+    pub restored: usize,
+    /// What is not there again.
+    pub unrestored: Vec<Unrestored>,
+}
+
+/// Something that could not be made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unrestored {
+    /// What was tried, as the method that was or would have been sent: `queue.declare queue="tasks" durable`.
+    pub what: String,
+    /// Why it failed; none if it was not tried because what it needs is not there.
+    pub error: Option<StepError>,
+}
+
+impl RecoveryReport {
+    /// Whether everything is there again.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.unrestored.is_empty()
+    }
+}
+
+/// Clients that do not act in step: the delays are drawn from a seed that differs from one connection to the next.
+impl Default for Recovery {
+    fn default() -> Self {
+        let seed = RandomState::new().build_hasher().finish();
+        Self::new(ReconnectPolicy::new(Backoff::new(seed)))
+    }
+}
+
+impl Recovery {
+    /// With those delays and hosts, and everything made again.
+    #[must_use]
+    pub const fn new(reconnect: ReconnectPolicy) -> Self {
+        Self {
+            reconnect,
+            filter: None,
+        }
+    }
+
+    /// Makes only those steps that `is_wanted` says.
+    #[must_use]
+    pub fn filter(mut self, is_wanted: impl Fn(&Step) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(StepFilter(Arc::new(is_wanted)));
+        self
+    }
+}
+
+impl fmt::Debug for StepFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StepFilter(..)")
+    }
+}
+
+/// What is known beside the handles, for the next life of a connection.
+#[derive(Debug)]
+pub(crate) struct Recovering {
+    filter: Option<StepFilter>,
+    topology: Topology,
+    /// Requests under way that change it, each as it was sent.
+    asked: HashMap<RequestId, Asked>,
+    /// It was open once: before, a failure is the user's to handle.
+    was_open: bool,
+    /// When everything was there again in this life of the connection.
+    recovered_at: Option<Instant>,
+    restorer: Option<Restorer>,
+    names: names::Names,
+}
+
+/// A request that may change what is recorded.
+#[derive(Debug)]
+struct Asked {
+    place: usize,
+    payload: Vec<u8>,
+}

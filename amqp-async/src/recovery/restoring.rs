@@ -1,0 +1,200 @@
+//! Puts right what a loss has interrupted: has the plan carried out, and gives handles their new channels and consumers.
+
+use std::sync::Arc;
+
+use amqp_proto::topology::{Outcome, Plan, Restorer, Sent, Step, StepError, StepKind};
+use amqp_proto::wire::ReplyCode;
+use amqp_proto::{
+    ChannelCloseReason, ChannelId, ConsumerId, Event, Instant, RequestError, RequestId, SendError,
+};
+
+use super::{Recovering, RecoveryReport, Unrestored};
+use crate::channels::Channels;
+use crate::events::ConnectionEvent;
+use crate::inbox::ConsumerEnd;
+use crate::shared::State;
+
+impl State {
+    pub(super) fn begin_to_restore(&mut self) {
+        if let Some(recovering) = &mut self.recovering {
+            let plan = Plan::new(&recovering.topology);
+            let plan = match recovering.filter.clone() {
+                Some(filter) => plan.leave_out(|step| !(filter.0)(step)),
+                None => plan,
+            };
+            recovering.restorer = Some(Restorer::new(plan));
+        }
+    }
+
+    /// Whether that was about the plan alone.
+    #[cold]
+    pub(crate) fn on_restoring(&mut self, event: &Event) -> bool {
+        let Some(Recovering {
+            restorer: Some(restorer),
+            topology,
+            ..
+        }) = self.recovering.as_deref_mut()
+        else {
+            return false;
+        };
+        restorer.on_event(event, topology)
+    }
+
+    /// Sends what the plan says, as far as there is room for it.
+    pub(crate) fn go_on_restoring(&mut self, now: Instant) {
+        let Some(mut restorer) = self
+            .recovering
+            .as_mut()
+            .and_then(|recovering| recovering.restorer.take())
+        else {
+            return;
+        };
+        let mut taken = Taken {
+            channels: &mut self.channels,
+            opened: Vec::new(),
+            unwanted: Vec::new(),
+        };
+        let result = restorer.send(&mut self.connection, &mut |sent| taken.note(&sent));
+        let Taken { opened, unwanted, .. } = taken;
+        for (place, channel) in opened {
+            self.take_over(place, channel);
+        }
+        for request in unwanted {
+            self.connection.abandon(request);
+        }
+        match result {
+            Err(SendError::Full { .. }) => {}
+            Err(error) => {
+                // Such as a channel more than this broker allows: it is another one than before.
+                let text = format!("what was there cannot be had again: {error}");
+                self.connection.close(ReplyCode::INTERNAL_ERROR, &text);
+            }
+            Ok(()) if restorer.is_finished() && self.are_channels_open() => {
+                return self.on_restored(restorer.plan(), now);
+            }
+            Ok(()) => {}
+        }
+        if let Some(recovering) = &mut self.recovering {
+            recovering.restorer = Some(restorer);
+        }
+    }
+
+    /// A channel of the core's is one of ours from now on.
+    fn take_over(&mut self, place: usize, channel: ChannelId) {
+        let Ok(mut core) = self.connection.channel(channel) else {
+            return;
+        };
+        match self.channels.get(place) {
+            // Nothing was delivered on it, so that it takes all of them.
+            Some(entry) if entry.id() == channel => drop(entry.options.apply(&mut core)),
+            // Its last handle has gone meanwhile.
+            _ => drop(core.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown")),
+        }
+    }
+
+    fn are_channels_open(&self) -> bool {
+        let is_there =
+            |entry: &crate::channels::Entry| entry.is_open || entry.closed.is_some() || entry.is_closing;
+        self.channels.iter().all(is_there)
+    }
+
+    /// Every step is settled: handles go on, but for those whose part was refused.
+    fn on_restored(&mut self, plan: &Plan, now: Instant) {
+        let mut report = RecoveryReport::default();
+        for (step, outcome) in plan.outcomes() {
+            let error = match outcome {
+                Outcome::Succeeded => {
+                    report.restored += 1;
+                    continue;
+                }
+                Outcome::Failed(error) => Some(error.clone()),
+                _ => None,
+            };
+            self.end_unrestored(step, error.as_ref());
+            let what = step.to_string();
+            report.unrestored.push(Unrestored { what, error });
+        }
+        self.lost = None;
+        if let Some(recovering) = &mut self.recovering {
+            recovering.recovered_at = Some(now);
+            recovering.names.update(&recovering.topology);
+        }
+        self.watchers
+            .tell(&ConnectionEvent::Recovered(Arc::new(report)), &mut self.wakes);
+        self.wake_all();
+    }
+
+    /// A channel or a consumer that is not there again has ended.
+    fn end_unrestored(&mut self, step: &Step, error: Option<&StepError>) {
+        let Some(place) = step.channel().and_then(|key| usize::try_from(key.number()).ok()) else {
+            return;
+        };
+        let reason = match error {
+            Some(StepError::Request(RequestError::ChannelClosed(reason))) => Some(reason.clone()),
+            _ => None,
+        };
+        if let StepKind::Consumer(consumer) = step.kind() {
+            let tag = consumer.tag().as_short_str().to_string();
+            if let Some(inbox) = self
+                .channels
+                .get_mut(place)
+                .and_then(|entry| entry.inbox_of_tag(&tag))
+            {
+                let end = reason.map_or(ConsumerEnd::NotRestored, ConsumerEnd::Channel);
+                inbox.end(end, &mut self.wakes);
+            }
+            self.forget_consumer(place, &tag);
+            return;
+        }
+        if let Some(entry) = self
+            .channels
+            .get_mut(place)
+            .filter(|entry| entry.closed.is_none())
+        {
+            let known = reason.or_else(|| entry.last_end.clone());
+            entry.close(&known.unwrap_or(ChannelCloseReason::Requested), &mut self.wakes);
+            let id = entry.id();
+            if let Ok(mut core) = self.connection.channel(id) {
+                let _ = core.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
+            }
+            self.note_channel(place, false);
+        }
+    }
+}
+
+/// What was sent, and whose it is.
+struct Taken<'c> {
+    channels: &'c mut Channels,
+    opened: Vec<(usize, ChannelId)>,
+    /// Consumers that nobody wants any more.
+    unwanted: Vec<RequestId>,
+}
+
+impl Taken<'_> {
+    fn note(&mut self, sent: &Sent<'_>) {
+        match sent {
+            Sent::Channel(key, channel) => {
+                let place = usize::try_from(key.number()).unwrap_or(usize::MAX);
+                self.channels.renumber(place, *channel);
+                self.opened.push((place, *channel));
+            }
+            Sent::Consumer(step, request, consumer) if self.start(step, *consumer).is_none() => {
+                self.unwanted.push(*request);
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, step: &Step, consumer: ConsumerId) -> Option<()> {
+        let StepKind::Consumer(record) = step.kind() else {
+            return None;
+        };
+        let place = usize::try_from(step.channel()?.number()).ok()?;
+        let tag = record.tag().as_short_str().to_string();
+        self.channels
+            .get_mut(place)?
+            .inbox_of_tag(&tag)?
+            .restart(consumer);
+        Some(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The task that makes a connection again, as often as it is lost.
+
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use amqp_proto::{CloseReason, Config, GiveUpReason, Instant, Reconnect, ReconnectAction, ReconnectPolicy};
+
+use crate::BoxFuture;
+use crate::driver::Driver;
+use crate::shared::State;
+use crate::transport::{Timer, Transport};
+
+/// Reaches a broker again.
+pub trait Connect: Send {
+    /// What it gives.
+    type Transport: Transport;
+
+    /// How many hosts there are to choose from; at least one.
+    fn hosts(&self) -> usize;
+
+    /// Opens a stream to that host, TLS included, and gives up by itself after some time.
+    fn connect(&mut self, host: usize) -> BoxFuture<Result<Connected<Self::Transport>, CloseReason>>;
+}
+
+/// A stream, and how the connection on it is to be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Connected<T> {
+    /// The stream.
+    pub transport: T,
+    /// The configuration.
+    pub config: Arc<Config>,
+}
+
+impl<T> Connected<T> {
+    /// Both.
+    pub const fn new(transport: T, config: Arc<Config>) -> Self {
+        Self { transport, config }
+    }
+}
+
+/// Drives a connection through all its lives, and says why the last one ended.
+pub(crate) async fn run<T, C, K>(
+    mut driver: Driver<T, C>,
+    mut connect: K,
+    policy: ReconnectPolicy,
+) -> CloseReason
+where
+    T: Transport + Unpin,
+    C: Timer + Unpin,
+    K: Connect<Transport = T>,
+{
+    let mut reconnect = Reconnect::new(policy, connect.hosts());
+    reconnect.connected(driver.now());
+    loop {
+        let mut reason = (&mut driver).await;
+        driver.disconnect();
+        let recovered_at = driver.shared().lock().take_recovered_at();
+        if let Some(at) = recovered_at {
+            reconnect.connected(at);
+        }
+        loop {
+            if driver.shared().lock().closed.is_some() {
+                return reason;
+            }
+            match reconnect.failed(&reason, driver.now()) {
+                ReconnectAction::ConnectAt { host, at } => {
+                    let delay = at.duration_since(driver.now());
+                    driver.shared().command(|state| state.on_retry(&reason, delay));
+                    match attempt(&mut driver, &mut connect, host, at).await {
+                        Some(Ok(connected)) => {
+                            driver.begin_life(connected.transport, connected.config);
+                            break;
+                        }
+                        Some(Err(failed)) => reason = failed,
+                        None => {
+                            reason = CloseReason::Requested { acknowledged: false };
+                            driver.shared().command(|state| state.finish(reason.clone()));
+                            return reason;
+                        }
+                    }
+                }
+                ReconnectAction::GiveUp { reason: why } => {
+                    driver
+                        .shared()
+                        .command(|state| state.on_give_up(why, reason.clone()));
+                    return reason;
+                }
+                _ => {
+                    let why = GiveUpReason::Exhausted(reason.clone());
+                    driver
+                        .shared()
+                        .command(|state| state.on_give_up(why, reason.clone()));
+                    return reason;
+                }
+            }
+        }
+    }
+}
+
+/// Connects at that moment; none if nobody wants the connection any more.
+async fn attempt<T, C, K>(
+    driver: &mut Driver<T, C>,
+    connect: &mut K,
+    host: usize,
+    at: Instant,
+) -> Option<Result<Connected<T>, CloseReason>>
+where
+    T: Transport + Unpin,
+    C: Timer + Unpin,
+    K: Connect<Transport = T>,
+{
+    let _ = meanwhile(driver, at, pending::<()>()).await?;
+    let connecting = connect.connect(host);
+    meanwhile(driver, Instant::MAX, connecting).await?.ok()
+}
+
+/// That moment has come.
+struct Over;
+
+/// Waits for something, at most until that moment, and keeps the deadlines of handles, for which there is no driver now. None if the
+/// connection was closed meanwhile.
+async fn meanwhile<T: Transport, C: Timer, R>(
+    driver: &mut Driver<T, C>,
+    until: Instant,
+    work: impl Future<Output = R>,
+) -> Option<Result<R, Over>> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(Ok(result)));
+        }
+        loop {
+            let (shared, timer) = driver.shared_and_timer();
+            let now = timer.now();
+            let mut state = shared.lock();
+            if state.is_leaving() {
+                return Poll::Ready(None);
+            }
+            if until <= now {
+                return Poll::Ready(Some(Err(Over)));
+            }
+            let next = State::tick(&mut state, now, cx);
+            let wakes = std::mem::take(&mut state.wakes);
+            drop(state);
+            wakes.into_iter().for_each(Waker::wake);
+            let next = next.map_or(until, |next| next.min(until));
+            if next == Instant::MAX || timer.poll_until(cx, next).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
