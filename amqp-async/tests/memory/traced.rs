@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Write as _};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use amqp_async::{CredentialsSource, Message, ProcessOptions, Qos};
@@ -86,8 +86,34 @@ impl Subscriber for Lines {
     fn exit(&self, _: &Id) {}
 }
 
+/// For the threads of other tests. Without it `tracing` asks one of those, where nobody listens, whether an event is wanted that is
+/// new to it, and forgets the event for all threads.
+struct Nobody;
+
+impl Subscriber for Nobody {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
 /// Runs a test that looks at what was told.
 fn traced(level: Level, test: impl AsyncFn(&World, &Lines)) {
+    static NOBODY: Once = Once::new();
+    NOBODY.call_once(|| tracing::subscriber::set_global_default(Nobody).unwrap());
     let lines = Lines {
         lines: Arc::default(),
         level,
