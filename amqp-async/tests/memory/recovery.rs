@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use amqp_async::{
-    Channel, ChannelOptions, Connection, ConnectionEvent, ConsumeOptions, Error, Events, ExchangeKind, Qos,
-    Recovery, RecoveryReport,
+    Channel, ChannelOptions, Connection, ConnectionEvent, ConsumeOptions, ConsumerEnd, Error, Events,
+    ExchangeKind, Qos, Recovery, RecoveryReport,
 };
+use amqp_proto::topology::StepKind;
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{Backoff, ChannelCloseReason, CloseReason, GiveUpReason, ReconnectPolicy, Verdict};
 
@@ -215,6 +216,75 @@ fn it_can_be_closed_and_dropped_while_it_is_lost() {
 }
 
 #[test]
+fn whoever_wants_to_leave_is_not_kept_by_a_loss() {
+    let world = World::new();
+    world.run(async {
+        // Lost before the shutdown, and during it.
+        for is_lost_first in [true, false] {
+            let connection = connect(&world).await;
+            let channel = connection.channel().await.unwrap();
+            let mut consumer = channel.declare_queue("q").await.unwrap().consume().await.unwrap();
+            channel.default_exchange().publish("x", "q").await.unwrap();
+            let unsettled = consumer.next().await.unwrap().unwrap();
+            let before = world.elapsed();
+            if is_lost_first {
+                close(&world);
+                world.idle().await;
+                assert!(connection.is_recovering().is_some());
+            }
+            let report = world.spawn_with_result({
+                let connection = connection.clone();
+                async move { connection.shutdown(60 * SECOND).await }
+            });
+            world.idle().await;
+            if !is_lost_first {
+                assert!(
+                    report.lock().unwrap().is_none(),
+                    "there is a delivery to wait for"
+                );
+                close(&world);
+                world.idle().await;
+            }
+            let report = report.lock().unwrap().take().unwrap();
+            assert_eq!(report.unsettled, usize::from(!is_lost_first));
+            assert!(connection.is_closed() && connection.is_recovering().is_none());
+            assert_eq!(world.elapsed(), before);
+            assert!(unsettled.ack().await.is_err() && world.broker_channels() == 0);
+        }
+    });
+    world.wind_up();
+}
+
+#[test]
+fn what_a_filter_leaves_out_is_not_made_again() {
+    let world = World::new();
+    world.run(async {
+        let recovery = patient().filter(|step| !matches!(step.kind(), StepKind::Queue(_)));
+        let connection = world.start_recovering(config(), &recovery);
+        connection.ready().await.unwrap();
+        let channel = connection.channel().await.unwrap();
+        let kept = channel.declare_queue("kept").durable(true).await.unwrap();
+        let gone = channel.declare_queue("gone").exclusive(true).await.unwrap();
+        let (mut lasting, mut ending) = (kept.consume().await.unwrap(), gone.consume().await.unwrap());
+        let mut events = connection.events();
+        close(&world);
+        let report = recovered(&mut events).await;
+        let what: Vec<_> = report.unrestored.iter().map(|one| one.what.as_str()).collect();
+        assert_eq!(what, [r#"basic.consume queue="gone" consumer_tag="ctag0.1""#]);
+        assert_eq!(world.broker(|broker, _| broker.queues("/")), ["kept"]);
+        // The broker's words.
+        let end = ending.next().await.unwrap().unwrap_err();
+        let ConsumerEnd::Channel(reason) = &end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(reason.peer().unwrap().code, ReplyCode::NOT_FOUND);
+        channel.default_exchange().publish("x", "kept").await.unwrap();
+        assert_eq!(&*lasting.next().await.unwrap().unwrap().body(), b"x");
+    });
+    world.wind_up();
+}
+
+#[test]
 fn it_is_given_up_when_the_attempts_are_used_up() {
     let world = World::new();
     world.run(async {
@@ -311,7 +381,7 @@ fn what_cannot_be_had_again_is_told_and_the_rest_is_there() {
         channel.default_exchange().publish("x", "here").await.unwrap();
         assert_eq!(&*lasting.next().await.unwrap().unwrap().body(), b"x");
         let end = ending.next().await.unwrap().unwrap_err();
-        assert_eq!(end, amqp_async::ConsumerEnd::NotRestored);
+        assert_eq!(end, ConsumerEnd::NotRestored);
     });
     world.wind_up();
 }
