@@ -35,7 +35,7 @@ pub struct Connector {
     parameters: ConnectionParameters,
     tls: Option<TlsConfig>,
     credentials: Option<CredentialsSource>,
-    recovery: Option<Recovery>,
+    recovery: Option<Arc<Recovery>>,
 }
 
 /// What TLS takes.
@@ -122,7 +122,7 @@ impl Connector {
     /// ```
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
-        self.recovery = Some(recovery);
+        self.recovery = Some(Arc::new(recovery));
         self
     }
 
@@ -180,7 +180,7 @@ struct Way {
     config: Arc<Config>,
     tls: Option<Tls>,
     credentials: Option<CredentialsSource>,
-    recovery: Option<Recovery>,
+    recovery: Option<Arc<Recovery>>,
 }
 
 /// What a search is for.

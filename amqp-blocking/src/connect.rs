@@ -40,7 +40,7 @@ pub struct Connector {
     tls: Option<TlsConfig>,
     thread: Option<IoThread>,
     credentials: Option<CredentialsSource>,
-    recovery: Option<Recovery>,
+    recovery: Option<Arc<Recovery>>,
 }
 
 impl Connector {
@@ -128,7 +128,7 @@ impl Connector {
     /// ```
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
-        self.recovery = Some(recovery);
+        self.recovery = Some(Arc::new(recovery));
         self
     }
 
@@ -192,7 +192,7 @@ struct Way {
     tls: Option<(Arc<ClientConfig>, TlsConfig)>,
     thread: Option<IoThread>,
     credentials: Option<CredentialsSource>,
-    recovery: Option<Recovery>,
+    recovery: Option<Arc<Recovery>>,
 }
 
 /// With what to connect, and until when that is valid.
