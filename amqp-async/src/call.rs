@@ -78,7 +78,10 @@ impl Drop for Call<'_> {
             return;
         }
         self.shared.command(|state| {
-            state.connection.abandon(self.request);
+            // What it does must be known for another connection.
+            if !state.is_recorded(self.request) {
+                state.connection.abandon(self.request);
+            }
             match state.calls.remove(&self.request) {
                 // A message that came for nobody goes back.
                 Some(CallState::Done(Ok(Answer::Got(got)))) => {

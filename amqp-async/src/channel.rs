@@ -339,6 +339,12 @@ impl Channel {
         });
     }
 
+    /// Waits for a connection if there is none.
+    pub(crate) async fn until_there(&self) -> Result<(), Error> {
+        let there = |state: &mut State| state.check_there();
+        retry(self.shared(), &self.deadline(), there, refusal(self.place())).await
+    }
+
     /// Sends a request and waits for whatever answers it.
     pub(crate) async fn call(
         &self,

@@ -65,8 +65,9 @@ impl Connection {
         C: Timer + Unpin,
         K: Connect<Transport = T>,
     {
-        let (connection, driver) = Self::start(first.config, first.transport, timer, spawner);
-        connection.shared().lock().recovering = Some(Recovering::new(recovery));
+        let (connection, mut driver) = Self::start(first.config, first.transport, timer, spawner);
+        driver.set_filter(recovery.filter.clone());
+        connection.shared().lock().recovering = Some(Recovering::new());
         let policy = recovery.reconnect.clone();
         (connection, recovery::run(driver, connect, policy))
     }
@@ -177,8 +178,11 @@ impl Connection {
             state.writing()
         });
         let wanted = handed_over.saturating_add(u64::try_from(queued).unwrap_or(u64::MAX));
+        let life = shared.lock().lives;
         let is_written = |state: &mut State| {
-            if let Some(reason) = state.closed.clone() {
+            let is_lost = state.is_lost() || state.lives != life;
+            let lost = state.last_loss.clone().filter(|_| is_lost);
+            if let Some(reason) = state.closed.clone().or(lost) {
                 return Some(Err(Error::ConnectionClosed(reason)));
             }
             let (handed_over, queued) = state.writing();

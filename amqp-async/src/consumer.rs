@@ -229,6 +229,8 @@ impl Consumer {
         let Some(inbox) = entry.and_then(|entry| entry.inbox_of(self.id)) else {
             return Poll::Ready(None);
         };
+        // What comes from here on is of this life.
+        self.losses = self.link.losses();
         let was_over = inbox.is_over(SOFT_LIMIT);
         let taken = inbox.take(&mut self.ready, cx, &mut state.retired);
         self.link.set(self.ready.len());
@@ -275,7 +277,12 @@ impl Consumer {
             };
             let taken = if is_stale { 0 } else { ready.len() };
             let count = taken + waiting;
-            state.forget_consumer(place, &tag);
+            // Another one may have its tag by now.
+            let entry = state.channels.get_mut(place);
+            let current = entry.and_then(|entry| entry.inbox_of_tag(&tag));
+            if current.is_none_or(|inbox| inbox.handle == handle) {
+                state.forget_consumer(place, &tag);
+            }
             if !self.origin.no_ack {
                 self.link.take();
                 state.note_given_back(id.channel(), count);

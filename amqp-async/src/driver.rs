@@ -11,6 +11,7 @@ use amqp_proto::{CloseReason, Config, Instant, RecvBuf, SendBuf, TransportError}
 use bytes::Buf;
 
 use crate::observe::{Notes, Told};
+use crate::recovery::StepFilter;
 use crate::shared::Shared;
 use crate::transport::{Timer, Transport};
 
@@ -42,6 +43,8 @@ pub struct Driver<T, C: Timer> {
     /// Whom to wake; empty between turns, and kept for its room.
     wakes: Vec<Waker>,
     told: Told,
+    /// The user's code: not for under the lock.
+    filter: Option<StepFilter>,
 }
 
 /// How far the stream is.
@@ -100,7 +103,13 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             stream: Stream::new(),
             wakes: Vec::new(),
             told: Told::default(),
+            filter: None,
         }
+    }
+
+    /// Makes again only what that says.
+    pub(crate) fn set_filter(&mut self, filter: Option<StepFilter>) {
+        self.filter = filter;
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -197,9 +206,14 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let deadline = state.connection.poll_timeout();
         let is_closed = state.ended.is_some();
         let notes = Notes::take(&mut state);
+        let to_plan = state.to_plan();
         state.sleep(cx);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
+        if let Some(topology) = &to_plan {
+            let plan = StepFilter::plan(self.filter.as_ref(), topology);
+            self.shared.lock().begin_to_restore(plan);
+        }
         notes.tell(self.shared.meters(), &mut self.told);
         if is_closed || self.stream.is_broken {
             self.stream.linger.get_or_insert(now + LINGER);
@@ -207,7 +221,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
         let deadlines = [alarm, deadline, patience, linger, leaving];
         Turn {
-            has_more: events == MOST_EVENTS,
+            has_more: events == MOST_EVENTS || to_plan.is_some(),
             is_closed,
             deadline: deadlines.into_iter().flatten().min(),
         }

@@ -202,6 +202,14 @@ impl Queue {
         arguments.unwrap_or_default()
     }
 
+    /// Its name, to be sent: one that the broker gives may be about to change while there is no connection.
+    pub(crate) async fn present_name(&self) -> Result<QueueName, Error> {
+        if self.name.may_change() {
+            self.channel.until_there().await?;
+        }
+        Ok(self.name())
+    }
+
     fn settings(&self) -> Option<&Settings> {
         Some(&self.declared.as_ref()?.settings)
     }
@@ -239,7 +247,7 @@ impl Queue {
             // By this, which is the broker's default, the core knows a stream. A table without room for it fits no frame either.
             let _ = options.arguments.insert(STREAM_OFFSET, "next");
         }
-        let name = self.name();
+        let name = self.present_name().await?;
         let method = BasicConsume {
             queue: ShortStr::new(&name)?,
             consumer_tag: ShortStr::new(&options.tag)?,
@@ -264,7 +272,7 @@ impl Queue {
     /// # Errors
     /// As [`Channel::request`].
     pub async fn get_with(&self, no_ack: bool) -> Result<Option<Delivery>, Error> {
-        let name = self.name();
+        let name = self.present_name().await?;
         let method = BasicGet {
             queue: ShortStr::new(&name)?,
             no_ack,
@@ -304,7 +312,7 @@ impl Queue {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(), Error> {
-        let name = self.name();
+        let name = self.present_name().await?;
         let method = QueueBind {
             queue: ShortStr::new(&name)?,
             exchange: ShortStr::new(exchange.as_ref())?,
@@ -333,7 +341,7 @@ impl Queue {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(), Error> {
-        let name = self.name();
+        let name = self.present_name().await?;
         let method = QueueUnbind {
             queue: ShortStr::new(&name)?,
             exchange: ShortStr::new(exchange.as_ref())?,
@@ -348,7 +356,7 @@ impl Queue {
     /// # Errors
     /// As [`Channel::request`].
     pub async fn purge(&self) -> Result<u32, Error> {
-        let name = self.name();
+        let name = self.present_name().await?;
         let method = QueuePurge {
             queue: ShortStr::new(&name)?,
             ..QueuePurge::default()
@@ -378,7 +386,7 @@ impl Queue {
         if (if_unused || if_empty) && matches!(self.queue_type(), Some("quorum" | "stream")) {
             return Err(Error::DeleteCondition);
         }
-        let name = self.name();
+        let name = self.present_name().await?;
         let method = QueueDelete {
             queue: ShortStr::new(&name)?,
             if_unused,

@@ -182,6 +182,7 @@ impl State {
             let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
             entry.close(&reason, &mut self.wakes);
         }
+        self.note_channel(place, false);
     }
 
     /// Whoever wants it closed need not wait until it is open again.

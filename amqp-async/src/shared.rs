@@ -74,6 +74,10 @@ pub(crate) struct State {
     pub(crate) ended: Option<CloseReason>,
     /// Why it was lost, until everything is there again.
     pub(crate) lost: Option<CloseReason>,
+    /// Why it was lost the last time.
+    pub(crate) last_loss: Option<CloseReason>,
+    /// How often there was another connection.
+    pub(crate) lives: u32,
     /// What another connection would need; none if none is to follow.
     pub(crate) recovering: Option<Box<Recovering>>,
     /// Whom to wake when the lock is released.
@@ -138,6 +142,8 @@ impl Shared {
             closed: None,
             ended: None,
             lost: None,
+            last_loss: None,
+            lives: 0,
             recovering: None,
             wakes: Vec::new(),
             retired: Vec::new(),
@@ -311,10 +317,15 @@ impl State {
 
     /// The same, for what came before: that is not there any more once the connection was lost, and is not waited for.
     pub(crate) fn core_to_settle(&mut self, channel: usize) -> Result<amqp_proto::Channel<'_>, SendError> {
-        match self.is_lost() {
-            true => Err(SendError::Stale),
-            false => self.core(channel),
+        if !self.is_lost() {
+            return self.core(channel);
         }
+        if !self.connection.is_open() {
+            return Err(SendError::Stale);
+        }
+        // Consumers get deliveries before everything is there again.
+        let id = self.channels.get(channel).ok_or(SendError::Stale)?.id();
+        self.connection.channel(id)
     }
 
     /// Says what was acknowledged on any channel and waits for others.

@@ -13,15 +13,15 @@ use std::task::Context;
 use std::time::Duration;
 
 use super::names::{NameCell, Names};
-use super::{Asked, Recovering, Recovery};
+use super::{Asked, Recovering};
 use crate::events::ConnectionEvent;
 use crate::shared::{CallState, State};
 
 impl Recovering {
-    pub(crate) fn new(recovery: &Recovery) -> Box<Self> {
+    pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
-            filter: recovery.filter.clone(),
             topology: Topology::default(),
+            is_to_plan: false,
             asked: HashMap::new(),
             was_open: false,
             recovered_at: None,
@@ -71,6 +71,12 @@ impl State {
                 .topology
                 .answered(key(asked.place), &method, reply.method().as_ref());
         }
+    }
+
+    /// Whether the answer to that request changes what is recorded.
+    pub(crate) fn is_recorded(&self, request: RequestId) -> bool {
+        let recovering = self.recovering.as_ref();
+        recovering.is_some_and(|recovering| recovering.asked.contains_key(&request))
     }
 
     pub(crate) fn note_refused(&mut self, request: RequestId) {
@@ -144,7 +150,8 @@ impl State {
         match reason {
             ChannelCloseReason::Connection(reason) => {
                 // One that is being opened belongs to a call that fails now.
-                is_in_use && (entry.is_open || self.is_lost()) && self.outlives(reason)
+                let was_open = entry.is_open || entry.last_end.is_some() || self.is_lost();
+                is_in_use && was_open && self.outlives(reason)
             }
             // The plan opens it again.
             ChannelCloseReason::Peer(_) => is_in_use && self.is_lost(),
@@ -158,9 +165,7 @@ impl State {
         self.changed.drain_into(&mut self.wakes);
         if let Some(recovering) = &mut self.recovering {
             recovering.was_open = true;
-        }
-        if self.is_lost() {
-            self.begin_to_restore();
+            recovering.is_to_plan = self.lost.is_some();
         }
     }
 
@@ -176,10 +181,12 @@ impl State {
     fn on_lost(&mut self, reason: CloseReason) {
         self.is_connected = false;
         let was_lost = self.lost.replace(reason.clone()).is_some();
+        self.last_loss = Some(reason.clone());
         let channel_reason = ChannelCloseReason::Connection(reason.clone());
         if let Some(recovering) = &mut self.recovering {
             recovering.asked.clear();
             recovering.restorer = None;
+            recovering.is_to_plan = false;
             recovering.names.update(&recovering.topology);
         }
         let wakes = &mut self.wakes;
@@ -264,6 +271,7 @@ impl State {
         let incarnation = self.connection.next_incarnation();
         self.connection = Connection::new(config, now, incarnation);
         self.ended = None;
+        self.lives = self.lives.wrapping_add(1);
         self.sip = None;
         self.calls.retain(|_, call| matches!(call, CallState::Done(_)));
     }

@@ -20,7 +20,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use amqp_proto::topology::{Restorer, Step, StepError, Topology};
+use amqp_proto::topology::{Plan, Restorer, Step, StepError, Topology};
 use amqp_proto::{Backoff, Instant, ReconnectPolicy, RequestId};
 
 pub(crate) use names::NameCell;
@@ -102,6 +102,17 @@ impl Recovery {
     }
 }
 
+impl StepFilter {
+    /// The plan for what is recorded, without what is not wanted.
+    pub(crate) fn plan(filter: Option<&Self>, topology: &Topology) -> Plan {
+        let plan = Plan::new(topology);
+        match filter {
+            Some(filter) => plan.leave_out(|step| !(filter.0)(step)),
+            None => plan,
+        }
+    }
+}
+
 impl fmt::Debug for StepFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StepFilter(..)")
@@ -111,8 +122,9 @@ impl fmt::Debug for StepFilter {
 /// What is known beside the handles, for the next life of a connection.
 #[derive(Debug)]
 pub(crate) struct Recovering {
-    filter: Option<StepFilter>,
     topology: Topology,
+    /// There is another connection, and no plan for it.
+    is_to_plan: bool,
     /// Requests under way that change it, each as it was sent.
     asked: HashMap<RequestId, Asked>,
     /// It was open once: before, a failure is the user's to handle.

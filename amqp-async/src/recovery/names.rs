@@ -104,6 +104,10 @@ pub(crate) struct Given(Mutex<Arc<str>>);
 pub(super) struct Names(Vec<Weak<Given>>);
 
 impl NameCell {
+    pub(crate) const fn may_change(&self) -> bool {
+        matches!(self, Self::Given(_))
+    }
+
     pub(crate) fn get(&self) -> QueueName {
         QueueName(match self {
             Self::Fixed(name) => Arc::clone(name),

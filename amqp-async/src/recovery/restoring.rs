@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amqp_proto::topology::{Outcome, Plan, Restorer, Sent, Step, StepError, StepKind};
+use amqp_proto::topology::{Outcome, Plan, Restorer, Sent, Step, StepError, StepKind, Topology};
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{
     ChannelCloseReason, ChannelId, ConsumerId, Event, Instant, RequestError, RequestId, SendError,
@@ -15,13 +15,14 @@ use crate::inbox::ConsumerEnd;
 use crate::shared::State;
 
 impl State {
-    pub(super) fn begin_to_restore(&mut self) {
+    /// What is to be made again, if that is to be planned now.
+    pub(crate) fn to_plan(&mut self) -> Option<Topology> {
+        let recovering = self.recovering.as_mut()?;
+        std::mem::take(&mut recovering.is_to_plan).then(|| recovering.topology.clone())
+    }
+
+    pub(crate) fn begin_to_restore(&mut self, plan: Plan) {
         if let Some(recovering) = &mut self.recovering {
-            let plan = Plan::new(&recovering.topology);
-            let plan = match recovering.filter.clone() {
-                Some(filter) => plan.leave_out(|step| !(filter.0)(step)),
-                None => plan,
-            };
             recovering.restorer = Some(Restorer::new(plan));
         }
     }
@@ -69,7 +70,7 @@ impl State {
                 let text = format!("what was there cannot be had again: {error}");
                 self.connection.close(ReplyCode::INTERNAL_ERROR, &text);
             }
-            Ok(()) if restorer.is_finished() && self.are_channels_open() => {
+            Ok(()) if restorer.is_finished() => {
                 return self.on_restored(restorer.plan(), now);
             }
             Ok(()) => {}
@@ -92,12 +93,6 @@ impl State {
         }
     }
 
-    fn are_channels_open(&self) -> bool {
-        let is_there =
-            |entry: &crate::channels::Entry| entry.is_open || entry.closed.is_some() || entry.is_closing;
-        self.channels.iter().all(is_there)
-    }
-
     /// Every step is settled: handles go on, but for those whose part was refused.
     fn on_restored(&mut self, plan: &Plan, now: Instant) {
         let mut report = RecoveryReport::default();
@@ -114,6 +109,7 @@ impl State {
             let what = step.to_string();
             report.unrestored.push(Unrestored { what, error });
         }
+        self.end_left_out(&mut report);
         self.lost = None;
         if let Some(recovering) = &mut self.recovering {
             recovering.recovered_at = Some(now);
@@ -122,6 +118,36 @@ impl State {
         self.watchers
             .tell(&ConnectionEvent::Recovered(Arc::new(report)), &mut self.wakes);
         self.wake_all();
+    }
+
+    /// What the plan did not bring back has ended: it was left out, or the broker has taken it back meanwhile.
+    fn end_left_out(&mut self, report: &mut RecoveryReport) {
+        let wakes = &mut self.wakes;
+        let mut closed = Vec::new();
+        for place in self.channels.places() {
+            let Some(entry) = self
+                .channels
+                .get_mut(place)
+                .filter(|entry| entry.closed.is_none())
+            else {
+                continue;
+            };
+            if !entry.is_open && !entry.is_closing {
+                let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
+                entry.close(&reason, wakes);
+                closed.push(place);
+                continue;
+            }
+            let id = entry.id();
+            let inboxes = entry.consumers.iter_mut();
+            let gone = inboxes.filter(|inbox| !inbox.has_ended() && inbox.id.channel() != id);
+            gone.for_each(|inbox| inbox.end(ConsumerEnd::NotRestored, wakes));
+        }
+        for place in closed {
+            self.note_channel(place, false);
+            let what = "channel.open".to_owned();
+            report.unrestored.push(Unrestored { what, error: None });
+        }
     }
 
     /// A channel or a consumer that is not there again has ended.
@@ -175,7 +201,11 @@ impl Taken<'_> {
         match sent {
             Sent::Channel(key, channel) => {
                 let place = usize::try_from(key.number()).unwrap_or(usize::MAX);
-                self.channels.renumber(place, *channel);
+                let entry = self.channels.get(place);
+                // One that was closed meanwhile is closed again.
+                if entry.is_some_and(|entry| entry.closed.is_none() && !entry.is_closing) {
+                    self.channels.renumber(place, *channel);
+                }
                 self.opened.push((place, *channel));
             }
             Sent::Consumer(step, request, consumer) if self.start(step, *consumer).is_none() => {

@@ -256,6 +256,99 @@ fn whoever_wants_to_leave_is_not_kept_by_a_loss() {
 }
 
 #[test]
+fn what_comes_before_everything_is_there_can_be_settled() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let channel = connection.channel().await.unwrap();
+        let queue = channel.declare_queue("q").durable(true).await.unwrap();
+        let mut consumer = queue.consume().await.unwrap();
+        let outcomes = world.spawn_with_result(async move {
+            let mut outcomes = Vec::new();
+            while outcomes.len() < 3 {
+                let delivery = consumer.next().await.unwrap().unwrap();
+                outcomes.push((delivery.is_redelivered(), delivery.ack().await.is_ok()));
+            }
+            outcomes
+        });
+        let exchange = channel.default_exchange();
+        exchange.publish("first", "q").await.unwrap();
+        world.idle().await;
+        let mut events = connection.events();
+        close(&world);
+        assert!(matches!(events.next().await, Some(ConnectionEvent::Lost { .. })));
+        let other = world.connect().await.channel().await.unwrap();
+        other
+            .default_exchange()
+            .publish("while it is away", "q")
+            .await
+            .unwrap();
+        assert!(recovered(&mut events).await.is_complete());
+        exchange.publish("last", "q").await.unwrap();
+        world.idle().await;
+        let outcomes = outcomes.lock().unwrap().take().unwrap();
+        assert_eq!(outcomes, [(false, true); 3]);
+        assert_eq!(world.queue_len("q"), 0);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_call_that_waits_knows_the_queue_by_its_new_name() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let channel = connection.channel().await.unwrap();
+        let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+        let mut events = connection.events();
+        close(&world);
+        assert!(matches!(events.next().await, Some(ConnectionEvent::Lost { .. })));
+        queue.bind("amq.fanout", "").await.unwrap();
+        assert!(recovered(&mut events).await.is_complete() && channel.is_open());
+        let exchange = channel.exchange("amq.fanout");
+        exchange.publish("x", "").await.unwrap();
+        assert_eq!(&*queue.get().await.unwrap().unwrap().body(), b"x");
+        // An answer that nobody waits for is written down all the same.
+        assert!(world.poll_once(queue.bind("amq.direct", "key")).await.is_none());
+        world.idle().await;
+        close(&world);
+        assert!(recovered(&mut events).await.is_complete());
+        channel.exchange("amq.direct").publish("y", "key").await.unwrap();
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_channel_that_a_filter_leaves_out_ends() {
+    let world = World::new();
+    world.run(async {
+        let recovery = patient().filter(|step| *step.kind() != StepKind::Channel);
+        let connection = world.start_recovering(config(), &recovery);
+        connection.ready().await.unwrap();
+        let channel = connection.channel().await.unwrap();
+        let mut consumer = channel.declare_queue("q").await.unwrap().consume().await.unwrap();
+        let mut events = connection.events();
+        close(&world);
+        let report = recovered(&mut events).await;
+        let what: Vec<_> = report.unrestored.iter().map(|one| one.what.as_str()).collect();
+        assert_eq!(what, ["channel.open"]);
+        assert!(matches!(
+            channel.closed().await,
+            ChannelCloseReason::Connection(_)
+        ));
+        assert!(consumer.next().await.unwrap().is_err());
+        connection
+            .channel()
+            .await
+            .unwrap()
+            .declare_queue("other")
+            .await
+            .unwrap();
+    });
+    world.wind_up();
+}
+
+#[test]
 fn what_a_filter_leaves_out_is_not_made_again() {
     let world = World::new();
     world.run(async {

@@ -20,6 +20,22 @@ const fn of_mio(scenarios: &'static str, reason: &'static str) -> Gap {
 
 pub(super) const GAPS: &[Gap] = &[
     of_mio(
+        "consuming::a_joined_ack_is_said_when_its_time_has_come",
+        "not an option of the loop's channels; with the core: `Channel::set_ack_coalescing`",
+    ),
+    of_mio(
+        "consuming::joined_acks_are_for_what_was_settled_and_for_nothing_else",
+        "not an option of the loop's channels; with the core: `Channel::set_ack_coalescing`",
+    ),
+    of_mio(
+        "credentials",
+        "not built yet: a `Connector` takes credentials once; `ConnectionView::update_secret` renews them",
+    ),
+    of_mio(
+        "shutdown",
+        "a handler is a callback, which is done when it returns; `amqp-mio/tests/event_loop/shutdown.rs` has what is left of it",
+    ),
+    of_mio(
         "recovery",
         "not built yet: `EventLoop::connect_with` makes the connection again, and the program what was on it",
     ),
