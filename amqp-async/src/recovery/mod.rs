@@ -37,7 +37,7 @@ pub use run::{Connect, Connected};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// When and where it is tried, and which failures end it. Default: at once and then after half a second, which doubles up to 30 s,
+    /// When and where it is tried, and which failures end it. Default: after half a second, which doubles up to 30 s,
     /// for ever; [permanent](amqp_proto::CloseReason::is_permanent) failures end it.
     pub reconnect: ReconnectPolicy,
     /// What is made again. Default: everything.
