@@ -206,11 +206,11 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let deadline = state.connection.poll_timeout();
         let is_closed = state.ended.is_some();
         let notes = Notes::take(&mut state);
-        let to_plan = state.to_plan();
+        let unplanned = state.take_unplanned();
         state.sleep(cx);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
-        if let Some(topology) = &to_plan {
+        if let Some(topology) = &unplanned {
             let plan = StepFilter::plan(self.filter.as_ref(), topology);
             self.shared.lock().begin_to_restore(plan);
         }
@@ -221,7 +221,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
         let deadlines = [alarm, deadline, patience, linger, leaving];
         Turn {
-            has_more: events == MOST_EVENTS || to_plan.is_some(),
+            has_more: events == MOST_EVENTS || unplanned.is_some(),
             is_closed,
             deadline: deadlines.into_iter().flatten().min(),
         }

@@ -16,7 +16,7 @@ use crate::shared::State;
 
 impl State {
     /// What is to be made again, if that is to be planned now.
-    pub(crate) fn to_plan(&mut self) -> Option<Topology> {
+    pub(crate) fn take_unplanned(&mut self) -> Option<Topology> {
         let recovering = self.recovering.as_mut()?;
         std::mem::take(&mut recovering.is_to_plan).then(|| recovering.topology.clone())
     }
