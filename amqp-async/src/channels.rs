@@ -153,6 +153,11 @@ impl Channels {
         self.entries.get_mut(place)?.as_deref_mut()
     }
 
+    /// One that has not ended for good.
+    pub(crate) fn unclosed_mut(&mut self, place: usize) -> Option<&mut Entry> {
+        self.get_mut(place).filter(|entry| entry.closed.is_none())
+    }
+
     /// By its id; none for one that nobody has a handle of.
     #[inline]
     pub(crate) fn find_mut(&mut self, id: ChannelId) -> Option<&mut Entry> {

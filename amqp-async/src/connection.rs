@@ -173,12 +173,11 @@ impl Connection {
         let shared = self.shared();
         let timeout = shared.lock().connection.config().request_timeout;
         let deadline = Deadline::after(shared, Some(timeout));
-        let (handed_over, queued) = shared.command(|state| {
+        let ((handed_over, queued), life) = shared.command(|state| {
             state.flush_acks();
-            state.writing()
+            (state.writing(), state.lives)
         });
         let wanted = handed_over.saturating_add(u64::try_from(queued).unwrap_or(u64::MAX));
-        let life = shared.lock().lives;
         let is_written = |state: &mut State| {
             let is_lost = state.is_lost() || state.lives != life;
             let lost = state.last_loss.clone().filter(|_| is_lost);

@@ -1,8 +1,7 @@
 //! What the loss of a connection does to what its handles see, and what is written down for the next one.
 
 use amqp_proto::topology::{ChannelKey, Topology};
-use amqp_proto::wire::ReplyCode;
-use amqp_proto::wire::{BasicConsume, HEADER_SIZE, Method, ShortStr};
+use amqp_proto::wire::{BasicConsume, HEADER_SIZE, Method, ReplyCode, ShortStr};
 use amqp_proto::{
     ChannelCloseReason, ChannelId, CloseReason, Config, Connection, GiveUpReason, Instant, Reply, RequestId,
     SendError,
@@ -34,6 +33,11 @@ impl Recovering {
 /// By its place, which its handles keep.
 pub(super) const fn key(place: usize) -> ChannelKey {
     ChannelKey::new(place as u64)
+}
+
+/// The place that a key stands for.
+pub(super) fn place(key: ChannelKey) -> Option<usize> {
+    usize::try_from(key.number()).ok()
 }
 
 /// What is written down.
@@ -241,11 +245,7 @@ impl State {
 
     /// Whoever wants it closed need not wait for another connection.
     pub(crate) fn close_lost_channel(&mut self, place: usize) {
-        let Some(entry) = self
-            .channels
-            .get_mut(place)
-            .filter(|entry| entry.closed.is_none())
-        else {
+        let Some(entry) = self.channels.unclosed_mut(place) else {
             return;
         };
         entry.is_closing = true;

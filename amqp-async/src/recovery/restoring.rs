@@ -8,6 +8,7 @@ use amqp_proto::{
     ChannelCloseReason, ChannelId, ConsumerId, Event, Instant, RequestError, RequestId, SendError,
 };
 
+use super::lost::place;
 use super::{Recovering, RecoveryReport, Unrestored};
 use crate::channels::Channels;
 use crate::events::ConnectionEvent;
@@ -125,11 +126,7 @@ impl State {
         let wakes = &mut self.wakes;
         let mut closed = Vec::new();
         for place in self.channels.places() {
-            let Some(entry) = self
-                .channels
-                .get_mut(place)
-                .filter(|entry| entry.closed.is_none())
-            else {
+            let Some(entry) = self.channels.unclosed_mut(place) else {
                 continue;
             };
             if !entry.is_open && !entry.is_closing {
@@ -152,7 +149,7 @@ impl State {
 
     /// A channel or a consumer that is not there again has ended.
     fn end_unrestored(&mut self, step: &Step, error: Option<&StepError>) {
-        let Some(place) = step.channel().and_then(|key| usize::try_from(key.number()).ok()) else {
+        let Some(place) = step.channel().and_then(place) else {
             return;
         };
         let reason = match error {
@@ -172,11 +169,7 @@ impl State {
             self.forget_consumer(place, &tag);
             return;
         }
-        if let Some(entry) = self
-            .channels
-            .get_mut(place)
-            .filter(|entry| entry.closed.is_none())
-        {
+        if let Some(entry) = self.channels.unclosed_mut(place) {
             let known = reason.or_else(|| entry.last_end.clone());
             entry.close(&known.unwrap_or(ChannelCloseReason::Requested), &mut self.wakes);
             let id = entry.id();
@@ -200,7 +193,7 @@ impl Taken<'_> {
     fn note(&mut self, sent: &Sent<'_>) {
         match sent {
             Sent::Channel(key, channel) => {
-                let place = usize::try_from(key.number()).unwrap_or(usize::MAX);
+                let place = place(*key).unwrap_or(usize::MAX);
                 let entry = self.channels.get(place);
                 // One that was closed meanwhile is closed again.
                 if entry.is_some_and(|entry| entry.closed.is_none() && !entry.is_closing) {
@@ -219,7 +212,7 @@ impl Taken<'_> {
         let StepKind::Consumer(record) = step.kind() else {
             return None;
         };
-        let place = usize::try_from(step.channel()?.number()).ok()?;
+        let place = place(step.channel()?)?;
         let tag = record.tag().as_short_str().to_string();
         self.channels
             .get_mut(place)?

@@ -9,7 +9,6 @@ use amqp_proto::{CloseReason, Config, GiveUpReason, Instant, Reconnect, Reconnec
 
 use crate::BoxFuture;
 use crate::driver::Driver;
-use crate::shared::State;
 use crate::transport::{Timer, Transport};
 
 /// Reaches a broker again.
@@ -82,14 +81,11 @@ where
                         }
                     }
                 }
-                ReconnectAction::GiveUp { reason: why } => {
-                    driver
-                        .shared()
-                        .command(|state| state.on_give_up(why, reason.clone()));
-                    return reason;
-                }
-                _ => {
-                    let why = GiveUpReason::Exhausted(reason.clone());
+                action => {
+                    let why = match action {
+                        ReconnectAction::GiveUp { reason } => reason,
+                        _ => GiveUpReason::Exhausted(reason.clone()),
+                    };
                     driver
                         .shared()
                         .command(|state| state.on_give_up(why, reason.clone()));
@@ -142,7 +138,7 @@ async fn meanwhile<T: Transport, C: Timer, R>(
             if until <= now {
                 return Poll::Ready(Some(Err(Over)));
             }
-            let next = State::tick(&mut state, now, cx);
+            let next = state.tick(now, cx);
             let wakes = std::mem::take(&mut state.wakes);
             drop(state);
             wakes.into_iter().for_each(Waker::wake);
