@@ -260,10 +260,12 @@ pub(crate) async fn a_message_over_our_limit_ends_its_channel_and_no_other(world
             .unwrap();
     }
     let other = connection.channel().await.unwrap();
+    // One after the other: what waits when a channel ends is not handed out any more.
+    other.set_qos(Qos::prefetch(1)).await.unwrap();
     let mut consumer = other.queue(queue.name()).consume().await.unwrap();
     let delivery = consumer.next().await.unwrap().unwrap();
     assert_eq!(delivery.body().len(), 1000);
-    drop(delivery);
+    delivery.ack().await.unwrap();
     let end = consumer.next().await.unwrap().unwrap_err();
     let ConsumerEnd::Channel(ChannelCloseReason::ContentTooLarge { size, limit }) = end else {
         panic!("{end:?}");

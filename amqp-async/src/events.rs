@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -117,6 +118,9 @@ impl ConnectionEvent {
 pub struct Events {
     shared: Arc<Shared>,
     number: u64,
+    has_news: Arc<AtomicBool>,
+    /// Who is woken when there is something: a loop that also waits for other things asks often, and mostly in vain.
+    waiting: Option<Waker>,
 }
 
 /// Who watches.
@@ -130,6 +134,8 @@ pub(crate) struct Watchers {
 struct Watcher {
     events: VecDeque<ConnectionEvent>,
     waker: Option<Waker>,
+    /// Something was told since its owner has looked last.
+    has_news: Arc<AtomicBool>,
 }
 
 impl Watchers {
@@ -139,6 +145,7 @@ impl Watchers {
                 watcher.events.pop_front();
             }
             watcher.events.push_back(event.clone());
+            watcher.has_news.store(true, Ordering::Release);
             wakes.extend(watcher.waker.take());
         }
     }
@@ -153,11 +160,14 @@ impl Events {
         let number = watchers.next;
         let mut watcher = Watcher::default();
         watcher.events.extend(closed.map(ConnectionEvent::Closed));
+        let has_news = Arc::clone(&watcher.has_news);
         watchers.watchers.insert(number, watcher);
         drop(state);
         Self {
             shared: Arc::clone(shared),
             number,
+            has_news,
+            waiting: None,
         }
     }
 
@@ -166,18 +176,29 @@ impl Events {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
+    fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
+        let is_waiting = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.waiting.as_ref().is_some_and(is_waiting) && !self.has_news.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        self.look(cx)
+    }
+
+    fn look(&mut self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
+        self.waiting = None;
         let mut locked = self.shared.lock();
         let state = &mut *locked;
         let is_closed = state.closed.is_some();
         let Some(watcher) = state.watchers.watchers.get_mut(&self.number) else {
             return Poll::Ready(None);
         };
+        watcher.has_news.store(false, Ordering::Relaxed);
         match watcher.events.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if is_closed => Poll::Ready(None),
             None => {
                 state.retired.extend(wakers::replace(&mut watcher.waker, cx));
+                self.waiting = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -188,7 +209,7 @@ impl Stream for Events {
     type Item = ConnectionEvent;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_event(cx)
+        self.get_mut().poll_event(cx)
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! It runs futures: drivers, and what handles leave to the background. A future is polled when its socket has an edge, its alarm is
 //! due or its waker was called; otherwise the thread sleeps.
+//!
+//! To wake it for each of a thousand publishes in a row would cost more than the publishes. So a command wakes it at once only if there
+//! was none for [`LINGER`]; another one waits for as long, or until the socket has something, or whoever gave it waits for something.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +28,9 @@ const WAKER: Token = Token(0);
 
 /// How many sockets are looked at in one round.
 const MOST_READY: usize = 256;
+
+/// How long a command may wait that follows another one, if nobody waits for what comes of it. A poll counts in milliseconds.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// A thread that reads, writes and keeps time for connections. Those of a process share one, which is started when it is first needed,
 /// unless a [`Connector`](crate::Connector) is given another.
@@ -54,11 +61,43 @@ pub(crate) struct Shared {
 struct Queue {
     woken: Vec<usize>,
     new: Vec<(Arc<Signal>, Task)>,
-    is_asleep: bool,
+    /// What is woken does not wait.
+    is_urgent: bool,
+    rest: Rest,
     /// No handle is left.
     is_abandoned: bool,
     /// The thread has ended, or is about to.
     is_over: bool,
+}
+
+/// What the thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Rest {
+    /// It looks into the queue before it sleeps.
+    #[default]
+    Awake,
+    /// It sleeps, for [`LINGER`] at most.
+    Lingering,
+    Asleep,
+}
+
+thread_local! {
+    /// The I/O thread that has been left at what it does, although this thread had something for it.
+    static UNNOTICED: Cell<Option<Arc<Shared>>> = const { Cell::new(None) };
+
+    static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is about to wait: what it had for an I/O thread is not left lying.
+pub(crate) fn hurry() {
+    // A thread that is ending has none any more.
+    let shared = UNNOTICED.try_with(Cell::take).ok().flatten();
+    if let Some(shared) = shared {
+        let queue = shared.lock();
+        if !queue.woken.is_empty() {
+            shared.wake(queue);
+        }
+    }
 }
 
 /// Tells of one task and its socket.
@@ -82,14 +121,7 @@ impl IoThread {
     /// The system has no poll or no thread to give.
     pub fn start() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            waker: mio::Waker::new(poll.registry(), WAKER)?,
-            registry: poll.registry().try_clone()?,
-            epoch: std::time::Instant::now(),
-            next: AtomicUsize::new(WAKER.0 + 1),
-            wake_ups: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(&poll)?);
         let handle = Handle {
             shared: Arc::clone(&shared),
         };
@@ -132,18 +164,41 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    fn new(poll: &Poll) -> io::Result<Self> {
+        Ok(Self {
+            queue: Mutex::default(),
+            waker: mio::Waker::new(poll.registry(), WAKER)?,
+            registry: poll.registry().try_clone()?,
+            epoch: std::time::Instant::now(),
+            next: AtomicUsize::new(WAKER.0 + 1),
+            wake_ups: AtomicU64::new(0),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// There is something in the queue.
     fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
-        let was_asleep = std::mem::replace(&mut queue.is_asleep, false);
+        queue.is_urgent = true;
+        let rest = std::mem::take(&mut queue.rest);
         drop(queue);
-        if was_asleep {
+        if rest != Rest::Awake {
             // If this fails, the poll is broken and the thread learns it there.
             let _ = self.waker.wake();
         }
+    }
+
+    /// There is something in the queue that can wait a moment, unless this thread comes to wait for it.
+    fn wake_soon(self: &Arc<Self>, queue: MutexGuard<'_, Queue>) {
+        if queue.rest == Rest::Asleep || IS_IO_THREAD.try_with(Cell::get).unwrap_or(true) {
+            return self.wake(queue);
+        }
+        drop(queue);
+        let unnoticed = Some(Arc::clone(self));
+        // What there was for another one is looked at when its time is over.
+        drop(UNNOTICED.try_with(|before| before.replace(unnoticed)));
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -223,7 +278,7 @@ impl Wake for Signal {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
             let mut queue = self.shared.lock();
             queue.woken.push(self.number);
-            self.shared.wake(queue);
+            self.shared.wake_soon(queue);
         }
     }
 }
@@ -235,6 +290,8 @@ struct Executor {
     alarms: BTreeSet<(Instant, usize)>,
     /// Whose turn it is; empty between rounds.
     ready: Vec<usize>,
+    /// Until when more commands may follow the last one.
+    lingers_until: Instant,
 }
 
 struct Slot {
@@ -252,10 +309,12 @@ impl Executor {
             tasks: HashMap::new(),
             alarms: BTreeSet::new(),
             ready: Vec::new(),
+            lingers_until: Instant::EPOCH,
         }
     }
 
     fn run(mut self, mut poll: Poll) {
+        IS_IO_THREAD.set(true);
         let mut events = Events::with_capacity(MOST_READY);
         while let Some(timeout) = self.sleep() {
             match poll.poll(&mut events, timeout) {
@@ -284,17 +343,22 @@ impl Executor {
     /// How long the poll may wait, which is for ever if it is none; nothing at all when the thread is not needed any more.
     fn sleep(&mut self) -> Option<Option<Duration>> {
         let mut queue = self.shared.lock();
-        if !queue.woken.is_empty() || !queue.new.is_empty() {
+        if queue.is_urgent {
             return Some(Some(Duration::ZERO));
         }
         if queue.is_abandoned && self.tasks.is_empty() {
             queue.is_over = true;
             return None;
         }
-        queue.is_asleep = true;
+        let now = self.shared.now();
+        let lingers = now < self.lingers_until || !queue.woken.is_empty();
+        queue.rest = match lingers {
+            true => Rest::Lingering,
+            false => Rest::Asleep,
+        };
         drop(queue);
-        let next = self.alarms.first();
-        Some(next.map(|(at, _)| at.duration_since(self.shared.now())))
+        let alarm = self.alarms.first().map(|(at, _)| at.duration_since(now));
+        Some(alarm.into_iter().chain(lingers.then_some(LINGER)).min())
     }
 
     fn on_event(&mut self, event: &mio::event::Event) {
@@ -332,7 +396,11 @@ impl Executor {
 
     fn take_woken(&mut self) {
         let mut queue = self.shared.lock();
-        queue.is_asleep = false;
+        queue.rest = Rest::Awake;
+        queue.is_urgent = false;
+        if !queue.woken.is_empty() {
+            self.lingers_until = self.shared.now() + LINGER;
+        }
         self.ready.append(&mut queue.woken);
         let new = std::mem::take(&mut queue.new);
         drop(queue);
@@ -489,6 +557,59 @@ mod tests {
         assert_eq!(all, [1, 2, 3]);
         let nothing = polled.recv_timeout(Duration::from_millis(20));
         assert_eq!(nothing, Err(RecvTimeoutError::Timeout));
+    }
+
+    /// Nobody hurries: they are noticed all the same.
+    #[test]
+    fn commands_in_a_row_are_noticed() {
+        let thread = IoThread::start().unwrap();
+        let (sender, polled) = channel();
+        thread.shared().spawner()(Box::pin(poll_fn(move |cx| {
+            sender.send(cx.waker().clone()).unwrap();
+            Poll::<()>::Pending
+        })));
+        let waker = polled.recv_timeout(LONG).unwrap();
+        for _ in 0..100 {
+            waker.wake_by_ref();
+            polled.recv_timeout(LONG).unwrap();
+        }
+    }
+
+    /// What the thread itself would do is done here: only its queue is looked at.
+    #[test]
+    fn a_command_wakes_a_thread_that_sleeps_and_one_that_lingers_only_in_a_hurry() {
+        let poll = mio::Poll::new().unwrap();
+        let shared = Arc::new(Shared::new(&poll).unwrap());
+        let command_while = |rest| {
+            let signal = shared.new_signal();
+            signal.is_queued.store(false, Ordering::Relaxed);
+            let mut queue = shared.lock();
+            *queue = Queue::default();
+            queue.rest = rest;
+            drop(queue);
+            signal.wake_by_ref();
+            assert_eq!(shared.lock().woken, [signal.number]);
+        };
+        let seen = || {
+            let queue = shared.lock();
+            (queue.rest, queue.is_urgent)
+        };
+        hurry();
+        assert_eq!(seen(), (Rest::Awake, false), "there is nothing to hurry for");
+        command_while(Rest::Asleep);
+        assert_eq!(seen(), (Rest::Awake, true));
+        command_while(Rest::Lingering);
+        assert_eq!(seen(), (Rest::Lingering, false));
+        hurry();
+        assert_eq!(seen(), (Rest::Awake, true));
+        command_while(Rest::Awake);
+        assert_eq!(seen(), (Rest::Awake, false));
+        hurry();
+        assert_eq!(seen(), (Rest::Awake, true), "it must not sleep over it");
+        command_while(Rest::Lingering);
+        shared.lock().woken.clear();
+        hurry();
+        assert_eq!(seen(), (Rest::Lingering, false), "it has noticed by itself");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::io_thread::hurry;
+
 /// Wakes the thread that waits.
 struct Parker {
     thread: Thread,
@@ -87,6 +89,7 @@ impl Waiting {
         }
         let deadline = deadline();
         loop {
+            hurry();
             while !self.parker.is_woken.swap(false, Ordering::Acquire) {
                 let Some(deadline) = deadline else {
                     thread::park();
