@@ -2,13 +2,14 @@
 //!
 //! Every measurement is a process of its own, and they take turns: whatever else the machine does meets all of them.
 
+mod goals;
 mod one_core;
 mod processes;
 mod system_calls;
 mod table;
 
 use amqp_bench::clients::{CASES, Case, PEERS, RABBITMQ_C};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::one_core::OneCore;
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
     let mut rows = options.rows();
     rows.retain(|row| has_rabbitmq_c || row.peer != RABBITMQ_C);
     for round in 1..=options.rounds {
-        for row in &mut rows {
+        for row in rows.iter_mut().filter(|row| row.failure.is_none()) {
             eprintln!(
                 "round {round} of {}: {} {}",
                 options.rounds, row.case.name, row.peer
@@ -58,19 +59,24 @@ fn main() -> Result<()> {
             } else {
                 measure(row, messages, &broker, counter)
             };
-            let context = || format!("{} {}", row.case.name, row.peer);
-            let sample = sample.with_context(context)?;
-            row.samples.push(sample);
+            match sample {
+                Ok(sample) => row.samples.push(sample),
+                Err(error) => {
+                    eprintln!("{} {}: {error:#}", row.case.name, row.peer);
+                    row.failure = Some(format!("{error:#}"));
+                }
+            }
         }
     }
     table::print(&rows);
+    goals::print(&rows);
     if !has_rabbitmq_c && wants(&options.peers, RABBITMQ_C) {
         println!(
             "\nNOT RUN: rabbitmq-c. It takes librabbitmq with its headers (Debian: librabbitmq-dev) and cc."
         );
     }
     println!("\n{}", counter.map_or(system_calls::NO_COUNTER, Counter::note));
-    Ok(())
+    say_failures(&rows)
 }
 
 impl Options {
@@ -80,6 +86,7 @@ impl Options {
             case,
             peer,
             samples: Vec::new(),
+            failure: None,
         };
         let row = |case| {
             let peers = PEERS.iter().filter(|peer| wants(&self.peers, peer));
@@ -87,6 +94,17 @@ impl Options {
         };
         cases.flat_map(row).collect()
     }
+}
+
+/// What others fail at is to be seen, and no reason to measure nobody else. An error if ours failed.
+fn say_failures(rows: &[Row]) -> Result<()> {
+    let failures = || rows.iter().filter_map(|row| Some((row, row.failure.as_ref()?)));
+    for (row, failure) in failures() {
+        println!("\nFAILED: {} {}: {failure}", row.case.name, row.peer);
+    }
+    let ours = failures().filter(|(row, _)| row.peer.starts_with("ours")).count();
+    ensure!(ours == 0, "ours failed in {ours} cases");
+    Ok(())
 }
 
 /// Whether the user named it, or named nothing.

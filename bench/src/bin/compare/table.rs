@@ -8,6 +8,8 @@ pub(crate) struct Row {
     pub(crate) case: &'static Case,
     pub(crate) peer: &'static str,
     pub(crate) samples: Vec<Sample>,
+    /// Why it was not tried again.
+    pub(crate) failure: Option<String>,
 }
 
 /// What was measured in one round. All but the memory and the rate is per message.
@@ -40,26 +42,34 @@ pub(crate) fn print(rows: &[Row]) {
 }
 
 impl Row {
+    /// Of those rounds that had it; none if one had not.
+    pub(crate) fn median(&self, number: fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let numbers: Option<Vec<_>> = self.samples.iter().map(number).collect();
+        numbers.filter(|numbers| !numbers.is_empty()).map(median)
+    }
+
     fn print(&self) {
-        let all = |number: fn(&Sample) -> f64| self.samples.iter().map(number).collect::<Vec<_>>();
-        let cpu = all(|sample| sample.cpu);
-        let least = cpu.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = cpu.iter().copied().fold(0.0, f64::max);
-        let some = |number: fn(&Sample) -> Option<f64>, digits: usize| {
-            let numbers: Option<Vec<_>> = self.samples.iter().map(number).collect();
-            numbers.map_or_else(|| "–".to_owned(), |all| format!("{:.digits$}", median(all)))
+        if self.samples.is_empty() {
+            println!("{:<17} {:<13} {:>11}", self.case.name, self.peer, "FAILED");
+            return;
+        }
+        let cpu = || self.samples.iter().map(|sample| sample.cpu);
+        let (least, most) = (cpu().fold(f64::INFINITY, f64::min), cpu().fold(0.0, f64::max));
+        let all = |number: fn(&Sample) -> Option<f64>, digits: usize| {
+            let median = self.median(number);
+            median.map_or_else(|| "–".to_owned(), |median| format!("{median:.digits$}"))
         };
         println!(
-            "{:<17} {:<13} {:>11.0} {:>15} {:>11.2} {:>13} {:>13.1} {:>11.0} {:>14}",
+            "{:<17} {:<13} {:>11} {:>15} {:>11} {:>13} {:>13} {:>11} {:>14}",
             self.case.name,
             self.peer,
-            median(cpu),
+            all(|sample| Some(sample.cpu), 0),
             format!("{least:.0}–{most:.0}"),
-            median(all(|sample| sample.allocations)),
-            some(|sample| sample.system_calls, 3),
-            median(all(|sample| sample.peak_rss)),
-            median(all(|sample| sample.rate)),
-            some(|sample| sample.round_trip, 1),
+            all(|sample| Some(sample.allocations), 2),
+            all(|sample| sample.system_calls, 3),
+            all(|sample| Some(sample.peak_rss), 1),
+            all(|sample| Some(sample.rate), 0),
+            all(|sample| sample.round_trip, 1),
         );
     }
 }
