@@ -26,6 +26,9 @@ enum Xtask {
     /// Manage a RabbitMQ of this checkout's own: nothing in it is shared with the system's
     #[command(subcommand)]
     Broker(broker::BrokerCommand),
+    /// Manage a cluster of three such RabbitMQs
+    #[command(subcommand)]
+    Cluster(broker::ClusterCommand),
     /// Run the example session, on AMQP_URL if it is set, else on the private RabbitMQ
     Demo,
     /// Run every test and example, on the private RabbitMQ or the broker named here
@@ -51,6 +54,7 @@ enum Xtask {
 fn main() -> ExitCode {
     let result = match Xtask::parse() {
         Xtask::Broker(command) => broker::main(command),
+        Xtask::Cluster(command) => broker::cluster(command),
         Xtask::Demo => demo::main(),
         Xtask::Test(options) => test::main(&options),
         Xtask::Sim(options) => sim::main(&options),

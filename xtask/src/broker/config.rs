@@ -36,6 +36,18 @@ disk_free_limit.absolute = 50MB
     config
 }
 
+/// What a node's `rabbitmq.conf` says of a cluster's nodes: nothing if there are none.
+pub(super) fn cluster(nodes: &[String]) -> String {
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let mut config = String::from("cluster_formation.peer_discovery_backend = classic_config\n");
+    for (index, node) in nodes.iter().enumerate() {
+        config += &format!("cluster_formation.classic_config.nodes.{} = {node}\n", index + 1);
+    }
+    config
+}
+
 /// RabbitMQ learnt ANONYMOUS in 4.0.
 fn mechanisms(major_version: Option<u32>) -> impl Iterator<Item = &'static str> {
     let anonymous = major_version
@@ -116,6 +128,15 @@ mod tests {
         );
         assert!(server_of(Some(3)).ends_with("auth_mechanisms.4 = EXTERNAL\n"));
         assert!(server_of(None).ends_with("auth_mechanisms.4 = EXTERNAL\n"));
+    }
+
+    #[test]
+    fn only_a_cluster_s_nodes_are_told_of_each_other() {
+        assert_eq!(cluster(&[]), "");
+        let expected = "cluster_formation.peer_discovery_backend = classic_config\n\
+            cluster_formation.classic_config.nodes.1 = a@localhost\n\
+            cluster_formation.classic_config.nodes.2 = b@localhost\n";
+        assert_eq!(cluster(&["a@localhost".into(), "b@localhost".into()]), expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::endpoint::Endpoint;
-use super::node::{self, Node};
+use super::node::Site;
 
 /// The private broker is up while this lives. It stops afterwards, unless it was up before.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub(crate) struct Lease {
 impl Lease {
     /// Starts the broker if it is not up.
     pub(crate) fn take() -> Result<Self> {
-        if let Some(node) = Node::running() {
+        let site = Site::broker();
+        if let Some(node) = site.running() {
             eprintln!("using the private RabbitMQ that is running already; it will stay up");
             return Ok(Self {
                 endpoint: node.endpoint()?,
@@ -27,18 +28,18 @@ impl Lease {
         }
         eprintln!(
             "starting a private RabbitMQ in {}; it will be stopped at the end",
-            node::folder().display()
+            site.folder.display()
         );
-        let guard = Guard::post()?;
+        let guard = Guard::post("broker")?;
         Ok(Self {
-            endpoint: Node::start()?.endpoint()?,
+            endpoint: site.start()?.endpoint()?,
             _guard: Some(guard),
         })
     }
 
     /// The last lines of the broker's log.
     pub(crate) fn log_tail() -> String {
-        node::log_tail()
+        Site::broker().log_tail()
     }
 }
 
@@ -47,12 +48,13 @@ impl Lease {
 struct Guard(Child);
 
 impl Guard {
-    fn post() -> Result<Self> {
+    /// `what` is the command of xtask that stops it.
+    fn post(what: &str) -> Result<Self> {
         // In a session of its own, for Ctrl-C is for all processes of ours.
         let mut command = Command::new("setsid");
         command
             .arg(env::current_exe()?)
-            .args(["broker", "stop", "--at-end-of-input"]);
+            .args([what, "stop", "--at-end-of-input"]);
         let guard = command
             .stdin(Stdio::piped())
             .spawn()

@@ -1,6 +1,8 @@
 //! A RabbitMQ of this checkout's own, in `target/broker`: its data, log, cookie, certificates, ports and epmd
-//! are private, so it meets neither the system's broker nor that of another checkout.
+//! are private, so it meets neither the system's broker nor that of another checkout. Three of them in `target/cluster` are a
+//! cluster.
 
+mod cluster;
 mod config;
 mod endpoint;
 mod install;
@@ -15,9 +17,10 @@ use std::process;
 
 use anyhow::{Context, Result};
 
+pub(crate) use self::cluster::{ClusterCommand, main as cluster};
 pub(crate) use self::endpoint::{Client, Endpoint};
 pub(crate) use self::lease::Lease;
-use self::node::Node;
+use self::node::{Node, Site};
 pub(crate) use self::release::release;
 
 /// What to do with the private RabbitMQ.
@@ -62,17 +65,17 @@ pub(crate) fn main(command: BrokerCommand) -> Result<()> {
 }
 
 fn start() -> Result<()> {
-    let node = if let Some(node) = Node::running() {
+    let node = if let Some(node) = Site::broker().running() {
         eprintln!("the private RabbitMQ is running already");
         node
     } else {
-        Node::start()?
+        Site::broker().start()?
     };
     print_endpoint(&node)
 }
 
 fn stop() -> Result<()> {
-    let outcome = if Node::clear()? {
+    let outcome = if Site::broker().clear()? {
         "has stopped"
     } else {
         "was not running"
@@ -83,18 +86,18 @@ fn stop() -> Result<()> {
 
 fn stop_at_end_of_input() -> Result<()> {
     io::stdin().read_to_end(&mut Vec::new())?;
-    Node::clear().map(drop)
+    Site::broker().clear().map(drop)
 }
 
 fn restart() -> Result<()> {
-    Node::alive().context(NOT_RUNNING)?.restart()
+    Site::broker().alive().context(NOT_RUNNING)?.restart()
 }
 
 fn status() -> Result<()> {
-    let node = Node::running().context(NOT_RUNNING)?;
+    let node = Site::broker().running().context(NOT_RUNNING)?;
     eprintln!(
         "the private RabbitMQ is running (its log: {})",
-        node::log_file().display()
+        node.site.log_file().display()
     );
     print_endpoint(&node)
 }
@@ -105,7 +108,7 @@ fn print_endpoint(node: &Node) -> Result<()> {
 }
 
 fn ctl(arguments: &[String]) -> Result<()> {
-    let node = Node::alive().context(NOT_RUNNING)?;
+    let node = Site::broker().alive().context(NOT_RUNNING)?;
     let status = node.control(arguments).status()?;
     // Scripts tell rabbitmqctl's failures apart by its exit code.
     process::exit(status.code().unwrap_or(1));

@@ -1,4 +1,4 @@
-//! The private node's ports on 127.0.0.1.
+//! The private nodes' ports on 127.0.0.1.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,7 @@ use anyhow::{Context, Error, Result};
 /// Below the ports that systems give to outgoing connections, so none of those takes one of ours.
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
 
-/// A port for each thing that listens.
+/// A port for each thing of a node that listens. The nodes of a cluster share an epmd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ports {
     pub(super) amqp: u16,
@@ -21,29 +21,34 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Chooses free ports. The search starts at a place that depends on the checkout: each keeps its ports from
-    /// one start to the next, and two that start at the same time are unlikely to meet.
-    pub(super) fn choose(checkout: &Path) -> Result<Self> {
+    /// Chooses free ports for that many nodes of one epmd. The search starts at a place that depends on the folder: each
+    /// keeps its ports from one start to the next, and two that start at the same time are unlikely to meet.
+    pub(super) fn choose<const N: usize>(folder: &Path) -> Result<[Self; N]> {
         let mut hasher = DefaultHasher::new();
-        checkout.hash(&mut hasher);
+        folder.hash(&mut hasher);
         let first = usize::try_from(hasher.finish() % RANGE.len() as u64)?;
         let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         Self::search(first, is_free)
-            .with_context(|| format!("no four ports of 127.0.0.1 in {RANGE:?} are free"))
+            .with_context(|| format!("of the ports of 127.0.0.1 in {RANGE:?} too few are free"))
     }
 
-    fn search(first: usize, is_free: impl Fn(u16) -> bool) -> Option<Self> {
+    fn search<const N: usize>(first: usize, is_free: impl Fn(u16) -> bool) -> Option<[Self; N]> {
         let mut free = RANGE
             .cycle()
             .skip(first)
             .take(RANGE.len())
             .filter(|&port| is_free(port));
-        Some(Self {
-            amqp: free.next()?,
-            amqps: free.next()?,
-            distribution: free.next()?,
-            epmd: free.next()?,
-        })
+        let epmd = free.next()?;
+        let mut node = || {
+            Some(Self {
+                amqp: free.next()?,
+                amqps: free.next()?,
+                distribution: free.next()?,
+                epmd,
+            })
+        };
+        let nodes: Option<Vec<_>> = (0..N).map(|_| node()).collect();
+        nodes?.try_into().ok()
     }
 
     /// Whether clients can connect, with and without TLS.
@@ -122,14 +127,20 @@ mod tests {
 
     #[test]
     fn taken_ports_are_passed_over() {
-        let found = Ports::search(9_998, |port| port != 29_999 && port != 20_001);
-        let expected = Ports {
+        let found = Ports::search(9_997, |port| port != 29_999 && port != 20_001);
+        let first = Ports {
             amqp: 29_998,
             amqps: 20_000,
             distribution: 20_002,
-            epmd: 20_003,
+            epmd: 29_997,
         };
-        assert_eq!(found, Some(expected));
-        assert_eq!(Ports::search(0, |port| port < 20_003), None);
+        let second = Ports {
+            amqp: 20_003,
+            amqps: 20_004,
+            distribution: 20_005,
+            epmd: 29_997,
+        };
+        assert_eq!(found, Some([first, second]));
+        assert_eq!(Ports::search::<1>(0, |port| port < 20_003), None);
     }
 }
