@@ -5,6 +5,7 @@ mod bench;
 mod broker;
 mod ci;
 mod demo;
+mod drill;
 mod features;
 mod fuzz;
 mod interop;
@@ -45,6 +46,8 @@ enum Xtask {
     Bench(bench::BenchOptions),
     /// Do things in large numbers, and see that nothing grows: messages, channels, connections
     Scale(scale::ScaleOptions),
+    /// Kill nodes of a cluster while clients publish and consume, and see that no message is missing
+    Drill(drill::DrillOptions),
     /// Write docs/parity.md from what the scenarios reported in the runs of `test` so far
     Parity,
     /// Do everything that must pass before a change is merged
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Xtask::FuzzSmoke(options) => fuzz::main(&options),
         Xtask::Bench(options) => bench::main(&options),
         Xtask::Scale(options) => scale::main(&options),
+        Xtask::Drill(options) => drill::main(&options),
         Xtask::Parity => parity::main(),
         Xtask::Ci => ci::main(),
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::process::{self, Child};
+use std::process::{self, Child, Command};
 
 use anyhow::{Context, Result};
 
@@ -242,6 +242,17 @@ impl fmt::Display for Cluster {
 }
 
 impl Member {
+    /// Its Erlang name, by which others speak of it.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.site.name
+    }
+
+    /// rabbitmqctl for this node.
+    pub(crate) fn control(&self, arguments: &[&str]) -> Command {
+        let arguments: Vec<_> = arguments.iter().copied().map(String::from).collect();
+        self.0.control(&arguments)
+    }
+
     /// Kills it without warning.
     pub(crate) fn kill(&self) -> Result<()> {
         self.0.site.signal("KILL")

@@ -1,10 +1,11 @@
-//! The private broker for as long as one command needs it.
+//! The private broker or cluster for as long as one command needs it.
 
 use std::env;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::node::Site;
 
@@ -43,7 +44,29 @@ impl Lease {
     }
 }
 
-/// A process that stops the broker when we end, be it by Ctrl-C or worse: then its standard input ends.
+/// The private cluster is up while this lives. It stops afterwards, unless it was up before.
+#[derive(Debug)]
+pub(crate) struct ClusterLease {
+    pub(crate) cluster: Cluster,
+    _guard: Option<Guard>,
+}
+
+impl ClusterLease {
+    /// Starts the cluster if it is not up.
+    pub(crate) fn take() -> Result<Self> {
+        if let Some(cluster) = Cluster::running() {
+            eprintln!("using the private cluster that is running already; it will stay up");
+            let _guard = None;
+            return Ok(Self { cluster, _guard });
+        }
+        eprintln!("starting a private cluster; it will be stopped at the end");
+        let _guard = Some(Guard::post("cluster")?);
+        let cluster = Cluster::start()?;
+        Ok(Self { cluster, _guard })
+    }
+}
+
+/// A process that stops the broker or the cluster when we end, be it by Ctrl-C or worse: then its standard input ends.
 #[derive(Debug)]
 struct Guard(Child);
 

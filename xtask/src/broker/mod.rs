@@ -17,9 +17,9 @@ use std::process;
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::cluster::{ClusterCommand, main as cluster};
+pub(crate) use self::cluster::{Cluster, ClusterCommand, Member, main as cluster};
 pub(crate) use self::endpoint::{Client, Endpoint};
-pub(crate) use self::lease::Lease;
+pub(crate) use self::lease::{ClusterLease, Lease};
 use self::node::{Node, Site};
 pub(crate) use self::release::release;
 
