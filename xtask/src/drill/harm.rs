@@ -80,8 +80,7 @@ impl Broker {
 
 impl Cluster {
     fn harm(&self, harm: Harm, queue: &str) -> Result<Duration> {
-        let state = State::of(self.any()?, queue)?;
-        let leader = self.member(&state.leader)?;
+        let leader = self.member(&leader(self.any()?, queue)?)?;
         eprintln!("drill: {harm:?} while {} leads", leader.name());
         let start = Instant::now();
         match harm {
@@ -99,7 +98,7 @@ impl Cluster {
         };
         let other = others().next().context("a cluster of one node")?;
         let outcome = wait_until("another node leads", || {
-            Ok(State::of(other, queue)?.leader != leader.name())
+            Ok(self::leader(other, queue)? != leader.name())
         });
         let election = start.elapsed();
         // Whatever came of it: a node that is left stopped is in nobody's way, but nobody's help either.
@@ -114,7 +113,7 @@ impl Cluster {
         eprintln!("drill: another node leads after {election:?}");
         let count = self.members.len();
         wait_until("the node takes part again", || {
-            Ok(State::of(other, queue)?.online == count)
+            Ok(online(other, queue)?.is_none_or(|online| online == count))
         })?;
         Ok(election)
     }
@@ -131,38 +130,28 @@ impl Cluster {
     }
 }
 
-/// What a node says of a quorum queue.
-#[derive(Debug, PartialEq, Eq)]
-struct State {
-    leader: String,
-    /// How many nodes with a replica are there.
-    online: usize,
+/// The name of the node that leads the queue, by what this node knows itself: it asks no node that may be silent.
+fn leader(member: &Member, queue: &str) -> Result<String> {
+    let ask = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
+         {{Name, _}} = amqqueue:get_pid(Q), \
+         case ra_leaderboard:lookup_leader(Name) of {{_, Leader}} -> Leader; _ -> none end."
+    );
+    let leader = read(&mut member.control(&["-q", "eval", &ask]))?;
+    Ok(leader.trim().trim_matches('\'').to_owned())
 }
 
-impl State {
-    fn of(member: &Member, queue: &str) -> Result<Self> {
-        let arguments = [
-            "-q",
-            "list_queues",
-            "--no-table-headers",
-            "name",
-            "leader",
-            "online",
-        ];
-        let list = read(&mut member.control(&arguments))?;
-        Self::in_list(&list, queue).with_context(|| format!("no queue {queue} in {list:?}"))
-    }
+/// How many nodes with a replica of the queue are there; `None` if the drill has ended, which deletes the queue.
+fn online(member: &Member, queue: &str) -> Result<Option<usize>> {
+    let arguments = ["-q", "list_queues", "--no-table-headers", "name", "online"];
+    let list = read(&mut member.control(&arguments))?;
+    Ok(online_in(&list, queue))
+}
 
-    fn in_list(list: &str, queue: &str) -> Option<Self> {
-        let mut rows = list.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-        rows.find_map(|row| match row[..] {
-            [name, leader, online] if name == queue => Some(Self {
-                leader: leader.into(),
-                online: online.split(',').count(),
-            }),
-            _ => None,
-        })
-    }
+fn online_in(list: &str, queue: &str) -> Option<usize> {
+    let mut rows = list.lines().filter_map(|line| line.split_once('\t'));
+    let (_, online) = rows.find(|(name, _)| *name == queue)?;
+    Some(online.split(',').count())
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
@@ -180,13 +169,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_s_state_is_found_in_a_list() {
-        let list = "other\tc@localhost\t[c@localhost]\nq\tb@localhost\t[a@localhost, b@localhost]\n";
-        let expected = State {
-            leader: "b@localhost".into(),
-            online: 2,
-        };
-        assert_eq!(State::in_list(list, "q"), Some(expected));
-        assert_eq!(State::in_list(list, "r"), None);
+    fn a_queue_s_nodes_are_counted() {
+        let list = "other\t[c@localhost]\nq\t[a@localhost, b@localhost]\n";
+        assert_eq!(online_in(list, "q"), Some(2));
+        assert_eq!(online_in(list, "r"), None);
     }
 }
