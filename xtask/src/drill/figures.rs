@@ -22,16 +22,16 @@ pub(super) struct Figures(BTreeMap<String, usize>);
 /// What an outage may take.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    /// Until a client notices; `None` if nothing is known of outages.
-    detection: Option<Duration>,
+    /// Of the harm itself; `None` if nothing is known of it.
+    harm: Option<Duration>,
     /// The longest election.
     election: Duration,
 }
 
 impl Limits {
-    pub(super) const fn judged(detection: Duration) -> Self {
+    pub(super) const fn judged(harm: Duration) -> Self {
         Self {
-            detection: Some(detection),
+            harm: Some(harm),
             election: Duration::ZERO,
         }
     }
@@ -43,7 +43,7 @@ impl Limits {
 
     /// For how long a consumer may be without deliveries, in milliseconds.
     fn gap(&self, backoff: usize) -> Option<u128> {
-        let beside = self.detection? + self.election + RESTORING;
+        let beside = self.harm?.max(self.election) + RESTORING;
         Some(backoff as u128 + beside.as_millis())
     }
 }
@@ -171,6 +171,14 @@ mod tests {
         );
         assert_eq!(faults("outages 0"), ["no connection was lost"]);
         assert_eq!(faults("peak 49153"), ["49153 KiB of memory, more than 49152"]);
+    }
+
+    #[test]
+    fn a_gap_may_take_as_long_as_the_harm() {
+        let mut limits = Limits::judged(Duration::from_secs(20));
+        limits.outage(Duration::from_secs(7));
+        assert_eq!(limits.gap(500), Some(22_500));
+        assert_eq!(Limits::default().gap(500), None);
     }
 
     #[test]

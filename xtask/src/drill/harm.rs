@@ -10,9 +10,7 @@ use super::figures::Limits;
 use crate::broker::{Cluster, ClusterLease, Member};
 use crate::process::{read, run};
 
-/// How long a paused node is silent: it is noticed after ten, and elections take seven.
-const PAUSE: Duration = Duration::from_secs(20);
-/// A node that is silent is noticed after two of them, in seconds.
+/// In seconds; a node that is silent is noticed after two of them.
 const HEARTBEAT: u64 = 5;
 /// Ten times what an election takes, and a node to take part again.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -22,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(super) enum Harm {
     /// It is killed without warning, and started again after the election.
     Kill,
-    /// Its process stops for a while.
-    Pause,
+    /// Its process stops for so long. RabbitMQ 3.10 answers `basic.consume` on other nodes only afterwards.
+    Pause(Duration),
     /// All connections to all nodes are closed by an operator.
     Operator,
 }
@@ -55,12 +53,13 @@ impl Broker {
         }
     }
 
-    /// What an outage may take beside the election.
+    /// What may be expected.
     pub(super) fn limits(&self) -> Limits {
         match self {
             Self::Private {
-                harm: Harm::Pause, ..
-            } => Limits::judged(Duration::from_secs(2 * HEARTBEAT)),
+                harm: Harm::Pause(time),
+                ..
+            } => Limits::judged(*time),
             Self::Private { .. } => Limits::judged(Duration::ZERO),
             Self::Foreign { .. } => Limits::default(),
         }
@@ -85,7 +84,7 @@ impl Cluster {
         let start = Instant::now();
         match harm {
             Harm::Kill => leader.kill()?,
-            Harm::Pause => leader.pause()?,
+            Harm::Pause(_) => leader.pause()?,
             Harm::Operator => {
                 run(&mut self.any()?.control(&["-q", "close_all_connections", "drill"]))?;
                 return Ok(Duration::ZERO);
@@ -103,8 +102,8 @@ impl Cluster {
         let election = start.elapsed();
         // Whatever came of it: a node that is left stopped is in nobody's way, but nobody's help either.
         match harm {
-            Harm::Pause => {
-                sleep(PAUSE.saturating_sub(start.elapsed()));
+            Harm::Pause(time) => {
+                sleep(time.saturating_sub(start.elapsed()));
                 leader.resume()?;
             }
             _ => leader.restart()?,

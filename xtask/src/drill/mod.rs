@@ -33,9 +33,10 @@ pub(crate) struct DrillOptions {
     /// How often the node that leads the queue is killed (or what else is done) while they flow
     #[arg(long, default_value_t = 3)]
     kills: usize,
-    /// Instead of killing the node, stop its process for 20 s
-    #[arg(long, conflicts_with_all = ["operator", "cluster"])]
-    pause: bool,
+    /// Instead of killing the node, stop its process for so many seconds (20)
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "20")]
+    #[arg(conflicts_with_all = ["operator", "cluster"])]
+    pause: Option<u64>,
     /// Instead of killing the node, close all connections as an operator would
     #[arg(long, conflicts_with = "cluster")]
     operator: bool,
@@ -82,8 +83,8 @@ pub(crate) fn main(options: &DrillOptions) -> Result<()> {
 
 impl DrillOptions {
     const fn harm(&self) -> Harm {
-        if self.pause {
-            Harm::Pause
+        if let Some(seconds) = self.pause {
+            Harm::Pause(Duration::from_secs(seconds))
         } else if self.operator {
             Harm::Operator
         } else {
@@ -93,7 +94,7 @@ impl DrillOptions {
 
     /// How many messages are confirmed when harm is done: the times are spread over all of them.
     fn moments(&self) -> impl Iterator<Item = usize> {
-        (0..self.kills).map(|index| self.messages * (2 * index + 1) / (2 * self.kills))
+        (1..=self.kills).map(|index| self.messages * index / (self.kills + 1))
     }
 }
 

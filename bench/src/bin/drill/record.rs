@@ -11,6 +11,9 @@ use amqp_proto::Message;
 /// The header that says how often a message was published before.
 pub(crate) const ATTEMPT: &str = "attempt";
 
+/// A consumer to which nothing comes for so long is told of at once.
+const NOTABLE: Duration = Duration::from_secs(1);
+
 /// Messages are numbers from 0; the one after the last is published when all of them are confirmed, and ends the drill once all
 /// of them have been consumed.
 #[derive(Debug)]
@@ -199,7 +202,10 @@ impl Record {
         state.figures.backoff = state.figures.backoff.max(backoff);
     }
 
-    fn gap(&self, gap: Duration) {
+    fn gap(&self, consumer: &str, gap: Duration) {
+        if gap > NOTABLE {
+            eprintln!("drill: {consumer}: nothing came for {gap:?}");
+        }
         let mut state = self.state();
         state.figures.gap = state.figures.gap.max(gap);
     }
@@ -254,19 +260,31 @@ fn millis(duration: Duration) -> usize {
 #[derive(Debug)]
 pub(crate) struct Deliveries<'r> {
     record: &'r Record,
+    consumer: &'static str,
     last: Option<Instant>,
 }
 
 impl<'r> Deliveries<'r> {
-    pub(crate) const fn new(record: &'r Record) -> Self {
-        Self { record, last: None }
+    pub(crate) const fn new(record: &'r Record, consumer: &'static str) -> Self {
+        Self {
+            record,
+            consumer,
+            last: None,
+        }
+    }
+
+    /// The drill has ended; that nothing came until then counts as well.
+    pub(crate) fn end(self) {
+        if let Some(last) = self.last {
+            self.record.gap(self.consumer, last.elapsed());
+        }
     }
 
     /// Notes one.
     pub(crate) fn add(&mut self, message: &Message, is_redelivered: bool) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
-            self.record.gap(now - last);
+            self.record.gap(self.consumer, now - last);
         }
         match number(message) {
             Some(number) => {

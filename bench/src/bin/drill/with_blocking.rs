@@ -127,7 +127,7 @@ fn consume(drill: &Drill, number: usize, name: &'static str) -> Result<()> {
     declare(&channel, &drill.queue)?;
     let mut consumer = channel.consume(&drill.queue, ConsumeOptions::default())?;
     let record = &drill.record;
-    let mut deliveries = Deliveries::new(record);
+    let mut deliveries = Deliveries::new(record, name);
     while !record.has_ended() {
         let Some(delivery) = consumer.next_within(LOOK)? else {
             continue;
@@ -137,6 +137,7 @@ fn consume(drill: &Drill, number: usize, name: &'static str) -> Result<()> {
             record.stale();
         }
     }
+    deliveries.end();
     connection.close()?;
     Ok(())
 }

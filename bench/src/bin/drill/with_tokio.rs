@@ -133,7 +133,7 @@ async fn consume(drill: &Drill, number: usize, name: &'static str) -> Result<()>
     channel.set_qos(Qos::prefetch(PREFETCH)).await?;
     let mut consumer = declare(&channel, &drill.queue).await?.consume().await?;
     let record = &drill.record;
-    let mut deliveries = Deliveries::new(record);
+    let mut deliveries = Deliveries::new(record, name);
     while !record.has_ended() {
         let Ok(next) = timeout(LOOK, consumer.next()).await else {
             continue;
@@ -147,6 +147,7 @@ async fn consume(drill: &Drill, number: usize, name: &'static str) -> Result<()>
             record.stale();
         }
     }
+    deliveries.end();
     connection.close().await;
     Ok(())
 }
