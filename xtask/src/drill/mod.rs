@@ -52,6 +52,7 @@ pub(crate) struct DrillOptions {
 enum Adapter {
     Tokio,
     Blocking,
+    Mio,
     All,
 }
 
@@ -60,7 +61,8 @@ pub(crate) fn main(options: &DrillOptions) -> Result<()> {
     let adapters = match options.adapter {
         Adapter::Tokio => &["tokio"][..],
         Adapter::Blocking => &["blocking"],
-        Adapter::All => &["tokio", "blocking"],
+        Adapter::Mio => &["mio"],
+        Adapter::All => &["tokio", "blocking", "mio"],
     };
     run(&mut program("build"))?;
     let broker = match (&options.cluster, &options.command) {

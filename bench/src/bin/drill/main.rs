@@ -5,6 +5,7 @@
 mod pace;
 mod record;
 mod with_blocking;
+mod with_mio;
 mod with_tokio;
 
 use std::fs;
@@ -55,6 +56,7 @@ struct Options {
 enum Adapter {
     Tokio,
     Blocking,
+    Mio,
 }
 
 /// What every part of it needs.
@@ -97,6 +99,7 @@ fn run(options: &Options) -> Result<()> {
     let work = match options.adapter {
         Adapter::Tokio => with_tokio::run,
         Adapter::Blocking => with_blocking::run,
+        Adapter::Mio => with_mio::run,
     };
     let (over, end) = channel();
     let worker = thread::spawn(move || {

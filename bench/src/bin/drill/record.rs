@@ -6,6 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use amqp_async::ConnectionEvent;
 use amqp_proto::Message;
 
 /// The header that says how often a message was published before.
@@ -258,14 +259,14 @@ fn millis(duration: Duration) -> usize {
 
 /// A consumer's deliveries, one after the other.
 #[derive(Debug)]
-pub(crate) struct Deliveries<'r> {
-    record: &'r Record,
+pub(crate) struct Deliveries {
+    record: Arc<Record>,
     consumer: &'static str,
     last: Option<Instant>,
 }
 
-impl<'r> Deliveries<'r> {
-    pub(crate) const fn new(record: &'r Record, consumer: &'static str) -> Self {
+impl Deliveries {
+    pub(crate) const fn new(record: Arc<Record>, consumer: &'static str) -> Self {
         Self {
             record,
             consumer,
@@ -274,7 +275,7 @@ impl<'r> Deliveries<'r> {
     }
 
     /// The drill has ended; that nothing came until then counts as well.
-    pub(crate) fn end(self) {
+    pub(crate) fn end(&self) {
         if let Some(last) = self.last {
             self.record.gap(self.consumer, last.elapsed());
         }
@@ -299,8 +300,8 @@ impl<'r> Deliveries<'r> {
 
 /// Which one it is: its id and its body say the same, or it is not ours.
 fn number(message: &Message) -> Option<usize> {
-    let id = message.properties().message_id?.to_str().ok()?.parse().ok()?;
-    let body = std::str::from_utf8(&message.body()).ok()?.parse().ok()?;
+    let id: usize = message.properties().message_id?.to_str().ok()?.parse().ok()?;
+    let body: usize = std::str::from_utf8(&message.body()).ok()?.parse().ok()?;
     (id == body).then_some(id)
 }
 
@@ -333,31 +334,115 @@ impl Outages {
         }
     }
 
-    pub(crate) fn add(&mut self, event: &amqp_async::ConnectionEvent) {
-        use amqp_async::ConnectionEvent;
+    /// Notes what a handle's connection tells.
+    pub(crate) fn add(&mut self, event: &ConnectionEvent) {
         match event {
-            ConnectionEvent::Lost { reason } => {
-                self.since = Some(Instant::now());
-                self.say(&format_args!("lost: {reason}"));
-            }
-            ConnectionEvent::Retrying { reason, delay } => {
-                self.backoff += *delay;
-                self.say(&format_args!("retrying in {delay:?}: {reason}"));
-            }
+            ConnectionEvent::Lost { reason } => self.lost(reason),
+            ConnectionEvent::Retrying { delay, .. } => self.retrying(*delay),
             ConnectionEvent::Recovered(report) => {
-                let after = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
-                self.record.recovered(after, mem::take(&mut self.backoff));
-                self.say(&format_args!("recovered after {after:?}"));
+                self.recovered();
                 for step in &report.unrestored {
                     self.record.fail(format!("{}: not restored: {step:?}", self.name));
                 }
             }
-            ConnectionEvent::GaveUp(reason) => self.record.fail(format!("{} gave up: {reason}", self.name)),
+            ConnectionEvent::GaveUp(reason) => self.gave_up(reason),
             _ => {}
         }
     }
 
+    /// If this is not the first reason, it was not there meanwhile.
+    pub(crate) fn lost(&mut self, reason: &dyn Display) {
+        self.since.get_or_insert_with(Instant::now);
+        self.say(&format_args!("lost: {reason}"));
+    }
+
+    /// It waits for so long, and tries again.
+    pub(crate) fn retrying(&mut self, delay: Duration) {
+        self.backoff += delay;
+        self.say(&format_args!("retrying in {delay:?}"));
+    }
+
+    /// It is there again, if it was lost.
+    pub(crate) fn recovered(&mut self) {
+        if let Some(since) = self.since.take() {
+            let after = since.elapsed();
+            self.record.recovered(after, mem::take(&mut self.backoff));
+            self.say(&format_args!("recovered after {after:?}"));
+        }
+    }
+
+    /// It does not come back.
+    pub(crate) fn gave_up(&self, reason: &dyn Display) {
+        self.record.fail(format!("{} gave up: {reason}", self.name));
+    }
+
     fn say(&self, text: &dyn Display) {
         eprintln!("drill: {}: {text}", self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(record: &Record, name: &str) -> String {
+        let lines = record.figures().to_string();
+        let mut values = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next().expect("it is one of them").to_owned()
+    }
+
+    #[test]
+    fn a_duplicate_is_explained_by_a_mark_or_by_a_second_publish() {
+        let record = Record::new(4);
+        for number in [0, 1, 2, 3, 2] {
+            record.publishing(number);
+        }
+        for number in 0..4 {
+            record.delivered(number, false, false);
+        }
+        record.delivered(0, true, false);
+        record.delivered(1, false, true);
+        // The copy with the header came first.
+        record.delivered(2, false, false);
+        record.delivered(3, false, false);
+        assert_eq!(figure(&record, "redelivered"), "1");
+        assert_eq!(figure(&record, "repeated"), "2");
+        assert_eq!(figure(&record, "unexplained"), "1");
+        assert_eq!(figure(&record, "consumed"), "4");
+        assert_eq!(figure(&record, "republished"), "1");
+    }
+
+    #[test]
+    fn what_is_confirmed_and_never_comes_is_missing() {
+        let record = Record::new(3);
+        for number in 0..3 {
+            assert_eq!(record.publishing(number), 0);
+        }
+        assert_eq!(record.confirmed(0), Next::Nothing);
+        assert_eq!(record.confirmed(1), Next::Nothing);
+        assert_eq!(record.lost(2), Next::Publish(2));
+        assert_eq!(record.publishing(2), 1);
+        record.delivered(1, false, false);
+        record.delivered(2, false, false);
+        assert_eq!(figure(&record, "missing"), "1");
+        // Then the message that ends it, which is no figure.
+        assert_eq!(record.confirmed(2), Next::Publish(3));
+        record.publishing(3);
+        assert_eq!(record.confirmed(3), Next::End);
+        record.delivered(3, false, false);
+        assert!(!record.has_ended());
+        record.delivered(0, false, false);
+        assert!(record.has_ended());
+        assert_eq!(figure(&record, "missing"), "0");
+        assert_eq!(figure(&record, "sent"), "3");
+    }
+
+    #[test]
+    fn what_nobody_has_sent_is_a_failure() {
+        let record = Record::new(3);
+        record.delivered(4, false, false);
+        assert_eq!(figure(&record, "failures"), "1");
     }
 }

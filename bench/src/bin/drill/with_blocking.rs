@@ -127,7 +127,7 @@ fn consume(drill: &Drill, number: usize, name: &'static str) -> Result<()> {
     declare(&channel, &drill.queue)?;
     let mut consumer = channel.consume(&drill.queue, ConsumeOptions::default())?;
     let record = &drill.record;
-    let mut deliveries = Deliveries::new(record, name);
+    let mut deliveries = Deliveries::new(drill.record.clone(), name);
     while !record.has_ended() {
         let Some(delivery) = consumer.next_within(LOOK)? else {
             continue;

@@ -133,7 +133,7 @@ async fn consume(drill: &Drill, number: usize, name: &'static str) -> Result<()>
     channel.set_qos(Qos::prefetch(PREFETCH)).await?;
     let mut consumer = declare(&channel, &drill.queue).await?.consume().await?;
     let record = &drill.record;
-    let mut deliveries = Deliveries::new(record, name);
+    let mut deliveries = Deliveries::new(drill.record.clone(), name);
     while !record.has_ended() {
         let Ok(next) = timeout(LOOK, consumer.next()).await else {
             continue;
