@@ -37,6 +37,18 @@ mod runtime {
             .await
     }
 
+    pub(crate) async fn connect_recovering_as(
+        parameters: ConnectionParameters,
+        recovery: Recovery,
+        source: Option<CredentialsSource>,
+    ) -> Result<Connection, ConnectError> {
+        let mut connector = Connector::new(parameters).recovery(recovery);
+        if let Some(source) = source {
+            connector = connector.credentials_source(source);
+        }
+        connector.connect().await
+    }
+
     pub(crate) async fn connect_as(
         parameters: ConnectionParameters,
         source: CredentialsSource,

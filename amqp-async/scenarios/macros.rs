@@ -56,6 +56,22 @@ macro_rules! rabbitmq_scenarios {
     };
 }
 
+/// Makes tests of those for which a broker must fail as RabbitMQ cannot be asked to.
+#[allow(unused_macros, reason = "not every crate has such scenarios")]
+macro_rules! embedded_scenarios {
+    ($($module:ident: $($name:ident)+;)+) => {
+        mod only_embedded {
+            $(mod $module {
+                $(#[test]
+                fn $name() {
+                    crate::runtime::on_embedded(crate::scenarios::$module::$name);
+                    crate::scenarios::passed(module_path!(), stringify!($name));
+                })+
+            })+
+        }
+    };
+}
+
 /// Makes tests of those that disturb everybody, and that need what the module's name says: no other test runs meanwhile on a
 /// broker that is not embedded.
 macro_rules! disturbing_scenarios {

@@ -29,6 +29,7 @@ pub(crate) mod publishing;
 pub(crate) mod recovery;
 pub(crate) mod refusing;
 pub(crate) mod report;
+pub(crate) mod restoring;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod securing;
@@ -246,6 +247,10 @@ macro_rules! all_scenarios {
                 a_streams_consumer_may_end_at_any_time
                 an_ordinary_queue_beside_a_stream_gets_its_messages_back
                 quorum_queues_and_streams_are_deleted_without_conditions;
+        }
+        embedded_scenarios! {
+            restoring:
+                what_ends_the_connection_each_time_is_left_out;
         }
         disturbing_scenarios! {
             with_ctl {

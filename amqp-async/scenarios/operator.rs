@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::thread;
 
 use amqp_async::proto::Instant;
-use amqp_async::proto::wire::ReplyCode;
-use amqp_testbroker::{Access, Broker, BrokerConfig, ConnectionInfo, Permissions, TestBroker, User};
+use amqp_async::proto::wire::{Method, ReplyCode};
+use amqp_testbroker::{
+    Access, Broker, BrokerConfig, ConnectionInfo, MethodFault, Permissions, TestBroker, User,
+};
 
 /// Has power over the broker of a scenario.
 #[derive(Debug, Clone)]
@@ -150,6 +152,17 @@ impl Operator {
                 pause
             }
         }
+    }
+
+    /// Has methods fail; only the embedded broker can.
+    pub(crate) fn fail_methods(
+        &self,
+        fault: impl FnMut(&Method<'_>) -> Option<MethodFault> + Send + 'static,
+    ) {
+        let Self::Embedded(broker) = self else {
+            panic!("RabbitMQ does not fail on demand");
+        };
+        broker.with(|broker| broker.fail_methods(fault));
     }
 
     /// Lets [`TEMPORARY_USER`] in, with all permissions.

@@ -11,7 +11,7 @@ async fn connect(world: &World) -> Connection {
 }
 
 /// Why it was lost, and what became of it.
-async fn recovered(events: &mut Events) -> (CloseReason, RecoveryReport) {
+pub(crate) async fn recovered(events: &mut Events) -> (CloseReason, RecoveryReport) {
     let mut lost = None;
     loop {
         match events.next().await.unwrap() {

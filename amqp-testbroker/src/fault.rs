@@ -1,9 +1,10 @@
 //! Faults on demand.
 
+use std::fmt;
 use std::time::Duration;
 
 use amqp_proto::Instant;
-use amqp_proto::wire::{MethodId, ReplyCode};
+use amqp_proto::wire::{Method, MethodId, ReplyCode};
 
 use crate::broker::{Broker, ConnectionKey};
 use crate::refusal::{Refusal, Scope};
@@ -15,9 +16,40 @@ pub(crate) struct Faults {
     nacked_publishes: u32,
     pub(crate) confirm_delay: Duration,
     pub(crate) reverses_confirms: bool,
+    methods: Option<MethodFaults>,
+}
+
+/// What becomes of a method that a broker does not take as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MethodFault {
+    /// Nothing: it is as if it had not come.
+    Ignored,
+    /// Its channel is closed with that code and text.
+    ClosesChannel(ReplyCode, String),
+    /// Its connection is closed with that code and text.
+    ClosesConnection(ReplyCode, String),
+}
+
+/// Says what is wrong with a method.
+struct MethodFaults(Box<Judge>);
+
+type Judge = dyn FnMut(&Method<'_>) -> Option<MethodFault> + Send;
+
+impl fmt::Debug for MethodFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MethodFaults(..)")
+    }
 }
 
 impl Faults {
+    /// What goes wrong with the method in that frame, and which one it is.
+    pub(crate) fn of_method(&mut self, payload: &[u8]) -> Option<(MethodFault, MethodId)> {
+        let faults = self.methods.as_mut()?;
+        let method = Method::decode(payload).ok()?;
+        Some(((faults.0)(&method)?, method.spec().id))
+    }
+
     /// Whether the next connection is refused.
     pub(crate) const fn takes_refusal(&mut self) -> bool {
         take(&mut self.refused_connections)
@@ -55,6 +87,11 @@ impl Broker {
     /// Whether confirms that are due together are said one by one, the last publish first.
     pub const fn reverse_confirms(&mut self, is_reversed: bool) {
         self.common.faults.reverses_confirms = is_reversed;
+    }
+
+    /// From now on that is asked of each method on a channel what goes wrong with it, if anything does.
+    pub fn fail_methods(&mut self, fault: impl FnMut(&Method<'_>) -> Option<MethodFault> + Send + 'static) {
+        self.common.faults.methods = Some(MethodFaults(Box::new(fault)));
     }
 
     /// Ends a consumer, and tells it so if it can be told, as if its queue were gone. `false` if there is none.
@@ -122,6 +159,17 @@ impl Broker {
         self.update(connection, now, |connection, _| {
             connection.hang_up_after = Some(octets)
         });
+    }
+}
+
+impl MethodFault {
+    /// What the peer is told; nothing if it is not even heard.
+    pub(crate) fn into_refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Ignored => None,
+            Self::ClosesChannel(code, text) => Some(refusal(code, &text, Scope::Channel)),
+            Self::ClosesConnection(code, text) => Some(refusal(code, &text, Scope::Connection)),
+        }
     }
 }
 

@@ -52,6 +52,7 @@ mod vhost;
 
 pub use broker::{Broker, ConnectionKey};
 pub use config::{Access, BrokerConfig, Permissions, Release, User};
+pub use fault::MethodFault;
 pub use inspect::{BindingInfo, ConnectionInfo};
 pub use link::{Cut, Ending, Link, LinkConfig, ReadOutcome, Side};
 #[cfg(feature = "listener")]

@@ -1,6 +1,6 @@
 //! What the loss of a connection does to what its handles see, and what is written down for the next one.
 
-use amqp_proto::topology::{ChannelKey, Topology};
+use amqp_proto::topology::{ChannelKey, Culprits, Topology};
 use amqp_proto::wire::{BasicConsume, HEADER_SIZE, Method, ReplyCode, ShortStr};
 use amqp_proto::{
     ChannelCloseReason, ChannelId, CloseReason, Config, Connection, GiveUpReason, Instant, Reply, RequestId,
@@ -25,6 +25,7 @@ impl Recovering {
             was_open: false,
             recovered_at: None,
             restorer: None,
+            culprits: Culprits::default(),
             names: Names::default(),
         })
     }
@@ -189,7 +190,9 @@ impl State {
         let channel_reason = ChannelCloseReason::Connection(reason.clone());
         if let Some(recovering) = &mut self.recovering {
             recovering.asked.clear();
-            recovering.restorer = None;
+            if let Some(restorer) = recovering.restorer.take() {
+                recovering.culprits = restorer.into_culprits(&reason);
+            }
             recovering.is_to_plan = false;
             recovering.names.update(&recovering.topology);
         }

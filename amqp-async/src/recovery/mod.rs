@@ -20,7 +20,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use amqp_proto::topology::{Plan, Restorer, Step, StepError, Topology};
+use amqp_proto::topology::{Culprits, Plan, Restorer, Step, StepError, Topology};
 use amqp_proto::{Backoff, Instant, ReconnectPolicy, RequestId};
 
 pub(crate) use names::NameCell;
@@ -132,6 +132,8 @@ pub(crate) struct Recovering {
     /// When everything was there again in this life of the connection.
     recovered_at: Option<Instant>,
     restorer: Option<Restorer>,
+    /// Of lives that ended before everything was there again.
+    culprits: Culprits,
     names: names::Names,
 }
 

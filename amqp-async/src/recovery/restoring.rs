@@ -24,7 +24,8 @@ impl State {
 
     pub(crate) fn begin_to_restore(&mut self, plan: Plan) {
         if let Some(recovering) = &mut self.recovering {
-            recovering.restorer = Some(Restorer::new(plan));
+            let culprits = std::mem::take(&mut recovering.culprits);
+            recovering.restorer = Some(Restorer::new(plan).avoiding(culprits));
         }
     }
 

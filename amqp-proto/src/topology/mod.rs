@@ -52,6 +52,7 @@
     )
 )]
 
+mod culprits;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod model;
 mod name;
@@ -65,6 +66,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use culprits::Culprits;
 pub use name::Name;
 pub use plan::{Outcome, Plan, Renamed};
 pub use record::{BindingRecord, ConsumerRecord, Destination, ExchangeRecord, QueueRecord};

@@ -180,13 +180,31 @@ impl Plan {
             self.close_channel_of(&failed);
         }
         if is_connection_lost || !is_early {
-            self.settle(&failed, Outcome::Failed(error));
-            let takes_channel = failed.channel.is_some() && !matches!(failed.kind, StepKind::Consumer(_));
-            self.skip(&failed, |step| {
-                is_connection_lost || step.needs(&failed) || takes_channel && step.channel == failed.channel
-            });
+            self.fail(&failed, error);
         }
         self.advance_from(0);
+    }
+
+    /// Some steps are not to be tried at all, each for its error: those fail before anything was sent, with what needs them.
+    pub(super) fn give_up(&mut self, why: impl Fn(&Step) -> Option<StepError>) {
+        let steps = self.entries.iter().map(|entry| &entry.step);
+        let hopeless: Vec<_> = steps
+            .filter_map(|step| Some((step.clone(), why(step)?)))
+            .collect();
+        for (step, error) in hopeless {
+            self.fail(&step, error);
+        }
+        self.advance_from(0);
+    }
+
+    /// Settles a step, and what cannot be without it.
+    fn fail(&mut self, failed: &Step, error: StepError) {
+        let is_connection_lost = error.is_connection_lost();
+        self.settle(failed, Outcome::Failed(error));
+        let takes_channel = failed.channel.is_some() && !matches!(failed.kind, StepKind::Consumer(_));
+        self.skip(failed, |step| {
+            is_connection_lost || step.needs(failed) || takes_channel && step.channel == failed.channel
+        });
     }
 
     /// Every step with what has become of it, in order.

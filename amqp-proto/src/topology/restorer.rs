@@ -3,9 +3,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::{ChannelKey, Plan, Step, StepId, StepKind, Topology};
+use super::{ChannelKey, Culprits, Plan, Step, StepId, StepKind, Topology};
 use crate::wire::{Method, ReplyCode};
-use crate::{ChannelId, Connection, ConsumerId, Event, RequestError, RequestId, SendError};
+use crate::{
+    ChannelCloseReason, ChannelId, CloseReason, Connection, ConsumerId, Event, RequestError, RequestId,
+    SendError,
+};
 
 /// Carries out a [`Plan`] on a [`Connection`] that is open: sends what can be sent without waiting, and learns from events what came
 /// of it. The adapter, whose handles live on, learns which channels and consumers they are now.
@@ -35,7 +38,8 @@ use crate::{ChannelId, Connection, ConsumerId, Event, RequestError, RequestId, S
 /// # }
 /// ```
 ///
-/// When the connection ends it is dropped; the next one needs a new plan.
+/// When the connection ends, the next one needs a new plan; what this one has learned goes there by
+/// [`into_culprits`](Self::into_culprits).
 #[derive(Debug, Clone)]
 pub struct Restorer {
     plan: Plan,
@@ -50,6 +54,7 @@ pub struct Restorer {
     under_way: BTreeSet<StepId>,
     /// There may be something to send.
     is_behind: bool,
+    culprits: Culprits,
 }
 
 /// What was sent.
@@ -69,7 +74,7 @@ pub enum Sent<'s> {
 impl Restorer {
     /// Will carry it out, with as much under way at a time as can be.
     #[must_use]
-    pub const fn new(plan: Plan) -> Self {
+    pub fn new(plan: Plan) -> Self {
         Self {
             plan,
             is_pipelined: true,
@@ -79,6 +84,7 @@ impl Restorer {
             opens: BTreeMap::new(),
             under_way: BTreeSet::new(),
             is_behind: true,
+            culprits: Culprits::default(),
         }
     }
 
@@ -87,6 +93,28 @@ impl Restorer {
     pub const fn one_by_one(mut self) -> Self {
         self.is_pipelined = false;
         self
+    }
+
+    /// Leaves out what has ended too many connections, and goes step by step if it is not known what ended the last one.
+    #[must_use]
+    pub fn avoiding(mut self, culprits: Culprits) -> Self {
+        culprits.take_out_of(&mut self.plan);
+        self.is_pipelined &= !culprits.is_careful;
+        self.culprits = culprits;
+        self
+    }
+
+    /// The connection has ended before the plan was carried out: what is to be avoided on the next one.
+    #[must_use]
+    pub fn into_culprits(self, reason: &CloseReason) -> Culprits {
+        let Self {
+            plan,
+            under_way,
+            mut culprits,
+            ..
+        } = self;
+        culprits.blame(reason, under_way.iter().filter_map(|step| plan.step(*step)));
+        culprits
     }
 
     /// The plan, with what has become of its steps.
@@ -221,6 +249,7 @@ impl Restorer {
                 };
                 self.settle(step);
                 if let Some(renamed) = self.plan.succeeded(step, queue) {
+                    self.culprits.rename(&renamed);
                     topology.queue_renamed(&renamed.old, &renamed.new);
                 }
                 true
@@ -233,6 +262,11 @@ impl Restorer {
                 }
                 self.is_own(*channel)
             }
+            // What was under way is still to be blamed for it.
+            Event::ChannelClosed {
+                channel,
+                reason: ChannelCloseReason::Connection(_),
+            } => self.is_own(*channel),
             Event::ChannelClosed { channel, reason } => {
                 let is_own = self.is_own(*channel);
                 if is_own {
@@ -265,6 +299,9 @@ impl Restorer {
             return self.is_own(request.channel());
         };
         let channel = request.channel();
+        if let RequestError::ChannelClosed(ChannelCloseReason::Connection(_)) = cause {
+            return true;
+        }
         self.settle(step);
         if self.is_own(channel) && matches!(cause, RequestError::ChannelClosed(_)) {
             let under_way = &mut self.under_way;

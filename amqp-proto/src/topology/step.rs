@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{BindingRecord, ChannelKey, ConsumerRecord, ExchangeRecord, Name, QueueRecord};
 use crate::wire::{BasicQos, ChannelOpen, ConfirmSelect, Method, TxSelect};
-use crate::{ChannelCloseReason, RequestError, SendError};
+use crate::{ChannelCloseReason, CloseReason, RequestError, SendError};
 
 /// One method to send, and where.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,9 @@ pub enum StepError {
     /// It could not be sent.
     #[error("{0}")]
     Send(#[from] SendError),
+    /// It was not tried any more: each time before, the peer had ended the connection for it.
+    #[error("it ended the connection: {0}")]
+    EndedConnection(CloseReason),
 }
 
 impl Step {
@@ -94,6 +97,11 @@ impl Step {
             StepKind::Transaction => TxSelect::default().into(),
             StepKind::Consumer(consumer) => consumer.consume().into(),
         }
+    }
+
+    /// Whether it restores the same, in another plan.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.channel == other.channel && self.kind == other.kind
     }
 
     /// Follows a queue to its new name.

@@ -3,5 +3,6 @@
 mod broker;
 mod cut;
 mod drive;
+mod restoring;
 mod session;
 mod time;

@@ -1,0 +1,174 @@
+//! Plans that are carried out on a broker that does not do its part.
+
+use std::sync::{Arc, Mutex};
+
+use amqp_proto::topology::{ChannelKey, Culprits, Outcome, Plan, Restorer, StepError, Topology};
+use amqp_proto::wire::*;
+use amqp_proto::{CloseReason, Config, Event};
+use amqp_testbroker::{Broker, BrokerConfig, LinkConfig, MethodFault, Simulation, Step};
+
+const ONE: ChannelKey = ChannelKey::new(1);
+const TWO: ChannelKey = ChannelKey::new(2);
+
+/// More than any life takes.
+const STEPS: usize = 10_000;
+
+/// A program whose connection is made again and again.
+struct World {
+    sim: Simulation<Broker>,
+    topology: Topology,
+    culprits: Culprits,
+    incarnation: u32,
+    /// What the broker was asked, on channels.
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn short(name: &str) -> ShortStr<'_> {
+    name.try_into().unwrap()
+}
+
+fn queue(topology: &mut Topology, name: &str) {
+    let queue = short(name);
+    let declare = QueueDeclare {
+        queue,
+        auto_delete: true,
+        ..Default::default()
+    };
+    topology.queue_declared(ONE, &declare, queue);
+}
+
+fn consumer(topology: &mut Topology, channel: ChannelKey, queue: &str, tag: &str) {
+    let consume = BasicConsume {
+        queue: short(queue),
+        consumer_tag: short(tag),
+        ..Default::default()
+    };
+    topology.consumer_started(channel, &consume, short(tag));
+}
+
+impl World {
+    fn new(
+        config: BrokerConfig,
+        topology: Topology,
+        mut fault: impl FnMut(&Method<'_>) -> Option<MethodFault> + Send + 'static,
+    ) -> Self {
+        let mut broker = Broker::new(config);
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let log = Arc::clone(&asked);
+        broker.fail_methods(move |method| {
+            log.lock().unwrap().push(method.to_string());
+            fault(method)
+        });
+        Self {
+            sim: Simulation::new(broker),
+            topology,
+            culprits: Culprits::default(),
+            incarnation: 0,
+            asked,
+        }
+    }
+
+    /// Connects, and has everything restored; says what became of each step, or how the connection ended.
+    fn live(&mut self) -> Result<Plan, CloseReason> {
+        let config = Arc::new(Config::default());
+        self.sim.clients.clear();
+        self.sim.connect(config, LinkConfig::perfect(), self.incarnation);
+        let mut restorer = None;
+        for _ in 0..STEPS {
+            let client = &mut self.sim.clients[0];
+            while let Some(event) = client.events.pop_front() {
+                match (event, &mut restorer) {
+                    (Event::Connected, restorer) => {
+                        let plan = Plan::new(&self.topology);
+                        *restorer = Some(Restorer::new(plan).avoiding(self.culprits.clone()));
+                    }
+                    (Event::Closed(reason), Some(_)) => {
+                        self.incarnation = client.connection.next_incarnation();
+                        self.culprits = restorer.unwrap().into_culprits(&reason);
+                        return Err(reason);
+                    }
+                    (event, Some(restorer)) => drop(restorer.on_event(&event, &mut self.topology)),
+                    (event, None) => panic!("{event:?}"),
+                }
+            }
+            if let Some(restorer) = &mut restorer {
+                restorer.send(&mut client.connection, &mut |_| ()).unwrap();
+                if restorer.is_finished() {
+                    return Ok(restorer.plan().clone());
+                }
+            }
+            assert_ne!(self.sim.step(), Step::Idle, "{restorer:?}");
+        }
+        panic!("it comes to no end: {restorer:?}");
+    }
+
+    fn count(&self, method: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|line| line.starts_with(method)).count()
+    }
+}
+
+/// What failed, and why.
+fn failures(plan: &Plan) -> Vec<(String, StepError)> {
+    let failed = plan.outcomes().filter_map(|(step, outcome)| match outcome {
+        Outcome::Succeeded => None,
+        Outcome::Failed(error) => Some((step.to_string(), error.clone())),
+        other => panic!("{step}: {other:?}"),
+    });
+    failed.collect()
+}
+
+fn names(method: &Method<'_>, name: &str) -> bool {
+    match method {
+        Method::QueueDeclare(declare) => declare.queue == *name,
+        Method::BasicConsume(consume) => consume.consumer_tag == *name,
+        _ => false,
+    }
+}
+
+fn internal_error() -> MethodFault {
+    MethodFault::ClosesConnection(ReplyCode::INTERNAL_ERROR, "INTERNAL_ERROR".to_owned())
+}
+
+#[test]
+fn what_has_ended_two_connections_is_not_tried_on_the_fourth() {
+    for name in ["q3", "t2"] {
+        let mut topology = Topology::default();
+        for queue_name in ["q1", "q2", "q3", "q4"] {
+            queue(&mut topology, queue_name);
+        }
+        for (channel, tag) in [(ONE, "t1"), (ONE, "t2"), (TWO, "t3")] {
+            consumer(&mut topology, channel, "q1", tag);
+        }
+        let mut world = World::new(BrokerConfig::default(), topology, move |method| {
+            names(method, name).then(internal_error)
+        });
+        for _ in 0..3 {
+            let reason = world.live().unwrap_err();
+            assert_eq!(reason.peer().unwrap().code, ReplyCode::INTERNAL_ERROR);
+        }
+        let plan = world.live().unwrap();
+        let [(what, StepError::EndedConnection(reason))] = &failures(&plan)[..] else {
+            panic!("{:?}", failures(&plan));
+        };
+        assert!(what.contains(name), "{what}");
+        assert_eq!(&*reason.peer().unwrap().text, "INTERNAL_ERROR");
+    }
+}
+
+#[test]
+fn nobody_is_blamed_for_what_an_operator_does() {
+    let mut topology = Topology::default();
+    queue(&mut topology, "q");
+    let mut left = 5;
+    let mut world = World::new(BrokerConfig::default(), topology, move |method| {
+        let is_left = left > 0 && names(method, "q");
+        left -= u32::from(is_left);
+        is_left.then(|| MethodFault::ClosesConnection(ReplyCode::CONNECTION_FORCED, "shutdown".to_owned()))
+    });
+    for _ in 0..5 {
+        world.live().unwrap_err();
+    }
+    assert!(world.live().unwrap().is_recovered());
+    assert_eq!(world.count("queue.declare"), 6);
+}
