@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use amqp_async::proto::topology::StepError;
 use amqp_async::proto::wire::{Method, ReplyCode};
-use amqp_async::proto::{Backoff, ConnectionParameters, ReconnectPolicy};
-use amqp_async::{Connection, Recovery};
+use amqp_async::proto::{Backoff, Config, ReconnectPolicy, RequestError};
+use amqp_async::{Connection, Consumer, ConsumerEnd, Queue, Recovery};
 use amqp_testbroker::MethodFault;
 
 use super::recovery::recovered;
 use super::{World, close};
 
 /// Tries again soon.
-pub(crate) fn soon() -> Recovery {
+fn soon() -> Recovery {
     let backoff = Backoff::new(1)
         .initial(Duration::from_millis(1))
         .max(Duration::from_millis(10));
     Recovery::new(ReconnectPolicy::new(backoff))
 }
 
-pub(crate) async fn connect(world: &World, recovery: Recovery) -> Connection {
-    let parameters = ConnectionParameters::from_uri(&world.url).unwrap();
-    crate::runtime::connect_recovering_as(parameters, recovery, None)
+async fn connect(world: &World, configure: impl FnOnce(Config) -> Config) -> Connection {
+    let parameters = world.parameters(configure);
+    crate::runtime::connect_recovering_as(parameters, soon(), None)
         .await
         .unwrap()
 }
@@ -44,7 +44,7 @@ fn fail_later(
 }
 
 pub(crate) async fn what_ends_the_connection_each_time_is_left_out(world: World) {
-    let connection = connect(&world, soon()).await;
+    let connection = connect(&world, |config| config).await;
     let channel = connection.channel().await.unwrap();
     let deadly = world.name("deadly");
     let good = channel.declare_queue(world.name("good")).await.unwrap();
@@ -66,9 +66,69 @@ pub(crate) async fn what_ends_the_connection_each_time_is_left_out(world: World)
         panic!("{unrestored:?}");
     };
     assert_eq!(reason.peer().unwrap().code, ReplyCode::INTERNAL_ERROR);
-    let exchange = channel.default_exchange();
-    exchange.publish("still here", good.name()).await.unwrap();
+    assert_works(&good, &mut consumer).await;
+    close(&connection).await;
+}
+
+/// A message goes there and comes back.
+async fn assert_works(queue: &Queue, consumer: &mut Consumer) {
+    let exchange = queue.channel().default_exchange();
+    exchange.publish("still here", queue.name()).await.unwrap();
     let delivery = consumer.next().await.unwrap().unwrap();
+    assert_eq!(&*delivery.body(), b"still here");
     delivery.ack().await.unwrap();
+}
+
+pub(crate) async fn a_consumer_that_is_not_answered_takes_no_other_with_it(world: World) {
+    let connection = connect(&world, |config| {
+        config.request_timeout(Duration::from_millis(300))
+    })
+    .await;
+    let channel = connection.channel().await.unwrap();
+    let names = ["first", "stuck", "last"].map(|name| world.name(name));
+    let [first, stuck, last] = names.map(|name| channel.declare_queue(name));
+    let (first, stuck, last) = (first.await.unwrap(), stuck.await.unwrap(), last.await.unwrap());
+    let mut first_consumer = first.consume().await.unwrap();
+    let mut stuck_consumer = stuck.consume().await.unwrap();
+    let mut last_consumer = last.consume().await.unwrap();
+    let name = stuck.name();
+    let is_armed = fail_later(&world, move |method| {
+        let is_stuck = matches!(method, Method::BasicConsume(consume) if consume.queue == *name);
+        is_stuck.then_some(MethodFault::StallsChannel)
+    });
+    is_armed.store(true, Ordering::SeqCst);
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    let (_, report) = recovered(&mut events).await;
+    let [unrestored] = &report.unrestored[..] else {
+        panic!("{report:?}");
+    };
+    assert_eq!(unrestored.error, Some(StepError::Request(RequestError::Timeout)));
+    let end = stuck_consumer.next().await.unwrap().unwrap_err();
+    assert_eq!(end, ConsumerEnd::NotRestored);
+    assert_works(&first, &mut first_consumer).await;
+    assert_works(&last, &mut last_consumer).await;
+    close(&connection).await;
+}
+
+pub(crate) async fn a_program_with_all_channel_numbers_gets_them_again(world: World) {
+    let connection = connect(&world, |config| config.channel_max(2)).await;
+    let channels = [
+        connection.channel().await.unwrap(),
+        connection.channel().await.unwrap(),
+    ];
+    let mut working = Vec::new();
+    for channel in &channels {
+        let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+        let consumer = queue.consume().await.unwrap();
+        working.push((queue, consumer));
+    }
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    let (_, report) = recovered(&mut events).await;
+    assert!(report.is_complete(), "{report:?}");
+    for (queue, consumer) in &mut working {
+        assert_works(queue, consumer).await;
+    }
     close(&connection).await;
 }

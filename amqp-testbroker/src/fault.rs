@@ -23,8 +23,8 @@ pub(crate) struct Faults {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MethodFault {
-    /// Nothing: it is as if it had not come.
-    Ignored,
+    /// Its channel hangs: neither this one nor what comes behind it is heard, but for `channel.close`.
+    StallsChannel,
     /// Its channel is closed with that code and text.
     ClosesChannel(ReplyCode, String),
     /// Its connection is closed with that code and text.
@@ -43,11 +43,9 @@ impl fmt::Debug for MethodFaults {
 }
 
 impl Faults {
-    /// What goes wrong with the method in that frame, and which one it is.
-    pub(crate) fn of_method(&mut self, payload: &[u8]) -> Option<(MethodFault, MethodId)> {
-        let faults = self.methods.as_mut()?;
-        let method = Method::decode(payload).ok()?;
-        Some(((faults.0)(&method)?, method.spec().id))
+    /// What goes wrong with that method.
+    pub(crate) fn of_method(&mut self, method: &Method<'_>) -> Option<MethodFault> {
+        (self.methods.as_mut()?.0)(method)
     }
 
     /// Whether the next connection is refused.
@@ -89,7 +87,7 @@ impl Broker {
         self.common.faults.reverses_confirms = is_reversed;
     }
 
-    /// From now on that is asked of each method on a channel what goes wrong with it, if anything does.
+    /// From now on `fault` says of each method on a channel, but for `channel.close`, what goes wrong with it.
     pub fn fail_methods(&mut self, fault: impl FnMut(&Method<'_>) -> Option<MethodFault> + Send + 'static) {
         self.common.faults.methods = Some(MethodFaults(Box::new(fault)));
     }
@@ -163,12 +161,12 @@ impl Broker {
 }
 
 impl MethodFault {
-    /// What the peer is told; nothing if it is not even heard.
-    pub(crate) fn into_refusal(self) -> Option<Refusal> {
+    /// What comes of the method.
+    pub(crate) fn into_result(self) -> Result<(), Refusal> {
         match self {
-            Self::Ignored => None,
-            Self::ClosesChannel(code, text) => Some(refusal(code, &text, Scope::Channel)),
-            Self::ClosesConnection(code, text) => Some(refusal(code, &text, Scope::Connection)),
+            Self::StallsChannel => Ok(()),
+            Self::ClosesChannel(code, text) => Err(refusal(code, &text, Scope::Channel)),
+            Self::ClosesConnection(code, text) => Err(refusal(code, &text, Scope::Connection)),
         }
     }
 }

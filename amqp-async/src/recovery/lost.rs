@@ -159,8 +159,7 @@ impl State {
                 is_in_use && was_open && self.outlives(reason)
             }
             // The plan opens it again.
-            ChannelCloseReason::Peer(_) => is_in_use && self.is_lost(),
-            _ => false,
+            _ => is_in_use && self.is_lost(),
         }
     }
 

@@ -68,7 +68,7 @@ impl State {
         match result {
             Err(SendError::Full { .. }) => {}
             Err(error) => {
-                // Such as a channel more than this broker allows: it is another one than before.
+                // It is about to be closed.
                 let text = format!("what was there cannot be had again: {error}");
                 self.connection.close(ReplyCode::INTERNAL_ERROR, &text);
             }

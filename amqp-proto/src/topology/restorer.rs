@@ -52,6 +52,8 @@ pub struct Restorer {
     opens: BTreeMap<ChannelId, StepId>,
     /// The steps of both.
     under_way: BTreeSet<StepId>,
+    /// Nothing is sent on those any more: the own one that was used before, and what something was not answered on.
+    closing: BTreeSet<ChannelId>,
     /// There may be something to send.
     is_behind: bool,
     culprits: Culprits,
@@ -83,6 +85,7 @@ impl Restorer {
             requests: BTreeMap::new(),
             opens: BTreeMap::new(),
             under_way: BTreeSet::new(),
+            closing: BTreeSet::new(),
             is_behind: true,
             culprits: Culprits::default(),
         }
@@ -125,55 +128,97 @@ impl Restorer {
 
     /// Whether every step is settled, and nothing of it is left on the connection.
     #[must_use]
-    pub const fn is_finished(&self) -> bool {
-        self.plan.is_finished() && self.own.is_none()
+    pub fn is_finished(&self) -> bool {
+        self.plan.is_finished() && self.own.is_none() && self.closing.is_empty()
     }
 
     /// Whether that channel is none of the program's.
     #[must_use]
     pub fn is_own(&self, channel: ChannelId) -> bool {
-        self.own == Some(channel)
+        let is_programs = || self.channels.values().any(|id| *id == channel);
+        self.own == Some(channel) || self.closing.contains(&channel) && !is_programs()
     }
 
-    /// Sends what can be sent now, and tells `sent` of each. To be called again behind each event.
+    /// Sends what can be sent now, and tells `sent` of each. To be called again behind each event. What this connection cannot
+    /// send, such as more channels than the peer allows now, fails like what is refused.
     ///
     /// # Errors
-    /// [`SendError::Full`]: there is more to send when there is room. Any other one is a step that this connection cannot send: the
-    /// rest of the plan cannot be carried out.
+    /// [`SendError::Full`]: there is more to send when there is room. [`SendError::ShuttingDown`]: the rest is not to be had, since
+    /// the connection is about to be closed.
     pub fn send(
         &mut self,
         connection: &mut Connection,
         sent: &mut dyn FnMut(Sent<'_>),
     ) -> Result<(), SendError> {
-        while self.is_behind {
-            self.is_behind = false;
+        while core::mem::take(&mut self.is_behind) {
+            // Its number may be needed.
+            if self.plan.next_step().is_none_or(|step| step.channel().is_some()) {
+                self.closing.extend(self.own.take());
+            }
             let limit = match (self.is_pipelined, self.is_waiting()) {
                 (true, _) => usize::MAX,
                 (false, is_waiting) => usize::from(!is_waiting),
             };
             let ready = self.plan.ready().filter(|step| !self.is_under_way(step.id()));
             let steps: Vec<Step> = ready.take(limit).cloned().collect();
-            for step in steps {
-                match self.send_step(&step, connection, sent) {
-                    Ok(()) => {}
-                    // What ended is told by an event that is to come.
-                    Err(SendError::Stale | SendError::Closed | SendError::NotConnected) => break,
-                    Err(SendError::TooManyRequests) => {
-                        self.is_behind = true;
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
+            let result = self.send_steps(&steps, connection, sent);
+            for channel in &self.closing {
+                if let Ok(mut channel) = connection.channel(*channel) {
+                    // Its end is told by an event.
+                    let _: Result<(), _> = channel.close(ReplyCode::REPLY_SUCCESS, "restored");
                 }
             }
-        }
-        if self.plan.is_finished()
-            && let Some(own) = self.own
-            && let Ok(mut channel) = connection.channel(own)
-        {
-            // Its end is told by an event, which finds it.
-            let _: Result<(), _> = channel.close(ReplyCode::REPLY_SUCCESS, "restored");
+            result?;
         }
         Ok(())
+    }
+
+    fn send_steps(
+        &mut self,
+        steps: &[Step],
+        connection: &mut Connection,
+        sent: &mut dyn FnMut(Sent<'_>),
+    ) -> Result<(), SendError> {
+        for step in steps {
+            if self.must_wait(step) {
+                continue;
+            }
+            match self.send_step(step, connection, sent) {
+                Ok(()) => continue,
+                // What ended is told by an event that is to come.
+                Err(SendError::Stale | SendError::Closed | SendError::NotConnected) => {}
+                Err(SendError::NoFreeChannel { .. }) if self.frees_channel(connection) => {}
+                Err(error @ (SendError::Full { .. } | SendError::ShuttingDown)) => return Err(error),
+                // Some of them are answered first.
+                Err(SendError::TooManyRequests) => {}
+                Err(error) => {
+                    self.plan.failed(step.id(), error);
+                    self.is_behind |= !self.is_waiting();
+                }
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// Whether the channel that it is for has to end first. One that is to be opened again although it is there is closed.
+    fn must_wait(&mut self, step: &Step) -> bool {
+        let present = step.channel().and_then(|key| self.channels.get(&key));
+        let Some(channel) = present.copied() else {
+            return false;
+        };
+        if *step.kind() == StepKind::Channel {
+            self.closing.insert(channel);
+        }
+        self.closing.contains(&channel)
+    }
+
+    /// Whether a channel is about to end, which gives its number back.
+    fn frees_channel(&self, connection: &mut Connection) -> bool {
+        let mut channels = self.channels.values();
+        self.own.is_some()
+            || !self.closing.is_empty()
+            || channels.any(|id| connection.channel(*id).is_ok_and(|channel| !channel.is_open()))
     }
 
     fn is_under_way(&self, step: StepId) -> bool {
@@ -241,7 +286,7 @@ impl Restorer {
         match event {
             Event::Reply(reply) => {
                 let Some(step) = self.take(reply.request()) else {
-                    return false;
+                    return self.closing.contains(&reply.request().channel());
                 };
                 let queue = match reply.method() {
                     Some(Method::QueueDeclareOk(ok)) => Some(ok.queue),
@@ -269,9 +314,10 @@ impl Restorer {
             } => self.is_own(*channel),
             Event::ChannelClosed { channel, reason } => {
                 let is_own = self.is_own(*channel);
-                if is_own {
+                if self.own == Some(*channel) {
                     self.own = None;
                 }
+                self.closing.remove(channel);
                 if let Some(step) = self.opens.remove(channel) {
                     self.settle(step);
                     let cause = RequestError::ChannelClosed(reason.clone());
@@ -293,23 +339,28 @@ impl Restorer {
         self.requests.remove(&(request.channel(), request.sequence()))
     }
 
-    /// Of several under way on the channel of its own, the first was refused; the others are tried again on the next one.
+    /// Of several under way on the channel of its own, the first was refused; of several on any channel that are not answered in time,
+    /// the first one keeps the others from it. Those are tried again on another one.
     fn on_failed(&mut self, request: RequestId, cause: &RequestError) -> bool {
-        let Some(step) = self.take(request) else {
-            return self.is_own(request.channel());
-        };
         let channel = request.channel();
-        if let RequestError::ChannelClosed(ChannelCloseReason::Connection(_)) = cause {
-            return true;
-        }
+        let Some(step) = self.take(request) else {
+            return self.is_own(channel) || self.closing.contains(&channel);
+        };
+        let is_over = match cause {
+            // What was under way is still to be blamed for it.
+            RequestError::ChannelClosed(ChannelCloseReason::Connection(_)) => return true,
+            RequestError::ChannelClosed(_) => self.is_own(channel),
+            RequestError::Timeout => true,
+        };
         self.settle(step);
-        if self.is_own(channel) && matches!(cause, RequestError::ChannelClosed(_)) {
+        if is_over {
             let under_way = &mut self.under_way;
             self.requests.retain(|(other, _), step| {
                 let is_elsewhere = *other != channel;
                 is_elsewhere || !under_way.remove(step)
             });
-            self.own = None;
+            self.own = self.own.filter(|own| *own != channel);
+            self.closing.insert(channel);
         }
         self.is_behind = true;
         self.plan.failed(step, cause.clone());

@@ -10,6 +10,7 @@ use super::content::{Assembled, Assembly};
 use super::context::Context;
 use super::frame::Delimited;
 use super::tx::Transaction;
+use crate::fault::MethodFault;
 use crate::refusal::Refusal;
 use crate::vhost::{Entry, Name};
 
@@ -52,6 +53,8 @@ pub(super) struct Channel {
     pub(super) channel_prefetch: u16,
     pub(super) confirms: Option<Confirms>,
     pub(super) transaction: Option<Transaction>,
+    /// A fault: nothing is heard but `channel.close`.
+    is_stalled: bool,
 }
 
 #[derive(Debug)]
@@ -88,8 +91,11 @@ impl Channel {
             Assembled::Nothing => Ok(()),
             Assembled::Method(method) => {
                 let id = method.spec().id;
-                self.on_method(cx, &method)
-                    .map_err(|refusal| Failure::Refused(refusal, id))
+                let result = match self.fault(cx, &method) {
+                    None => self.on_method(cx, &method),
+                    Some(fault) => fault.into_result(),
+                };
+                result.map_err(|refusal| Failure::Refused(refusal, id))
             }
             Assembled::Content(content) => {
                 let id = content.method.id;
@@ -102,6 +108,19 @@ impl Channel {
                 result.map_err(|refusal| Failure::Refused(refusal, id))
             }
         }
+    }
+
+    /// What goes wrong with it.
+    fn fault(&mut self, cx: &mut Context<'_>, method: &Method<'_>) -> Option<MethodFault> {
+        if matches!(method, Method::ChannelClose(_)) {
+            return None;
+        }
+        if self.is_stalled {
+            return Some(MethodFault::StallsChannel);
+        }
+        let fault = cx.common.faults.of_method(method)?;
+        self.is_stalled = fault == MethodFault::StallsChannel;
+        Some(fault)
     }
 
     fn on_method(&mut self, cx: &mut Context<'_>, method: &Method<'_>) -> Result<(), Refusal> {

@@ -280,11 +280,6 @@ impl Connection {
             self.fall_silent(common, now);
             return;
         };
-        let is_method = frame.kind == Delimited::METHOD;
-        let fault = match is_method {
-            true => common.faults.of_method(frame.payload),
-            false => None,
-        };
         let opened = self.channels.len();
         let channel = match self.channels.entry(frame.channel) {
             Entry::Occupied(channel) => channel.into_mut(),
@@ -304,14 +299,7 @@ impl Connection {
             output: &mut self.output,
             common,
         };
-        let result = match fault {
-            None => channel.on_frame(&mut cx, &frame),
-            Some((fault, id)) => match fault.into_refusal() {
-                None => Ok(()),
-                Some(refusal) => Err(Failure::Refused(refusal, id)),
-            },
-        };
-        match result {
+        match channel.on_frame(&mut cx, &frame) {
             Ok(()) => {}
             Err(Failure::Refused(refusal, id)) if refusal.scope == Scope::Channel => {
                 channel.close(&mut cx, &refusal, id);
@@ -329,7 +317,9 @@ impl Connection {
         if channel.is_gone() {
             self.channels.remove(&frame.channel);
         }
-        if !is_method && let Some(reason) = &common.alarm {
+        if frame.kind != Delimited::METHOD
+            && let Some(reason) = &common.alarm
+        {
             self.become_blocked(reason);
         }
     }

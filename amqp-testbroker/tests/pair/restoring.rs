@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use amqp_proto::topology::{ChannelKey, Culprits, Outcome, Plan, Restorer, StepError, Topology};
 use amqp_proto::wire::*;
-use amqp_proto::{CloseReason, Config, Event};
+use amqp_proto::{CloseReason, Config, Event, RequestError, SendError};
 use amqp_testbroker::{Broker, BrokerConfig, LinkConfig, MethodFault, Simulation, Step};
 
 const ONE: ChannelKey = ChannelKey::new(1);
@@ -102,6 +102,12 @@ impl World {
         panic!("it comes to no end: {restorer:?}");
     }
 
+    /// So many are open, on both sides.
+    fn check_channels(&self, count: usize) {
+        let connections = self.sim.server.connections();
+        assert_eq!(connections.last().unwrap().channels, count, "{connections:?}");
+    }
+
     fn count(&self, method: &str) -> usize {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|line| line.starts_with(method)).count()
@@ -126,6 +132,23 @@ fn names(method: &Method<'_>, name: &str) -> bool {
     }
 }
 
+fn hangs(method: &Method<'_>, names_of: &[&str]) -> Option<MethodFault> {
+    let is_meant = names_of.iter().any(|name| names(method, name));
+    is_meant.then_some(MethodFault::StallsChannel)
+}
+
+/// Four queues, and three consumers of the first one on two channels.
+fn usual() -> Topology {
+    let mut topology = Topology::default();
+    for name in ["q1", "q2", "q3", "q4"] {
+        queue(&mut topology, name);
+    }
+    for (channel, tag) in [(ONE, "t1"), (ONE, "t2"), (ONE, "t3"), (TWO, "t4")] {
+        consumer(&mut topology, channel, "q1", tag);
+    }
+    topology
+}
+
 fn internal_error() -> MethodFault {
     MethodFault::ClosesConnection(ReplyCode::INTERNAL_ERROR, "INTERNAL_ERROR".to_owned())
 }
@@ -133,14 +156,7 @@ fn internal_error() -> MethodFault {
 #[test]
 fn what_has_ended_two_connections_is_not_tried_on_the_fourth() {
     for name in ["q3", "t2"] {
-        let mut topology = Topology::default();
-        for queue_name in ["q1", "q2", "q3", "q4"] {
-            queue(&mut topology, queue_name);
-        }
-        for (channel, tag) in [(ONE, "t1"), (ONE, "t2"), (TWO, "t3")] {
-            consumer(&mut topology, channel, "q1", tag);
-        }
-        let mut world = World::new(BrokerConfig::default(), topology, move |method| {
+        let mut world = World::new(BrokerConfig::default(), usual(), move |method| {
             names(method, name).then(internal_error)
         });
         for _ in 0..3 {
@@ -171,4 +187,86 @@ fn nobody_is_blamed_for_what_an_operator_does() {
     }
     assert!(world.live().unwrap().is_recovered());
     assert_eq!(world.count("queue.declare"), 6);
+}
+
+#[test]
+fn what_is_not_answered_in_time_takes_nothing_with_it() {
+    for stuck in [&["q1"][..], &["q2"], &["q4"], &["q2", "q3"]] {
+        let mut topology = Topology::default();
+        for name in ["q1", "q2", "q3", "q4"] {
+            queue(&mut topology, name);
+        }
+        topology.channel_opened(ONE);
+        let mut world = World::new(BrokerConfig::default(), topology, |method| hangs(method, stuck));
+        let plan = world.live().unwrap();
+        check_timeouts(&plan, stuck);
+        assert_eq!(world.sim.server.queues("/").len(), 4 - stuck.len());
+        world.check_channels(1);
+    }
+}
+
+#[test]
+fn a_consumer_that_is_not_answered_in_time_leaves_the_others_and_its_channel_there() {
+    for stuck in [&["t1"][..], &["t2"], &["t3"], &["t1", "t4"]] {
+        let mut world = World::new(BrokerConfig::default(), usual(), |method| hangs(method, stuck));
+        let plan = world.live().unwrap();
+        check_timeouts(&plan, stuck);
+        assert_eq!(world.sim.server.consumer_count("/", "q1"), Some(4 - stuck.len()));
+        world.check_channels(2);
+    }
+}
+
+/// Those failed, for want of an answer, and nothing else did.
+fn check_timeouts(plan: &Plan, stuck: &[&str]) {
+    let failures = failures(plan);
+    assert_eq!(failures.len(), stuck.len(), "{failures:?}");
+    for ((what, error), name) in failures.iter().zip(stuck) {
+        assert!(what.contains(name), "{failures:?}");
+        assert_eq!(*error, StepError::Request(RequestError::Timeout));
+    }
+}
+
+#[test]
+fn every_channel_number_can_be_the_programs() {
+    for is_careful in [false, true] {
+        let mut config = BrokerConfig::default();
+        config.channel_max = 2;
+        let mut is_to_end = is_careful;
+        let mut world = World::new(config, usual(), move |method| {
+            names(method, "t2").then(|| match std::mem::take(&mut is_to_end) {
+                true => internal_error(),
+                // Step by step the queue is gone then, and to be declared again when both numbers were taken.
+                false => MethodFault::ClosesChannel(ReplyCode::NOT_FOUND, "gone".to_owned()),
+            })
+        });
+        if is_careful {
+            world.live().unwrap_err();
+        }
+        let plan = world.live().unwrap();
+        let [(what, StepError::Request(RequestError::ChannelClosed(_)))] = &failures(&plan)[..] else {
+            panic!("{:?}", failures(&plan));
+        };
+        assert!(what.contains("t2"), "{what}");
+        world.check_channels(2);
+        // Once on the first connection, and twice on the second.
+        assert!(!is_careful || world.count("queue.declare queue=\"q1\"") == 3);
+    }
+}
+
+#[test]
+fn a_broker_that_allows_less_channels_gets_those_that_it_takes() {
+    let mut config = BrokerConfig::default();
+    config.channel_max = 1;
+    let mut world = World::new(config, usual(), |_| None);
+    let plan = world.live().unwrap();
+    let (steps, outcomes): (Vec<_>, Vec<_>) = plan.outcomes().unzip();
+    let place = steps.iter().position(|step| step.channel() == Some(TWO)).unwrap();
+    let error = SendError::NoFreeChannel { channel_max: 1 };
+    assert_eq!(*outcomes[place], Outcome::Failed(error.into()));
+    assert!(
+        outcomes[..place]
+            .iter()
+            .all(|outcome| **outcome == Outcome::Succeeded)
+    );
+    world.check_channels(1);
 }

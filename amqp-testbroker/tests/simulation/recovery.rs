@@ -40,7 +40,7 @@ impl Recovery {
         Self { restorer, is_full }
     }
 
-    pub(crate) const fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.restorer.is_finished()
     }
 
