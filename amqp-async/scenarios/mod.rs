@@ -251,7 +251,8 @@ macro_rules! all_scenarios {
         embedded_scenarios! {
             restoring:
                 what_ends_the_connection_each_time_is_left_out
-                a_consumer_that_is_not_answered_takes_no_other_with_it;
+                a_consumer_that_is_not_answered_takes_no_other_with_it
+                a_consumer_that_is_dropped_while_it_is_started_again_is_cancelled_behind_that;
         }
         disturbing_scenarios! {
             with_ctl {

@@ -1,7 +1,7 @@
 //! Connections that are made again on a broker that does not do its part.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use amqp_async::proto::topology::StepError;
@@ -12,6 +12,9 @@ use amqp_testbroker::MethodFault;
 
 use super::recovery::recovered;
 use super::{World, close};
+
+/// Longer than anything takes that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tries again soon.
 fn soon() -> Recovery {
@@ -130,5 +133,39 @@ pub(crate) async fn a_program_with_all_channel_numbers_gets_them_again(world: Wo
     for (queue, consumer) in &mut working {
         assert_works(queue, consumer).await;
     }
+    close(&connection).await;
+}
+
+pub(crate) async fn a_consumer_that_is_dropped_while_it_is_started_again_is_cancelled_behind_that(
+    world: World,
+) {
+    let connection = connect(&world, |config| config).await;
+    let channel = connection.channel().await.unwrap();
+    let queue = channel.declare_queue(world.name("tasks")).await.unwrap();
+    let consumer = queue.consume().await.unwrap();
+    // The broker stands still when it is asked for the consumer, until that was dropped.
+    let (ask, asked) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let is_armed = fail_later(&world, move |method| {
+        if let Method::BasicConsume(_) = method {
+            ask.send(()).unwrap();
+            goes_on.recv_timeout(PATIENCE).unwrap();
+        }
+        None
+    });
+    is_armed.store(true, Ordering::SeqCst);
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    let asked = crate::runtime::thread(async move { asked.recv_timeout(PATIENCE) });
+    asked.await.unwrap();
+    let before = connection.counters().frames_sent;
+    drop(consumer);
+    assert_eq!(connection.counters().frames_sent, before);
+    go_on.send(()).unwrap();
+    let (_, report) = recovered(&mut events).await;
+    assert!(report.is_complete(), "{report:?}");
+    // Behind its cancel.
+    let now = channel.declare_queue(queue.name()).await.unwrap();
+    assert_eq!(now.consumer_count(), Some(0));
     close(&connection).await;
 }

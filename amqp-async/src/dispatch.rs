@@ -134,6 +134,11 @@ impl State {
 
     /// Says that now, or as soon as there is room for it and the channel takes it. On a channel that ended it needs not be said.
     pub(crate) fn say(&mut self, channel: ChannelId, what: Unsaid) {
+        if let Unsaid::Cancel(consumer) = what
+            && self.is_starting_again(consumer)
+        {
+            return;
+        }
         let is_first = self
             .entry_of(channel)
             .is_some_and(|entry| entry.unsaid.is_empty());

@@ -25,6 +25,7 @@ impl Recovering {
             was_open: false,
             recovered_at: None,
             restorer: None,
+            starting: HashMap::new(),
             culprits: Culprits::default(),
             names: Names::default(),
         })
@@ -189,6 +190,7 @@ impl State {
         let channel_reason = ChannelCloseReason::Connection(reason.clone());
         if let Some(recovering) = &mut self.recovering {
             recovering.asked.clear();
+            recovering.starting.clear();
             if let Some(restorer) = recovering.restorer.take() {
                 recovering.culprits = restorer.into_culprits(&reason);
             }

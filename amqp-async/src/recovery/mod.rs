@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use amqp_proto::topology::{Culprits, Plan, Restorer, Step, StepError, Topology};
-use amqp_proto::{Backoff, Instant, ReconnectPolicy, RequestId};
+use amqp_proto::{Backoff, ConsumerId, Instant, ReconnectPolicy, RequestId};
 
 pub(crate) use names::NameCell;
 pub use names::QueueName;
@@ -132,6 +132,8 @@ pub(crate) struct Recovering {
     /// When everything was there again in this life of the connection.
     recovered_at: Option<Instant>,
     restorer: Option<Restorer>,
+    /// Consumers whose `basic.consume` is not answered: RabbitMQ 3 ends the connection of who cancels one before that (541).
+    starting: HashMap<RequestId, ConsumerId>,
     /// Of lives that ended before everything was there again.
     culprits: Culprits,
     names: names::Names,

@@ -10,7 +10,7 @@ use amqp_proto::{
 
 use super::lost::place;
 use super::{Recovering, RecoveryReport, Unrestored};
-use crate::channels::Channels;
+use crate::channels::{Channels, Unsaid};
 use crate::events::ConnectionEvent;
 use crate::inbox::ConsumerEnd;
 use crate::shared::State;
@@ -35,12 +35,38 @@ impl State {
         let Some(Recovering {
             restorer: Some(restorer),
             topology,
+            starting,
             ..
         }) = self.recovering.as_deref_mut()
         else {
             return false;
         };
-        restorer.on_event(event, topology)
+        let is_ours = restorer.on_event(event, topology);
+        match event {
+            Event::Reply(reply) => {
+                if let Some(consumer) = starting.remove(&reply.request()) {
+                    self.on_started_again(consumer);
+                }
+            }
+            Event::RequestFailed { request, .. } => drop(starting.remove(request)),
+            _ => {}
+        }
+        is_ours
+    }
+
+    /// It may be that nobody wants it any more.
+    fn on_started_again(&mut self, consumer: ConsumerId) {
+        let entry = self.channels.find_mut(consumer.channel());
+        let inbox = entry.and_then(|entry| entry.inbox(consumer));
+        if inbox.is_none_or(|inbox| inbox.has_ended()) {
+            self.say(consumer.channel(), Unsaid::Cancel(consumer));
+        }
+    }
+
+    /// Whether that consumer is cancelled when it has started, if nobody wants it then.
+    pub(crate) fn is_starting_again(&self, consumer: ConsumerId) -> bool {
+        let recovering = self.recovering.as_ref().filter(|_| self.is_lost());
+        recovering.is_some_and(|recovering| recovering.starting.values().any(|other| *other == consumer))
     }
 
     /// Sends what the plan says, as far as there is room for it.
@@ -55,15 +81,15 @@ impl State {
         let mut taken = Taken {
             channels: &mut self.channels,
             opened: Vec::new(),
-            unwanted: Vec::new(),
+            started: Vec::new(),
         };
         let result = restorer.send(&mut self.connection, &mut |sent| taken.note(&sent));
-        let Taken { opened, unwanted, .. } = taken;
+        let Taken { opened, started, .. } = taken;
         for (place, channel) in opened {
             self.take_over(place, channel);
         }
-        for request in unwanted {
-            self.connection.abandon(request);
+        if let Some(recovering) = &mut self.recovering {
+            recovering.starting.extend(started);
         }
         match result {
             Err(SendError::Full { .. }) => {}
@@ -186,8 +212,7 @@ impl State {
 struct Taken<'c> {
     channels: &'c mut Channels,
     opened: Vec<(usize, ChannelId)>,
-    /// Consumers that nobody wants any more.
-    unwanted: Vec<RequestId>,
+    started: Vec<(RequestId, ConsumerId)>,
 }
 
 impl Taken<'_> {
@@ -202,23 +227,22 @@ impl Taken<'_> {
                 }
                 self.opened.push((place, *channel));
             }
-            Sent::Consumer(step, request, consumer) if self.start(step, *consumer).is_none() => {
-                self.unwanted.push(*request);
+            Sent::Consumer(step, request, consumer) => {
+                self.started.push((*request, *consumer));
+                self.start(step, *consumer);
             }
             _ => {}
         }
     }
 
-    fn start(&mut self, step: &Step, consumer: ConsumerId) -> Option<()> {
-        let StepKind::Consumer(record) = step.kind() else {
-            return None;
-        };
-        let place = place(step.channel()?)?;
-        let tag = record.tag().as_short_str().to_string();
-        self.channels
-            .get_mut(place)?
-            .inbox_of_tag(&tag)?
-            .restart(consumer);
-        Some(())
+    /// Its handle goes on as that one, if somebody has it.
+    fn start(&mut self, step: &Step, consumer: ConsumerId) {
+        let place = step.channel().and_then(place).unwrap_or(usize::MAX);
+        if let StepKind::Consumer(record) = step.kind()
+            && let Some(entry) = self.channels.get_mut(place)
+            && let Some(inbox) = entry.inbox_of_tag(&record.tag().as_short_str().to_string())
+        {
+            inbox.restart(consumer);
+        }
     }
 }
