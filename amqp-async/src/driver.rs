@@ -45,6 +45,8 @@ pub struct Driver<T, C: Timer> {
     told: Told,
     /// The user's code: not for under the lock.
     filter: Option<StepFilter>,
+    /// When nobody waits any longer for everything to be there again; none if it is.
+    give_up_at: Option<Instant>,
 }
 
 /// How far the stream is.
@@ -106,6 +108,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             wakes: Vec::new(),
             told: Told::default(),
             filter: None,
+            give_up_at: None,
         }
     }
 
@@ -133,12 +136,18 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         self.output = SendBuf::new();
     }
 
-    /// Another connection begins, on another stream.
-    pub(crate) fn begin_life(&mut self, transport: T, config: Arc<Config>) {
+    /// Another connection begins, on another stream; it may take until then at most until everything is there again.
+    pub(crate) fn begin_life(&mut self, transport: T, config: Arc<Config>, give_up_at: Option<Instant>) {
         let now = self.timer.now();
         self.shared.command(|state| state.begin_life(config, now));
         self.transport = Some(transport);
         self.stream = Stream::new();
+        self.give_up_at = give_up_at;
+    }
+
+    /// Whether it has taken too long until everything is there again.
+    pub(crate) fn is_late(&self) -> bool {
+        self.give_up_at.is_some_and(|at| at <= self.timer.now())
     }
 
     fn can_read(&self) -> bool {
@@ -210,6 +219,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let is_closed = state.ended.is_some();
         let notes = Notes::take(&mut state);
         let unplanned = state.take_unplanned();
+        self.give_up_at = self.give_up_at.filter(|_| state.is_lost());
         state.sleep(cx);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
@@ -222,7 +232,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.stream.linger.get_or_insert(now + LINGER);
         }
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
-        let deadlines = [alarm, deadline, patience, linger, leaving];
+        let deadlines = [alarm, deadline, patience, linger, leaving, self.give_up_at];
         Turn {
             has_more: events == MOST_EVENTS || unplanned.is_some(),
             has_unsent,
@@ -353,17 +363,26 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
     }
 }
 
-impl<T, C: Timer> Drop for Driver<T, C> {
-    fn drop(&mut self) {
+impl<T, C: Timer> Driver<T, C> {
+    /// The connection ends for that reason, at once.
+    pub(crate) fn break_off(&mut self, reason: &str) {
         let now = self.timer.now();
         let mut state = self.shared.lock();
-        // No other one follows.
-        state.recovering = None;
-        let error = TransportError::new("the task that drives the connection was dropped");
-        state.connection.handle_disconnect(now, Some(error));
+        state
+            .connection
+            .handle_disconnect(now, Some(TransportError::new(reason)));
         while let Some(event) = state.connection.poll_event(now, &mut self.input) {
             state.on_event(event);
         }
+    }
+}
+
+impl<T, C: Timer> Drop for Driver<T, C> {
+    fn drop(&mut self) {
+        // No other one follows.
+        self.shared.lock().recovering = None;
+        self.break_off("the task that drives the connection was dropped");
+        let mut state = self.shared.lock();
         if state.closed.is_none()
             && let Some(reason) = state.ended.clone()
         {

@@ -8,7 +8,7 @@
 //!   ┌───────────────▶ ConnectAt ──────────────────▶ connected
 //!   │ failed(reason, now)  │                            │
 //!   └──────────────────────┴────────────────────────────┘
-//!                          │ permanent, or no attempts left
+//!                          │ permanent, or no attempts or no time left
 //!                          ▼
 //!                       GiveUp
 //! ```
@@ -53,6 +53,9 @@ pub struct ReconnectPolicy {
     /// How long a connection must have lived for the backoff to start anew after it. Default 30 s: a broker that accepts
     /// clients and falls over is given more and more time.
     pub stable_after: Duration,
+    /// How long after a loss it is tried, however many attempts are left. Default none: without end. An attempt that is under way
+    /// then is given up ([`Reconnect::give_up_at`]).
+    pub give_up_after: Option<Duration>,
     /// Judges failures in place of [`CloseReason::is_permanent`]. Default none.
     pub classifier: Option<Classifier>,
 }
@@ -122,6 +125,8 @@ pub struct Reconnect {
     /// How many hosts are left to try before the next delay.
     left_in_round: usize,
     connected_at: Option<Instant>,
+    /// Since when there is no connection.
+    lost_at: Option<Instant>,
     /// How many times running the peer hung up where its answer to our credentials belongs.
     silent_refusals: u32,
 }
@@ -154,6 +159,9 @@ pub enum GiveUpReason {
     /// The attempts are used up; this is how the last one ended.
     #[error("no attempts left after: {0}")]
     Exhausted(CloseReason),
+    /// [`ReconnectPolicy::give_up_after`] is over; this is how the last attempt ended, or the connection itself.
+    #[error("not there again in time after: {0}")]
+    TimedOut(CloseReason),
     /// The connection was closed on request.
     #[error("closed on request")]
     Requested,
@@ -174,6 +182,7 @@ impl ReconnectPolicy {
             backoff,
             host_order: HostOrder::Listed,
             stable_after: Duration::from_secs(30),
+            give_up_after: None,
             classifier: None,
         }
     }
@@ -189,6 +198,13 @@ impl ReconnectPolicy {
     #[must_use]
     pub const fn stable_after(mut self, stable_after: Duration) -> Self {
         self.stable_after = stable_after;
+        self
+    }
+
+    /// Sets [`give_up_after`](Self#structfield.give_up_after).
+    #[must_use]
+    pub const fn give_up_after(mut self, duration: Duration) -> Self {
+        self.give_up_after = Some(duration);
         self
     }
 
@@ -291,6 +307,7 @@ impl Reconnect {
             position: 0,
             left_in_round: hosts.saturating_sub(1),
             connected_at: None,
+            lost_at: None,
             silent_refusals: 0,
         }
     }
@@ -304,7 +321,14 @@ impl Reconnect {
     /// The attempt that was asked for led to an open connection.
     pub const fn connected(&mut self, now: Instant) {
         self.connected_at = Some(now);
+        self.lost_at = None;
         self.silent_refusals = 0;
+    }
+
+    /// When it is given up, whatever is under way; none while there is a connection, and if there is no such limit.
+    #[must_use]
+    pub fn give_up_at(&self) -> Option<Instant> {
+        Some(self.lost_at? + self.policy.give_up_after?)
     }
 
     /// The attempt that was asked for failed, or the connection ended.
@@ -319,6 +343,7 @@ impl Reconnect {
         if self.is_permanent(reason) {
             return give_up(GiveUpReason::Permanent(reason.clone()));
         }
+        self.lost_at.get_or_insert(now);
         if let Some(since) = self.connected_at.take() {
             self.left_in_round = 0;
             if now.duration_since(since) >= self.policy.stable_after {
@@ -329,14 +354,23 @@ impl Reconnect {
         if self.position >= self.order.len() {
             self.position = 0;
         }
-        if let Some(left) = self.left_in_round.checked_sub(1) {
-            self.left_in_round = left;
-            return self.connect_at(now);
-        }
-        self.left_in_round = self.order.len().saturating_sub(1);
-        match self.policy.backoff.next_delay() {
-            Some(delay) => self.connect_at(now + delay),
-            None => give_up(GiveUpReason::Exhausted(reason.clone())),
+        let at = match self.left_in_round.checked_sub(1) {
+            Some(left) => {
+                self.left_in_round = left;
+                now
+            }
+            None => {
+                self.left_in_round = self.order.len().saturating_sub(1);
+                match self.policy.backoff.next_delay() {
+                    Some(delay) => now + delay,
+                    None => return give_up(GiveUpReason::Exhausted(reason.clone())),
+                }
+            }
+        };
+        match self.give_up_at() {
+            // Nothing would come of waiting.
+            Some(end) if end <= at => give_up(GiveUpReason::TimedOut(reason.clone())),
+            _ => self.connect_at(at),
         }
     }
 

@@ -294,7 +294,9 @@ impl State {
     /// Nothing is tried any more.
     pub(super) fn on_give_up(&mut self, why: GiveUpReason, reason: CloseReason) {
         let reason = match &why {
-            GiveUpReason::Permanent(reason) | GiveUpReason::Exhausted(reason) => reason.clone(),
+            GiveUpReason::Permanent(reason)
+            | GiveUpReason::Exhausted(reason)
+            | GiveUpReason::TimedOut(reason) => reason.clone(),
             _ => reason,
         };
         self.watchers.tell(&ConnectionEvent::GaveUp(why), &mut self.wakes);

@@ -1,7 +1,7 @@
 //! The task that makes a connection again, as often as it is lost.
 
 use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -53,42 +53,40 @@ where
 {
     let mut reconnect = Reconnect::new(policy, connect.hosts());
     reconnect.connected(driver.now());
+    let mut reason = CloseReason::Requested { acknowledged: false };
     loop {
-        let mut reason = (&mut driver).await;
+        let ended = live(&mut driver).await;
         driver.disconnect();
         let recovered_at = driver.shared().lock().take_recovered_at();
         if let Some(at) = recovered_at {
             reconnect.connected(at);
         }
+        let Some(ended) = ended else {
+            return give_up(&driver, GiveUpReason::TimedOut(reason.clone()), reason);
+        };
+        reason = ended;
         loop {
             if driver.shared().lock().closed.is_some() {
                 return reason;
             }
-            match reconnect.failed(&reason, driver.now()) {
-                ReconnectAction::ConnectAt { host, at } => {
-                    let delay = at.duration_since(driver.now());
-                    driver.shared().command(|state| state.on_retry(&reason, delay));
-                    match attempt(&mut driver, &mut connect, host, at).await {
-                        Some(Ok(connected)) => {
-                            driver.begin_life(connected.transport, connected.config);
-                            break;
-                        }
-                        Some(Err(failed)) => reason = failed,
-                        None => {
-                            reason = CloseReason::Requested { acknowledged: false };
-                            driver.shared().command(|state| state.finish(reason.clone()));
-                            return reason;
-                        }
-                    }
+            let (host, at) = match reconnect.failed(&reason, driver.now()) {
+                ReconnectAction::ConnectAt { host, at } => (host, at),
+                ReconnectAction::GiveUp { reason: why } => return give_up(&driver, why, reason),
+                _ => return give_up(&driver, GiveUpReason::Exhausted(reason.clone()), reason),
+            };
+            let delay = at.duration_since(driver.now());
+            driver.shared().command(|state| state.on_retry(&reason, delay));
+            let end = reconnect.give_up_at();
+            match attempt(&mut driver, &mut connect, host, at, end).await {
+                Some(Ok(Ok(connected))) => {
+                    driver.begin_life(connected.transport, connected.config, end);
+                    break;
                 }
-                action => {
-                    let why = match action {
-                        ReconnectAction::GiveUp { reason } => reason,
-                        _ => GiveUpReason::Exhausted(reason.clone()),
-                    };
-                    driver
-                        .shared()
-                        .command(|state| state.on_give_up(why, reason.clone()));
+                Some(Ok(Err(failed))) => reason = failed,
+                Some(Err(Over)) => return give_up(&driver, GiveUpReason::TimedOut(reason.clone()), reason),
+                None => {
+                    reason = CloseReason::Requested { acknowledged: false };
+                    driver.shared().command(|state| state.finish(reason.clone()));
                     return reason;
                 }
             }
@@ -96,13 +94,42 @@ where
     }
 }
 
-/// Connects at that moment; none if nobody wants the connection any more.
+/// Drives one life of the connection to its end; none if it took too long until everything was there again.
+async fn live<T, C>(driver: &mut Driver<T, C>) -> Option<CloseReason>
+where
+    T: Transport + Unpin,
+    C: Timer + Unpin,
+{
+    let ended = poll_fn(|cx| match driver.is_late() {
+        true => Poll::Ready(None),
+        false => Pin::new(&mut *driver).poll(cx).map(Some),
+    });
+    let ended = ended.await;
+    if ended.is_none() {
+        driver.break_off("it is not there again in time");
+    }
+    ended
+}
+
+/// Nothing is tried any more.
+fn give_up<T: Transport, C: Timer>(
+    driver: &Driver<T, C>,
+    why: GiveUpReason,
+    reason: CloseReason,
+) -> CloseReason {
+    let told = reason.clone();
+    driver.shared().command(|state| state.on_give_up(why, told));
+    reason
+}
+
+/// Connects at that moment, and waits for it until the other one; none if nobody wants the connection any more.
 async fn attempt<T, C, K>(
     driver: &mut Driver<T, C>,
     connect: &mut K,
     host: usize,
     at: Instant,
-) -> Option<Result<Connected<T>, CloseReason>>
+    end: Option<Instant>,
+) -> Option<Result<Result<Connected<T>, CloseReason>, Over>>
 where
     T: Transport + Unpin,
     C: Timer + Unpin,
@@ -110,7 +137,7 @@ where
 {
     let _ = meanwhile(driver, at, pending::<()>()).await?;
     let connecting = connect.connect(host);
-    meanwhile(driver, Instant::MAX, connecting).await?.ok()
+    meanwhile(driver, end.unwrap_or(Instant::MAX), connecting).await
 }
 
 /// That moment has come.

@@ -7,6 +7,7 @@ mod confirms;
 mod deadlines;
 mod dropped;
 mod flood;
+mod giving_up;
 mod handlers;
 mod handles;
 mod kill_switch;

@@ -83,6 +83,17 @@ pub(crate) struct Common<S: Server> {
     next_alarm: usize,
     /// After how many octets the next streams break, in either direction.
     pub(crate) cuts: VecDeque<(usize, usize)>,
+    /// How far those get who connect again; to the end if it does not say.
+    pub(crate) stuck: Option<Stuck>,
+}
+
+/// Where a connection that is made again gets no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// There is no stream.
+    Connecting,
+    /// Nothing passes on it.
+    Handshake,
 }
 
 impl<S: Server> Common<S> {
@@ -94,6 +105,7 @@ impl<S: Server> Common<S> {
             alarms: BTreeMap::new(),
             next_alarm: 0,
             cuts: VecDeque::new(),
+            stuck: None,
         }
     }
 

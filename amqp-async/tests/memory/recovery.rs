@@ -27,7 +27,7 @@ async fn connect(world: &World) -> Connection {
 }
 
 /// The broker ends the connection.
-fn close(world: &World) {
+pub(crate) fn close(world: &World) {
     let key = world.key();
     world.broker(|broker, now| {
         broker.close_connection(

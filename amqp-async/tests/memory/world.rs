@@ -14,7 +14,7 @@ use amqp_async::{BoxFuture, Channel, Connect, Connected, Connection, Recovery, S
 use amqp_proto::{CloseReason, Config, Heartbeat, Instant};
 use amqp_testbroker::{Broker, BrokerConfig, ConnectionKey, Random, Script, ScriptedPeer, Server};
 
-use crate::pipe::{Clock, Common, End, lock};
+use crate::pipe::{Clock, Common, End, Stuck, lock};
 
 /// The number of the future that [`World::run`] was given.
 const ROOT: usize = usize::MAX;
@@ -137,7 +137,13 @@ struct Streams<S: Server> {
 
 impl<S: Server> Streams<S> {
     fn open(&mut self) -> Connected<End<S>> {
-        let stream = lock(&self.common).open(self.window);
+        let mut common = lock(&self.common);
+        let window = match common.stuck {
+            Some(Stuck::Handshake) => 0,
+            _ => self.window,
+        };
+        let stream = common.open(window);
+        drop(common);
         lock(&self.executor).ends.push(None);
         let end = End {
             common: Arc::clone(&self.common),
@@ -159,6 +165,9 @@ where
     }
 
     fn connect(&mut self, _: usize) -> BoxFuture<Result<Connected<End<S>>, CloseReason>> {
+        if lock(&self.common).stuck == Some(Stuck::Connecting) {
+            return Box::pin(std::future::pending());
+        }
         let connected = self.open();
         Box::pin(std::future::ready(Ok(connected)))
     }
@@ -202,6 +211,11 @@ where
     /// The next stream breaks after so many octets that are read, or written.
     pub(crate) fn cut_next(&self, read: usize, written: usize) {
         lock(&self.common).cuts.push_back((read, written));
+    }
+
+    /// From now on who connects again gets no further than that.
+    pub(crate) fn get_stuck(&self, stuck: Stuck) {
+        lock(&self.common).stuck = Some(stuck);
     }
 
     /// How many octets a stream holds in each direction, for those that are opened from now on.

@@ -291,3 +291,25 @@ fn a_classifier_overrides_either_way_or_abstains() {
     };
     assert_eq!(reconnect.failed(&other, at(0)), connect(0, 16));
 }
+
+#[test]
+fn it_is_given_up_so_long_after_the_loss_whatever_attempts_are_left() {
+    let mut reconnect = Reconnect::new(ReconnectPolicy::new(plain()).give_up_after(10 * SECOND), 1);
+    assert_eq!(reconnect.give_up_at(), None);
+    reconnect.connected(at(0));
+    assert_eq!(reconnect.failed(&lost(), at(100)), connect(0, 101));
+    assert_eq!(reconnect.give_up_at(), Some(at(110)));
+    assert_eq!(reconnect.failed(&hung_up(), at(101)), connect(0, 103));
+    assert_eq!(reconnect.failed(&lost(), at(104)), connect(0, 108));
+    // Eight seconds more would be too late.
+    let reason = GiveUpReason::TimedOut(hung_up());
+    assert_eq!(
+        reconnect.clone().failed(&hung_up(), at(109)),
+        ReconnectAction::GiveUp { reason }
+    );
+    // The time counts from each loss anew.
+    reconnect.connected(at(109));
+    assert_eq!(reconnect.give_up_at(), None);
+    assert_eq!(reconnect.failed(&lost(), at(150)), connect(0, 151));
+    assert_eq!(reconnect.give_up_at(), Some(at(160)));
+}
