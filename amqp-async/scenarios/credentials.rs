@@ -8,11 +8,13 @@ use std::time::Duration;
 use amqp_async::proto::{
     Backoff, CloseReason, Credentials, Host, ProviderError, RefreshPolicy, SaslError, SaslMechanism, Secret,
 };
-use amqp_async::{BoxFuture, ConnectionEvent, CredentialsSource, HandlerError, ProvidedCredentials};
+use amqp_async::{
+    BoxFuture, ConnectionEvent, CredentialsSource, HandlerError, ProvidedCredentials, Recovery,
+};
 
 use super::connecting::{free_port, only_failure};
 use super::{World, close};
-use crate::runtime::{AttemptError, ConnectError, connect_as};
+use crate::runtime::{AttemptError, ConnectError, connect_as, connect_recovering_as};
 
 type Answer = Result<ProvidedCredentials, HandlerError>;
 
@@ -172,5 +174,33 @@ pub(crate) async fn credentials_are_erased_if_that_was_asked_for(world: World) {
         "{event:?}"
     );
     assert!(given[1].is_erased());
+    close(&connection).await;
+}
+
+/// The first secret is valid for days; the second one, of the connection that was made again, not so long.
+pub(crate) async fn a_connection_that_is_made_again_renews_the_secret_that_it_has_then(world: World) {
+    let (source, calls) = source(|call| match call {
+        1 => answer(Ok(guest().valid_for(Duration::from_secs(1_000_000)))),
+        2 => answer(Ok(guest().valid_for(Duration::from_secs(60)))),
+        _ => answer(Ok(guest())),
+    });
+    let policy = soon().at(0.001);
+    let parameters = world.parameters(|config| config);
+    let source = source.policy(policy);
+    let connection = connect_recovering_as(parameters, Recovery::default(), Some(source))
+        .await
+        .unwrap();
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    loop {
+        match events.next().await.unwrap() {
+            ConnectionEvent::CredentialsRefreshed { valid_for } => break assert_eq!(valid_for, None),
+            ConnectionEvent::CredentialsNotRefreshed { error, .. } => panic!("{error}"),
+            ConnectionEvent::Closed(reason) => panic!("{reason}"),
+            _ => {}
+        }
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    assert!(connection.is_recovering().is_none());
     close(&connection).await;
 }

@@ -256,6 +256,8 @@ macro_rules! all_scenarios {
         }
         disturbing_scenarios! {
             with_ctl {
+                credentials:
+                    a_connection_that_is_made_again_renews_the_secret_that_it_has_then;
                 alarms:
                     a_blocked_publish_fails_gives_up_or_waits_as_it_was_told
                     a_close_takes_no_longer_than_it_may_although_nothing_is_read

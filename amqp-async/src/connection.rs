@@ -66,6 +66,9 @@ impl Connection {
         K: Connect<Transport = T>,
     {
         let (connection, mut driver) = Self::start(first.config, first.transport, timer, spawner);
+        if let Some((source, valid_for)) = first.renewal {
+            connection.refresh_credentials(source, valid_for);
+        }
         driver.set_filter(recovery.filter.clone());
         connection.shared().lock().recovering = Some(Recovering::new());
         let policy = recovery.reconnect.clone();
@@ -242,7 +245,8 @@ impl Connection {
 
     /// Renews the secret that the connection was opened with, in the background, as long as it lives: asks for another one before it
     /// runs out, which is in `valid_for` from now on, and sends it to the broker. [`events`](Self::events) tell how that went. What is
-    /// valid for ever (`None`) is not renewed. A connector that was given a provider does this by itself; once a connection is enough.
+    /// valid for ever (`None`) is not renewed. A connector that was given a provider does this by itself; who is asked for it again
+    /// takes the place of who did it before.
     pub fn refresh_credentials(&self, source: CredentialsSource, valid_for: Option<Duration>) {
         credentials::start(self.shared(), source, valid_for);
     }

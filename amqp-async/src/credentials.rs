@@ -184,18 +184,29 @@ struct Refreshing {
     shared: Arc<Shared>,
     source: CredentialsSource,
     timeout: Duration,
+    /// Which one it is of those that began.
+    number: u32,
 }
 
 /// There is nothing more to be done: mostly the connection has ended.
 struct Ended;
 
-/// Renews the secret of a connection, whose present one is valid for so long from now on.
+/// Renews the secret of a connection, whose present one is valid for so long from now on. Who did that before ends.
 pub(crate) fn start(shared: &Arc<Shared>, source: CredentialsSource, valid_for: Option<Duration>) {
     let policy = source.make_policy();
+    let number = shared.command(|state| {
+        state.renewals = state.renewals.wrapping_add(1);
+        state.changed.drain_into(&mut state.wakes);
+        state.renewals
+    });
+    if valid_for.is_none() {
+        return;
+    }
     let refreshing = Refreshing {
         shared: Arc::clone(shared),
         source,
         timeout: policy.timeout,
+        number,
     };
     shared.spawn(Box::pin(async move {
         // It ends with the connection, or when nothing is left to be done.
@@ -205,11 +216,15 @@ pub(crate) fn start(shared: &Arc<Shared>, source: CredentialsSource, valid_for: 
 
 impl Refreshing {
     async fn run(&self, mut refresh: Refresh, valid_for: Option<Duration>) -> Result<(), Ended> {
+        let mut now = self.after(Duration::ZERO).await?;
+        refresh.handle_renewed(now, valid_for);
+        // It may be that another connection has just begun.
+        let mut place = Place::changed(&self.shared);
+        let connected = place.until(|state| state.is_connected.then_some(()));
+        self.unless_ended(Duration::MAX, connected).await?;
         if self.has_nothing_to_renew() {
             return Ok(());
         }
-        let mut now = self.after(Duration::ZERO).await?;
-        refresh.handle_renewed(now, valid_for);
         while let Some(at) = refresh.poll_timeout() {
             now = self.after(at.duration_since(now)).await?;
             while let Some(step) = refresh.poll_step(now) {
@@ -297,7 +312,7 @@ impl Refreshing {
         let mut future = pin!(future);
         let deadline = Deadline::after(&self.shared, Some(limit));
         let mut place = Place::changed(&self.shared);
-        let mut ended = pin!(place.until(has_ended));
+        let mut ended = pin!(place.until(|state| self.has_ended(state)));
         poll_fn(|cx: &mut Context<'_>| {
             if ended.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(Ended));
@@ -310,10 +325,15 @@ impl Refreshing {
         .await
     }
 
+    fn has_ended(&self, state: &State) -> Option<()> {
+        let is_over = state.closed.is_some() || state.is_closing || state.renewals != self.number;
+        is_over.then_some(())
+    }
+
     fn tell(&self, event: ConnectionEvent) -> Result<(), Ended> {
         self.shared.command(|state| {
             // The end is told last.
-            if has_ended(state).is_some() {
+            if self.has_ended(state).is_some() {
                 return Err(Ended);
             }
             state.watchers.tell(&event, &mut state.wakes);
@@ -322,10 +342,6 @@ impl Refreshing {
         observe::refreshing(&event);
         Ok(())
     }
-}
-
-fn has_ended(state: &mut State) -> Option<()> {
-    (state.closed.is_some() || state.is_closing).then_some(())
 }
 
 /// What renews what the connection was opened with. No lock is held: mechanisms may be the user's.

@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) last_loss: Option<CloseReason>,
     /// How often there was another connection.
     pub(crate) lives: u32,
+    /// How often somebody began to renew the secret: the last one does it.
+    pub(crate) renewals: u32,
     /// What another connection would need; none if none is to follow.
     pub(crate) recovering: Option<Box<Recovering>>,
     /// Whom to wake when the lock is released.
@@ -144,6 +146,7 @@ impl Shared {
             lost: None,
             last_loss: None,
             lives: 0,
+            renewals: 0,
             recovering: None,
             wakes: Vec::new(),
             retired: Vec::new(),

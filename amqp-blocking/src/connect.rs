@@ -201,6 +201,14 @@ struct Given {
     until: Option<Instant>,
 }
 
+impl Given {
+    /// How long it is valid from now on.
+    fn left(&self) -> Option<Duration> {
+        let until = self.until?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+}
+
 /// How long something may take, and until when that is.
 struct Limit {
     limit: Duration,
@@ -354,7 +362,7 @@ impl Way {
         let socket = shared.watch(stream).map_err(failed)?;
         let signal = Arc::clone(socket.signal());
         let clock = Clock::new(Arc::clone(&signal));
-        let config = given.config;
+        let config = Arc::clone(&given.config);
         let connection = match &self.recovery {
             None => {
                 let started = amqp_async::Connection::start(config, socket, clock, shared.spawner());
@@ -380,9 +388,8 @@ impl Way {
             Some(Err(reason)) => return Err(reason.into()),
             None => return Err(limit.error(Stage::Amqp)),
         }
-        if let (Some(source), Some(until)) = (&self.credentials, given.until) {
-            let left = until.saturating_duration_since(Instant::now());
-            connection.refresh_credentials(source.clone(), Some(left));
+        if let Some(source) = &self.credentials {
+            connection.refresh_credentials(source.clone(), given.left());
         }
         Ok(BlockingConnection::new(connection, &self.config))
     }
@@ -409,6 +416,7 @@ impl Connect for Again {
             Arc::clone(&self.shared),
             Arc::clone(&self.signal),
         );
+        let source = way.credentials.clone();
         Box::pin(async move {
             let search = move || {
                 let mut parameters = way.parameters.clone().connection_attempts(1);
@@ -423,7 +431,12 @@ impl Connect for Again {
             let found = found.map_err(|_| failed(io::ErrorKind::Other.into()))?;
             let (stream, given, _) = found?;
             let socket = shared.watch_again(stream, &signal).map_err(failed)?;
-            Ok(Connected::new(socket, given.config))
+            let left = given.left();
+            let connected = Connected::new(socket, given.config);
+            Ok(match source {
+                Some(source) => connected.renewed_by(source, left),
+                None => connected,
+            })
         })
     }
 }

@@ -248,13 +248,17 @@ impl Way {
         let stage = Stage::Amqp;
         let late = Err(AttemptError::TimedOut { stage, limit });
         let reached = time::timeout(limit, connecting).await.unwrap_or(late)?;
-        if let (Some(source), Some(until), Reached::Connection(connection)) =
-            (&self.credentials, valid_until, &reached)
-        {
-            let left = until.saturating_duration_since(Instant::now());
-            connection.refresh_credentials(source.clone(), Some(left));
-        }
-        Ok(reached)
+        let Some(source) = self.credentials.clone() else {
+            return Ok(reached);
+        };
+        let left = valid_until.map(|until| until.saturating_duration_since(Instant::now()));
+        Ok(match reached {
+            Reached::Connection(connection) => {
+                connection.refresh_credentials(source, left);
+                Reached::Connection(connection)
+            }
+            Reached::Stream(connected) => Reached::Stream(connected.renewed_by(source, left)),
+        })
     }
 
     /// There is a stream: begins a connection on it, or leaves that to the one that was lost.

@@ -4,10 +4,12 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use amqp_proto::{CloseReason, Config, GiveUpReason, Instant, Reconnect, ReconnectAction, ReconnectPolicy};
 
 use crate::BoxFuture;
+use crate::credentials::{self, CredentialsSource};
 use crate::driver::Driver;
 use crate::transport::{Timer, Transport};
 
@@ -31,12 +33,26 @@ pub struct Connected<T> {
     pub transport: T,
     /// The configuration.
     pub config: Arc<Config>,
+    /// Who renews the secret in it, and how long that is valid. It takes the place of who did it so far
+    /// ([`Connection::refresh_credentials`](crate::Connection::refresh_credentials)), who goes on if there is none.
+    pub renewal: Option<(CredentialsSource, Option<Duration>)>,
 }
 
 impl<T> Connected<T> {
-    /// Both.
+    /// Both, with a secret that nobody renews.
     pub const fn new(transport: T, config: Arc<Config>) -> Self {
-        Self { transport, config }
+        Self {
+            transport,
+            config,
+            renewal: None,
+        }
+    }
+
+    /// Sets [`renewal`](Self#structfield.renewal).
+    #[must_use]
+    pub fn renewed_by(mut self, source: CredentialsSource, valid_for: Option<Duration>) -> Self {
+        self.renewal = Some((source, valid_for));
+        self
     }
 }
 
@@ -80,6 +96,9 @@ where
             match attempt(&mut driver, &mut connect, host, at, end).await {
                 Some(Ok(Ok(connected))) => {
                     driver.begin_life(connected.transport, connected.config, end);
+                    if let Some((source, valid_for)) = connected.renewal {
+                        credentials::start(driver.shared(), source, valid_for);
+                    }
                     break;
                 }
                 Some(Ok(Err(failed))) => reason = failed,

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use amqp_async::{
     BoxFuture, Connection, ConnectionEvent, CredentialsProvider, CredentialsSource, Error, Events,
-    HandlerError, ProvidedCredentials, RefreshError,
+    HandlerError, ProvidedCredentials, Recovery, RefreshError,
 };
 use amqp_proto::wire::{
     ConnectionClose, ConnectionCloseOk, ConnectionOpenOk, ConnectionStart, ConnectionTune,
     ConnectionUpdateSecretOk, LongStr, ReplyCode,
 };
-use amqp_proto::{Backoff, CloseReason, Credentials, ProviderError, RefreshPolicy, SaslError};
+use amqp_proto::{
+    Backoff, CloseReason, Credentials, ProviderError, ReconnectPolicy, RefreshPolicy, SaslError,
+};
 use amqp_testbroker::Script;
 
 use crate::pipe::lock;
@@ -389,4 +391,43 @@ fn nothing_of_a_secret_is_shown() {
     let asked = world.run(provider.ask()).unwrap();
     let shown = format!("{asked:?} {provider:?}");
     assert!(shown.contains("ann") && !shown.contains("s3cret"), "{shown}");
+}
+
+/// Each connection has its own secret, which is renewed when that runs out and not when an older one would have.
+#[test]
+fn a_connection_that_is_made_again_renews_the_secret_that_it_has_then() {
+    let world = World::new();
+    world.run(async {
+        let provider = Provider::default().token("renewed", 1000);
+        let source = provider.source();
+        // The first one is valid for 100 s, the second one for 500 s.
+        let mut lives = [100, 500].into_iter();
+        let recovery = Recovery::new(ReconnectPolicy::new(Backoff::new(1).initial(SECOND).jitter(0.0)));
+        let connection = world.start_recovering_with(config(), &recovery, move |connected| {
+            let valid_for = lives.next().map(|seconds| seconds * SECOND);
+            connected.renewed_by(source.clone(), valid_for)
+        });
+        connection.ready().await.unwrap();
+        let mut events = connection.events();
+        world.sleeper()(10 * SECOND).await;
+        crate::recovery::close(&world);
+        loop {
+            match events.next().await.unwrap() {
+                ConnectionEvent::Recovered(_) => assert_eq!(world.elapsed(), 11 * SECOND),
+                ConnectionEvent::CredentialsRefreshed { valid_for } => {
+                    break assert_eq!(valid_for, Some(1000 * SECOND));
+                }
+                ConnectionEvent::Lost { .. } | ConnectionEvent::Retrying { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(world.elapsed(), (11 + 400) * SECOND);
+        // The third one is valid for ever: nobody is asked any more.
+        crate::recovery::close(&world);
+        while !matches!(events.next().await.unwrap(), ConnectionEvent::Recovered(_)) {}
+        world.sleeper()(5000 * SECOND).await;
+        drop(connection.close().await);
+        assert!(matches!(events.next().await, Some(ConnectionEvent::Closed(_))));
+    });
+    world.wind_up();
 }

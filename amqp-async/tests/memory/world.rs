@@ -133,7 +133,10 @@ struct Streams<S: Server> {
     executor: Arc<Mutex<Executor>>,
     config: Arc<Config>,
     window: usize,
+    change: Box<Change<S>>,
 }
+
+type Change<S> = dyn FnMut(Connected<End<S>>) -> Connected<End<S>> + Send;
 
 impl<S: Server> Streams<S> {
     fn open(&mut self) -> Connected<End<S>> {
@@ -149,7 +152,7 @@ impl<S: Server> Streams<S> {
             common: Arc::clone(&self.common),
             stream,
         };
-        Connected::new(end, Arc::clone(&self.config))
+        (self.change)(Connected::new(end, Arc::clone(&self.config)))
     }
 }
 
@@ -253,12 +256,22 @@ where
 
     /// A connection that is made again when it is lost, each time with that configuration.
     pub(crate) fn start_recovering(&self, config: Config, recovery: &Recovery) -> Connection {
-        let config = Arc::new(config);
+        self.start_recovering_with(config, recovery, |connected| connected)
+    }
+
+    /// The same, with a change to what it takes each time.
+    pub(crate) fn start_recovering_with(
+        &self,
+        config: Config,
+        recovery: &Recovery,
+        change: impl FnMut(Connected<End<S>>) -> Connected<End<S>> + Send + 'static,
+    ) -> Connection {
         let mut streams = Streams {
             common: Arc::clone(&self.common),
             executor: Arc::clone(&self.executor),
-            config,
+            config: Arc::new(config),
             window: self.window,
+            change: Box::new(change),
         };
         let first = streams.open();
         let stream = first.transport.stream;
