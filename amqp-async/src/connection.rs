@@ -269,10 +269,10 @@ impl Connection {
         self.shared().lock().connection.negotiated()
     }
 
-    /// What was counted so far.
+    /// What was counted so far; if it was lost and made again, since the beginning.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.shared().lock().connection.counters()
+        self.shared().lock().counters()
     }
 
     /// How many octets wait to be written.

@@ -123,7 +123,7 @@ impl State {
             self.report.get_or_insert_with(report);
             return;
         }
-        let (before, seen) = (self.connection.counters(), self.seen(handlers));
+        let (before, seen) = (self.counters(), self.seen(handlers));
         let leaving = self.leaving.get_or_insert_with(|| {
             Box::new(Leaving {
                 wanted: Vec::new(),
@@ -253,7 +253,7 @@ impl State {
     /// The connection has ended.
     pub(crate) fn finish_leaving(&mut self, reason: &CloseReason) {
         if let Some(leaving) = self.leaving.take() {
-            self.report = Some(leaving.report(reason.clone(), &self.connection.counters()));
+            self.report = Some(leaving.report(reason.clone(), &self.counters()));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use amqp_proto::{
-    ChannelId, CloseReason, CloseReport, Connection, Got, Reply, RequestError, RequestId, SendError,
+    ChannelId, CloseReason, CloseReport, Connection, Counters, Got, Reply, RequestError, RequestId, SendError,
 };
 
 use crate::alarms::Alarms;
@@ -78,6 +78,10 @@ pub(crate) struct State {
     pub(crate) last_loss: Option<CloseReason>,
     /// How often there was another connection.
     pub(crate) lives: u32,
+    /// How often everything was there again.
+    pub(crate) recoveries: u64,
+    /// What former connections have counted.
+    pub(crate) past: Counters,
     /// How often somebody began to renew the secret: the last one does it.
     pub(crate) renewals: u32,
     /// What another connection would need; none if none is to follow.
@@ -146,6 +150,8 @@ impl Shared {
             lost: None,
             last_loss: None,
             lives: 0,
+            recoveries: 0,
+            past: Counters::default(),
             renewals: 0,
             recovering: None,
             wakes: Vec::new(),
@@ -351,7 +357,14 @@ impl State {
         channels.iter().map(unconfirmed).sum()
     }
 
-    /// What was handed over for writing, in octets since the beginning, and what of all that waits to be written.
+    /// What was counted since the beginning, on this connection and on those before it.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut counters = self.connection.counters();
+        counters += self.past;
+        counters
+    }
+
+    /// What was handed over for writing, in octets since this connection began, and what of all that waits to be written.
     pub(crate) fn writing(&self) -> (u64, usize) {
         let handed_over = self.connection.counters().octets_sent;
         (handed_over, self.connection.queued_bytes())

@@ -1,5 +1,7 @@
 //! What a connection counted.
 
+use core::ops::AddAssign;
+
 use crate::channel::Settled;
 
 /// What a connection counted since it was made. Plain numbers, cheap to copy; whoever exports metrics subtracts.
@@ -51,5 +53,47 @@ impl Counters {
             Settled::Nacked => self.nacked += count,
             Settled::Returned => {} // counted when it came back
         }
+    }
+}
+
+/// What two connections counted, one after the other.
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            frames_received,
+            octets_received,
+            frames_sent,
+            octets_sent,
+            heartbeats_received,
+            heartbeats_sent,
+            published,
+            acked,
+            nacked,
+            returned,
+            lost,
+            delivered,
+            abandoned,
+            got,
+            undeliverable,
+            discarded_replies,
+            timed_out,
+        } = other;
+        self.frames_received = self.frames_received.saturating_add(frames_received);
+        self.octets_received = self.octets_received.saturating_add(octets_received);
+        self.frames_sent = self.frames_sent.saturating_add(frames_sent);
+        self.octets_sent = self.octets_sent.saturating_add(octets_sent);
+        self.heartbeats_received = self.heartbeats_received.saturating_add(heartbeats_received);
+        self.heartbeats_sent = self.heartbeats_sent.saturating_add(heartbeats_sent);
+        self.published = self.published.saturating_add(published);
+        self.acked = self.acked.saturating_add(acked);
+        self.nacked = self.nacked.saturating_add(nacked);
+        self.returned = self.returned.saturating_add(returned);
+        self.lost = self.lost.saturating_add(lost);
+        self.delivered = self.delivered.saturating_add(delivered);
+        self.abandoned = self.abandoned.saturating_add(abandoned);
+        self.got = self.got.saturating_add(got);
+        self.undeliverable = self.undeliverable.saturating_add(undeliverable);
+        self.discarded_replies = self.discarded_replies.saturating_add(discarded_replies);
+        self.timed_out = self.timed_out.saturating_add(timed_out);
     }
 }

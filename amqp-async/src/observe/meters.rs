@@ -160,9 +160,10 @@ impl Measured {
     }
 
     pub(super) fn take(state: &mut State) -> Self {
+        let counters = of_core(&state.counters());
         let noted = &mut state.notes.measured;
         Self {
-            counters: of_core(&state.connection.counters()),
+            counters,
             unconfirmed: noted.unconfirmed,
             queued: u64::try_from(state.connection.queued_bytes()).unwrap_or(u64::MAX),
             confirm_times: std::mem::take(&mut noted.confirm_times),

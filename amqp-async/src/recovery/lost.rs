@@ -272,6 +272,7 @@ impl State {
 
     /// There is a stream again.
     pub(crate) fn begin_life(&mut self, config: Arc<Config>, now: Instant) {
+        self.past += self.connection.counters();
         let incarnation = self.connection.next_incarnation();
         self.connection = Connection::new(config, now, incarnation);
         self.ended = None;

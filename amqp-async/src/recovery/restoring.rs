@@ -139,6 +139,7 @@ impl State {
         }
         self.end_left_out(&mut report);
         self.lost = None;
+        self.recoveries += 1;
         if let Some(recovering) = &mut self.recovering {
             recovering.recovered_at = Some(now);
             recovering.names.update(&recovering.topology);

@@ -507,6 +507,14 @@ fn it_is_lost_again_and_again_and_nothing_grows() {
             delivery.ack().await.unwrap();
             assert_eq!(world.broker_channels(), 1);
         }
+        let stats = connection.stats();
+        let counted = (
+            stats.recoveries,
+            stats.counters.published,
+            stats.counters.delivered,
+        );
+        assert_eq!(counted, (1000, 1000, 1000));
+        assert_eq!(connection.counters(), stats.counters);
         // It counts what is kept.
         let state = format!("{connection:?}");
         assert!(state.contains("publishes: 0, calls: 0, alarms: 0"), "{state}");
