@@ -252,7 +252,8 @@ macro_rules! all_scenarios {
             restoring:
                 what_ends_the_connection_each_time_is_left_out
                 a_consumer_that_is_not_answered_takes_no_other_with_it
-                a_consumer_that_is_dropped_while_it_is_started_again_is_cancelled_behind_that;
+                a_consumer_that_is_dropped_while_it_is_started_again_is_cancelled_behind_that
+                who_leaves_while_everything_is_made_again_says_goodbye;
         }
         disturbing_scenarios! {
             with_ctl {
@@ -271,7 +272,8 @@ macro_rules! all_scenarios {
                 recovery:
                     after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
                 restoring:
-                    a_program_with_all_channel_numbers_gets_them_again;
+                    a_program_with_all_channel_numbers_gets_them_again
+                    a_broker_that_stays_away_is_given_up_in_time;
                 refusing:
                     a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
             }

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amqp_async::proto::topology::StepError;
 use amqp_async::proto::wire::{Method, ReplyCode};
-use amqp_async::proto::{Backoff, Config, ReconnectPolicy, RequestError};
-use amqp_async::{Connection, Consumer, ConsumerEnd, Queue, Recovery};
+use amqp_async::proto::{Backoff, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError};
+use amqp_async::{Connection, ConnectionEvent, Consumer, ConsumerEnd, Queue, Recovery};
 use amqp_testbroker::MethodFault;
 
 use super::recovery::recovered;
@@ -25,8 +25,16 @@ fn soon() -> Recovery {
 }
 
 async fn connect(world: &World, configure: impl FnOnce(Config) -> Config) -> Connection {
+    connect_by(world, configure, soon()).await
+}
+
+async fn connect_by(
+    world: &World,
+    configure: impl FnOnce(Config) -> Config,
+    recovery: Recovery,
+) -> Connection {
     let parameters = world.parameters(configure);
-    crate::runtime::connect_recovering_as(parameters, soon(), None)
+    crate::runtime::connect_recovering_as(parameters, recovery, None)
         .await
         .unwrap()
 }
@@ -168,4 +176,58 @@ pub(crate) async fn a_consumer_that_is_dropped_while_it_is_started_again_is_canc
     let now = channel.declare_queue(queue.name()).await.unwrap();
     assert_eq!(now.consumer_count(), Some(0));
     close(&connection).await;
+}
+
+pub(crate) async fn who_leaves_while_everything_is_made_again_says_goodbye(world: World) {
+    for is_shutdown in [false, true] {
+        let connection = connect(&world, |config| config).await;
+        let channel = connection.channel().await.unwrap();
+        let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+        let mut consumer = queue.consume().await.unwrap();
+        let (ask, asked) = mpsc::channel();
+        let is_armed = fail_later(&world, move |method| match method {
+            Method::QueueDeclare(_) => {
+                ask.send(()).unwrap();
+                Some(MethodFault::StallsChannel)
+            }
+            _ => None,
+        });
+        is_armed.store(true, Ordering::SeqCst);
+        world.operator.close_all_connections("come again");
+        let asked = crate::runtime::thread(async move { asked.recv_timeout(PATIENCE) });
+        asked.await.unwrap();
+        let working = connection.working();
+        let begin = Instant::now();
+        let report = match is_shutdown {
+            true => connection.shutdown(PATIENCE).await,
+            false => connection.close().await,
+        };
+        drop(working);
+        assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
+        assert_eq!(report.handlers, 1);
+        assert!(begin.elapsed() < PATIENCE / 2);
+        assert!(consumer.next().await.unwrap().is_err());
+        is_armed.store(false, Ordering::SeqCst);
+    }
+}
+
+pub(crate) async fn a_broker_that_stays_away_is_given_up_in_time(world: World) {
+    let limit = Duration::from_secs(2);
+    let mut recovery = soon();
+    recovery.reconnect = recovery.reconnect.give_up_after(limit);
+    let connection = connect_by(&world, |config| config, recovery).await;
+    let mut events = connection.events();
+    let pause = world.operator.shut_down();
+    let begin = Instant::now();
+    let reason = connection.closed().await;
+    assert!(begin.elapsed() < limit + Duration::from_secs(10), "{reason}");
+    let mut given_up = None;
+    while let Some(event) = events.next().await {
+        if let ConnectionEvent::GaveUp(why) = event {
+            given_up = Some(why);
+        }
+    }
+    assert_eq!(given_up, Some(GiveUpReason::TimedOut(reason)));
+    pause.end();
+    close(&world.connect().await).await;
 }

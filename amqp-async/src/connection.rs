@@ -133,6 +133,8 @@ impl Connection {
     /// A [`close`](Self::close) meanwhile, at a second Ctrl-C for example, is in a greater hurry, and then all who wait get the same report
     /// sooner.
     ///
+    /// A connection that is lost, and not [there again](Recovery), is closed at once.
+    ///
     /// It goes on in the background if this is dropped.
     pub async fn shutdown(&self, timeout: Duration) -> CloseReport {
         self.leave(Departure::Shutdown(timeout)).await

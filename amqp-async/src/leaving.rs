@@ -150,6 +150,10 @@ impl State {
     pub(crate) fn step_leaving(&mut self, now: Instant, handlers: &AtomicUsize) -> Option<Instant> {
         let close_timeout = self.connection.config().close_timeout;
         let mut plan = self.leaving.as_mut()?.take_plan(now, close_timeout)?;
+        if self.is_lost() {
+            // Nothing that would be waited for can come to its end: the deliveries are gone.
+            plan.hasten(&Shutdown::closing(now, close_timeout));
+        }
         let is_closing = self.is_closing;
         loop {
             let seen = self.seen(handlers.load(Ordering::SeqCst));

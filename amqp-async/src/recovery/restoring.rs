@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use amqp_proto::topology::{Outcome, Plan, Restorer, Sent, Step, StepError, StepKind, Topology};
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{
-    ChannelCloseReason, ChannelId, ConsumerId, Event, Instant, RequestError, RequestId, SendError,
-};
+use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, Event, Instant, RequestError, RequestId};
 
 use super::lost::place;
 use super::{Recovering, RecoveryReport, Unrestored};
@@ -91,17 +89,9 @@ impl State {
         if let Some(recovering) = &mut self.recovering {
             recovering.starting.extend(started);
         }
-        match result {
-            Err(SendError::Full { .. }) => {}
-            Err(error) => {
-                // It is about to be closed.
-                let text = format!("what was there cannot be had again: {error}");
-                self.connection.close(ReplyCode::INTERNAL_ERROR, &text);
-            }
-            Ok(()) if restorer.is_finished() => {
-                return self.on_restored(restorer.plan(), now);
-            }
-            Ok(()) => {}
+        // If there is no room, there is more to send when there is.
+        if result.is_ok() && restorer.is_finished() {
+            return self.on_restored(restorer.plan(), now);
         }
         if let Some(recovering) = &mut self.recovering {
             recovering.restorer = Some(restorer);

@@ -189,6 +189,8 @@ fn whoever_leaves_is_gone_in_time_whatever_it_is_doing() {
                 let waiting = world.spawn_with_result(channel_of(&connection));
                 world.idle().await;
                 let before = world.elapsed();
+                // What it does cannot come to its end.
+                let working = connection.working();
                 let report = match is_shutdown {
                     true => connection.shutdown(30 * SECOND).await,
                     false => connection.close().await,
@@ -197,7 +199,14 @@ fn whoever_leaves_is_gone_in_time_whatever_it_is_doing() {
                 let said = matches!(phase, Phase::Restoring);
                 let reason = CloseReason::Requested { acknowledged: said };
                 assert_eq!(report.reason, reason, "{phase:?}");
-                assert!(report.is_complete(), "{report:?}");
+                let left = (
+                    report.handlers,
+                    report.consumers,
+                    report.unsettled,
+                    report.unconfirmed,
+                );
+                assert_eq!(left, (1, 0, 0, 0), "{phase:?}");
+                drop(working);
                 assert!(world.elapsed() - before <= 10 * SECOND, "{phase:?}");
                 world.idle().await;
                 let waiting = waiting.lock().unwrap().take();
