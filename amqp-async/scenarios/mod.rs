@@ -273,7 +273,8 @@ macro_rules! all_scenarios {
                     after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
                 restoring:
                     a_program_with_all_channel_numbers_gets_them_again
-                    a_broker_that_stays_away_is_given_up_in_time;
+                    a_broker_that_stays_away_is_given_up_in_time
+                    what_somebody_else_has_locked_is_tried_again_if_the_program_says_so;
                 refusing:
                     a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
             }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use amqp_async::proto::topology::StepError;
+use amqp_async::proto::topology::{Outcome, StepError};
 use amqp_async::proto::wire::{Method, ReplyCode};
 use amqp_async::proto::{Backoff, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError};
-use amqp_async::{Connection, ConnectionEvent, Consumer, ConsumerEnd, Queue, Recovery};
+use amqp_async::{Connection, ConnectionEvent, Consumer, ConsumerEnd, Queue, Recovery, StepDecision};
 use amqp_testbroker::MethodFault;
 
 use super::recovery::recovered;
@@ -230,4 +230,36 @@ pub(crate) async fn a_broker_that_stays_away_is_given_up_in_time(world: World) {
     assert_eq!(given_up, Some(GiveUpReason::TimedOut(reason)));
     pause.end();
     close(&world.connect().await).await;
+}
+
+pub(crate) async fn what_somebody_else_has_locked_is_tried_again_if_the_program_says_so(world: World) {
+    let (fail, failed) = mpsc::channel();
+    // Time for somebody else.
+    let backoff = Backoff::new(1).initial(Duration::from_secs(2)).jitter(0.0);
+    let recovery = Recovery::new(ReconnectPolicy::new(backoff)).on_step(move |step, outcome| match outcome {
+        Outcome::Failed(error) if step.declares_queue() => {
+            // Nobody listens after the first time.
+            drop(fail.send(error.to_string()));
+            StepDecision::TryAgain(Duration::from_millis(500))
+        }
+        _ => StepDecision::LeaveOut,
+    });
+    let connection = connect_by(&world, |config| config, recovery).await;
+    let channel = connection.channel().await.unwrap();
+    let name = world.name("locked");
+    let queue = channel.declare_queue(&*name).exclusive(true).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    let other = world.channel().await;
+    other.declare_queue(&*name).exclusive(true).await.unwrap();
+    let failed = crate::runtime::thread(async move { failed.recv_timeout(PATIENCE) });
+    let words = failed.await.unwrap();
+    assert!(words.contains("RESOURCE_LOCKED"), "{words}");
+    assert!(connection.is_recovering().is_some());
+    close(other.connection()).await;
+    let (_, report) = recovered(&mut events).await;
+    assert!(report.is_complete(), "{report:?}");
+    assert_works(&queue, &mut consumer).await;
+    close(&connection).await;
 }

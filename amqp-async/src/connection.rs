@@ -70,7 +70,8 @@ impl Connection {
             connection.refresh_credentials(source, valid_for);
         }
         driver.set_filter(recovery.filter.clone());
-        connection.shared().lock().recovering = Some(Recovering::new());
+        driver.set_judge(recovery.on_step.clone());
+        connection.shared().lock().recovering = Some(Recovering::new(recovery.on_step.is_some()));
         let policy = recovery.reconnect.clone();
         (connection, recovery::run(driver, connect, policy))
     }

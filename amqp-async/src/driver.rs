@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use amqp_proto::{CloseReason, Config, Instant, RecvBuf, SendBuf, TransportError};
+use amqp_proto::topology::{Plan, Topology};
+use amqp_proto::{CloseReason, Config, GiveUpReason, Instant, RecvBuf, SendBuf, TransportError};
 use bytes::Buf;
 
 use crate::observe::{Notes, Told};
-use crate::recovery::StepFilter;
+use crate::recovery::{StepFilter, StepJudge};
 use crate::shared::Shared;
 use crate::transport::{Timer, Transport};
 
@@ -45,6 +46,9 @@ pub struct Driver<T, C: Timer> {
     told: Told,
     /// The user's code: not for under the lock.
     filter: Option<StepFilter>,
+    judge: Option<StepJudge>,
+    /// What the program does not want to go on without, and does not get again.
+    unrestored: Option<Arc<str>>,
     /// When nobody waits any longer for everything to be there again; none if it is.
     give_up_at: Option<Instant>,
 }
@@ -108,6 +112,8 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             wakes: Vec::new(),
             told: Told::default(),
             filter: None,
+            judge: None,
+            unrestored: None,
             give_up_at: None,
         }
     }
@@ -115,6 +121,11 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     /// Makes again only what that says.
     pub(crate) fn set_filter(&mut self, filter: Option<StepFilter>) {
         self.filter = filter;
+    }
+
+    /// Has that decide about what fails.
+    pub(crate) fn set_judge(&mut self, judge: Option<StepJudge>) {
+        self.judge = judge;
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -145,9 +156,30 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         self.give_up_at = give_up_at;
     }
 
-    /// Whether it has taken too long until everything is there again.
-    pub(crate) fn is_late(&self) -> bool {
-        self.give_up_at.is_some_and(|at| at <= self.timer.now())
+    /// Why it is not worth going on, if that was lost for that reason: something is not there again, or all has taken too long.
+    pub(crate) fn gives_up(&mut self, lost: &CloseReason) -> Option<GiveUpReason> {
+        if let Some(what) = self.unrestored.take() {
+            return Some(GiveUpReason::Unrestored(what));
+        }
+        let is_late = self.give_up_at.is_some_and(|at| at <= self.timer.now());
+        is_late.then(|| GiveUpReason::TimedOut(lost.clone()))
+    }
+
+    /// Has the user's code do what is its part in a recovery. No lock is held.
+    #[cold]
+    fn plan(&mut self, unplanned: Option<Topology>, unjudged: Option<Plan>) {
+        if let Some(topology) = &unplanned {
+            let plan = StepFilter::plan(self.filter.as_ref(), topology);
+            self.shared.lock().begin_to_restore(plan);
+        }
+        if let (Some(plan), Some(judge)) = (&unjudged, &self.judge) {
+            let mut judged = judge.judge(plan);
+            self.unrestored = judged.given_up.take();
+            if self.unrestored.is_none() {
+                let now = self.timer.now();
+                self.shared.lock().on_judged(judged, now);
+            }
+        }
     }
 
     fn can_read(&self) -> bool {
@@ -218,23 +250,24 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let deadline = state.connection.poll_timeout();
         let is_closed = state.ended.is_some();
         let notes = Notes::take(&mut state);
-        let unplanned = state.take_unplanned();
+        let (unplanned, unjudged) = (state.take_unplanned(), state.take_unjudged());
+        let retry = state.retry_at();
         self.give_up_at = self.give_up_at.filter(|_| state.is_lost());
         state.sleep(cx);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
-        if let Some(topology) = &unplanned {
-            let plan = StepFilter::plan(self.filter.as_ref(), topology);
-            self.shared.lock().begin_to_restore(plan);
+        let has_planned = unplanned.is_some() || unjudged.is_some();
+        if has_planned {
+            self.plan(unplanned, unjudged);
         }
         notes.tell(self.shared.meters(), &mut self.told);
         if is_closed || self.stream.is_broken {
             self.stream.linger.get_or_insert(now + LINGER);
         }
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
-        let deadlines = [alarm, deadline, patience, linger, leaving, self.give_up_at];
+        let deadlines = [alarm, deadline, patience, linger, leaving, retry, self.give_up_at];
         Turn {
-            has_more: events == MOST_EVENTS || unplanned.is_some(),
+            has_more: events == MOST_EVENTS || has_planned,
             has_unsent,
             is_closed,
             deadline: deadlines.into_iter().flatten().min(),

@@ -96,7 +96,9 @@ pub use message::{Body, Message};
 pub use poison::{Parking, PoisonPolicy};
 pub use publish::Confirm;
 pub use queue::{ConsumeOptions, DeclareQueue, Queue, StreamOffset};
-pub use recovery::{Connect, Connected, QueueName, Recovery, RecoveryReport, StepFilter, Unrestored};
+pub use recovery::{
+    Connect, Connected, QueueName, Recovery, RecoveryReport, StepDecision, StepFilter, StepJudge, Unrestored,
+};
 pub use reopen::Reopen;
 pub use returns::Returns;
 pub use stats::Stats;

@@ -56,6 +56,7 @@ pub use amqp_async::{
     BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd,
     CredentialsProvider, CredentialsSource, DeliverySource, Error, ExchangeKind, FieldTable, FieldValue,
     HandlerError, Message, ProvidedCredentials, PublishError, Qos, Recovery, RecoveryReport, RefreshError,
+    StepDecision,
 };
 pub use amqp_mio::Stream;
 pub use amqp_net::{

@@ -162,6 +162,9 @@ pub enum GiveUpReason {
     /// [`ReconnectPolicy::give_up_after`] is over; this is how the last attempt ended, or the connection itself.
     #[error("not there again in time after: {0}")]
     TimedOut(CloseReason),
+    /// Something is not there again without which the program makes no sense, as it said itself; what that is, and why.
+    #[error("it makes no sense without {0}")]
+    Unrestored(Arc<str>),
     /// The connection was closed on request.
     #[error("closed on request")]
     Requested,

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use super::judging::Judging;
 use super::names::{NameCell, Names};
 use super::{Asked, Recovering};
 use crate::events::ConnectionEvent;
 use crate::shared::{CallState, State};
 
 impl Recovering {
-    pub(crate) fn new() -> Box<Self> {
+    /// With or without somebody who says something about steps.
+    pub(crate) fn new(is_judged: bool) -> Box<Self> {
         Box::new(Self {
+            judging: is_judged.then(Judging::default),
             topology: Topology::default(),
             is_to_plan: false,
             asked: HashMap::new(),

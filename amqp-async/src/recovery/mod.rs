@@ -10,6 +10,7 @@
 //!
 //! `run` is the task that goes round, `lost` what a loss does to what handles see, `restoring` what puts it right.
 
+mod judging;
 mod lost;
 mod names;
 mod restoring;
@@ -20,9 +21,10 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use amqp_proto::topology::{Culprits, Plan, Restorer, Step, StepError, Topology};
+use amqp_proto::topology::{Culprits, Outcome, Plan, Restorer, Step, StepError, Topology};
 use amqp_proto::{Backoff, ConsumerId, Instant, ReconnectPolicy, RequestId};
 
+pub use judging::{StepDecision, StepJudge};
 pub(crate) use names::NameCell;
 pub use names::QueueName;
 pub(crate) use run::run;
@@ -42,6 +44,8 @@ pub struct Recovery {
     pub reconnect: ReconnectPolicy,
     /// What is made again. Default: everything.
     pub filter: Option<StepFilter>,
+    /// Decides about what could not be made again. Default: it is left out.
+    pub on_step: Option<StepJudge>,
 }
 
 /// Says of each step whether it is taken; what needs one that is not is still tried.
@@ -91,6 +95,7 @@ impl Recovery {
         Self {
             reconnect,
             filter: None,
+            on_step: None,
         }
     }
 
@@ -98,6 +103,29 @@ impl Recovery {
     #[must_use]
     pub fn filter(mut self, is_wanted: impl Fn(&Step) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(StepFilter(Arc::new(is_wanted)));
+        self
+    }
+
+    /// Learns of each step what became of it, when all are settled and before anybody goes on, and decides about those that failed: they
+    /// are left out, tried again, or end the recovery. No lock is held; the connection is not driven meanwhile.
+    ///
+    /// ```
+    /// use amqp_async::proto::topology::Outcome;
+    /// use amqp_async::{Recovery, StepDecision};
+    /// use std::time::Duration;
+    ///
+    /// // The broker may take a moment until it knows that the last connection, which had an exclusive queue, is gone.
+    /// let recovery = Recovery::default().on_step(|step, outcome| match outcome {
+    ///     Outcome::Failed(_) if step.declares_queue() => StepDecision::TryAgain(Duration::from_secs(1)),
+    ///     _ => StepDecision::LeaveOut,
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_step(
+        mut self,
+        decide: impl Fn(&Step, &Outcome) -> StepDecision + Send + Sync + 'static,
+    ) -> Self {
+        self.on_step = Some(StepJudge::new(decide));
         self
     }
 }
@@ -132,6 +160,8 @@ pub(crate) struct Recovering {
     /// When everything was there again in this life of the connection.
     recovered_at: Option<Instant>,
     restorer: Option<Restorer>,
+    /// What the user's code says about the plan; none if there is no such code.
+    judging: Option<judging::Judging>,
     /// Consumers whose `basic.consume` is not answered: RabbitMQ 3 ends the connection of who cancels one before that (541).
     starting: HashMap<RequestId, ConsumerId>,
     /// Of lives that ended before everything was there again.

@@ -22,6 +22,9 @@ impl State {
 
     pub(crate) fn begin_to_restore(&mut self, plan: Plan) {
         if let Some(recovering) = &mut self.recovering {
+            if let Some(judging) = &mut recovering.judging {
+                judging.begin();
+            }
             let culprits = std::mem::take(&mut recovering.culprits);
             recovering.restorer = Some(Restorer::new(plan).avoiding(culprits));
         }
@@ -69,13 +72,15 @@ impl State {
 
     /// Sends what the plan says, as far as there is room for it.
     pub(crate) fn go_on_restoring(&mut self, now: Instant) {
-        let Some(mut restorer) = self
-            .recovering
-            .as_mut()
-            .and_then(|recovering| recovering.restorer.take())
-        else {
+        let Some(recovering) = self.recovering.as_deref_mut() else {
             return;
         };
+        let Some(mut restorer) = recovering.restorer.take() else {
+            return;
+        };
+        if let Some(judging) = &mut recovering.judging {
+            judging.retry(&mut restorer, now);
+        }
         let mut taken = Taken {
             channels: &mut self.channels,
             opened: Vec::new(),
@@ -89,13 +94,17 @@ impl State {
         if let Some(recovering) = &mut self.recovering {
             recovering.starting.extend(started);
         }
+        let Some(recovering) = &mut self.recovering else {
+            return;
+        };
         // If there is no room, there is more to send when there is.
-        if result.is_ok() && restorer.is_finished() {
-            return self.on_restored(restorer.plan(), now);
+        let is_finished = result.is_ok() && restorer.is_finished();
+        match &mut recovering.judging {
+            None if is_finished => return self.on_restored(restorer.plan(), now),
+            Some(judging) if is_finished => judging.on_settled(),
+            _ => {}
         }
-        if let Some(recovering) = &mut self.recovering {
-            recovering.restorer = Some(restorer);
-        }
+        recovering.restorer = Some(restorer);
     }
 
     /// A channel of the core's is one of ours from now on.
@@ -112,7 +121,7 @@ impl State {
     }
 
     /// Every step is settled: handles go on, but for those whose part was refused.
-    fn on_restored(&mut self, plan: &Plan, now: Instant) {
+    pub(super) fn on_restored(&mut self, plan: &Plan, now: Instant) {
         let mut report = RecoveryReport::default();
         for (step, outcome) in plan.outcomes() {
             let error = match outcome {

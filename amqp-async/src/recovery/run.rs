@@ -71,14 +71,15 @@ where
     reconnect.connected(driver.now());
     let mut reason = CloseReason::Requested { acknowledged: false };
     loop {
-        let ended = live(&mut driver).await;
+        let ended = live(&mut driver, &reason).await;
         driver.disconnect();
         let recovered_at = driver.shared().lock().take_recovered_at();
         if let Some(at) = recovered_at {
             reconnect.connected(at);
         }
-        let Some(ended) = ended else {
-            return give_up(&driver, GiveUpReason::TimedOut(reason.clone()), reason);
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(why) => return give_up(&driver, why, reason),
         };
         reason = ended;
         loop {
@@ -113,19 +114,22 @@ where
     }
 }
 
-/// Drives one life of the connection to its end; none if it took too long until everything was there again.
-async fn live<T, C>(driver: &mut Driver<T, C>) -> Option<CloseReason>
+/// Drives one life of the connection to its end, or until it is not worth going on. The one before ended for that reason.
+async fn live<T, C>(driver: &mut Driver<T, C>, before: &CloseReason) -> Result<CloseReason, GiveUpReason>
 where
     T: Transport + Unpin,
     C: Timer + Unpin,
 {
-    let ended = poll_fn(|cx| match driver.is_late() {
-        true => Poll::Ready(None),
-        false => Pin::new(&mut *driver).poll(cx).map(Some),
+    let ended = poll_fn(|cx| match Pin::new(&mut *driver).poll(cx) {
+        Poll::Ready(reason) => Poll::Ready(Ok(reason)),
+        Poll::Pending => match driver.gives_up(before) {
+            Some(why) => Poll::Ready(Err(why)),
+            None => Poll::Pending,
+        },
     });
     let ended = ended.await;
-    if ended.is_none() {
-        driver.break_off("it is not there again in time");
+    if ended.is_err() {
+        driver.break_off("it is not there again");
     }
     ended
 }

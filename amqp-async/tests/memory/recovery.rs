@@ -39,7 +39,7 @@ pub(crate) fn close(world: &World) {
     });
 }
 
-async fn recovered(events: &mut Events) -> RecoveryReport {
+pub(crate) async fn recovered(events: &mut Events) -> RecoveryReport {
     loop {
         match events.next().await.unwrap() {
             ConnectionEvent::Recovered(report) => break (*report).clone(),

@@ -185,6 +185,22 @@ impl Plan {
         self.advance_from(0);
     }
 
+    /// A step that failed is to be tried once more, with what was skipped because of it. One that ended connections is not.
+    pub(super) fn retry(&mut self, step: StepId) {
+        for entry in &mut self.entries {
+            let is_meant = match &entry.outcome {
+                Outcome::Failed(StepError::EndedConnection(_)) => false,
+                Outcome::Failed(_) => entry.step.id == step,
+                Outcome::Skipped { because } => *because == step,
+                _ => false,
+            };
+            if is_meant {
+                entry.outcome = Outcome::Pending;
+            }
+        }
+        self.advance_from(0);
+    }
+
     /// Some steps are not to be tried at all, each for its error: those fail before anything was sent, with what needs them.
     pub(super) fn give_up(&mut self, why: impl Fn(&Step) -> Option<StepError>) {
         let steps = self.entries.iter().map(|entry| &entry.step);

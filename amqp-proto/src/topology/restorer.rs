@@ -126,6 +126,13 @@ impl Restorer {
         &self.plan
     }
 
+    /// A step that failed is tried once more on this connection, with what was skipped because of it. Does nothing for others, and for
+    /// one that [ended connections](super::StepError::EndedConnection).
+    pub fn retry(&mut self, step: StepId) {
+        self.plan.retry(step);
+        self.is_behind = true;
+    }
+
     /// Whether every step is settled, and nothing of it is left on the connection.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -1,0 +1,123 @@
+//! Programs that decide about what could not be made again.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use amqp_async::{Connection, ConnectionEvent, ConsumeOptions, Recovery, StepDecision};
+use amqp_proto::topology::{Outcome, StepKind};
+use amqp_proto::wire::{Method, ReplyCode};
+use amqp_proto::{Backoff, GiveUpReason, ReconnectPolicy};
+use amqp_testbroker::MethodFault;
+
+use crate::pipe::lock;
+use crate::recovery::{close, recovered};
+use crate::world::{World, config};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A queue, which is locked as often as that when it is declared again, and a consumer of it.
+async fn locked(world: &World, times: usize, recovery: &Recovery) -> Connection {
+    let connection = world.start_recovering(config(), recovery);
+    connection.ready().await.unwrap();
+    let channel = connection.channel().await.unwrap();
+    let queue = channel.declare_queue("q").exclusive(true).await.unwrap();
+    let mut consumer = queue.consume_with(ConsumeOptions::default()).await.unwrap();
+    world.spawn(async move { while consumer.next().await.is_some() {} });
+    let mut left = times;
+    world.broker(move |broker, _| {
+        broker.fail_methods(move |method| {
+            let is_locked = left > 0 && matches!(method, Method::QueueDeclare(_));
+            left -= usize::from(is_locked);
+            is_locked.then(|| {
+                let text = "RESOURCE_LOCKED - cannot obtain exclusive access".to_owned();
+                MethodFault::ClosesChannel(ReplyCode::RESOURCE_LOCKED, text)
+            })
+        });
+    });
+    connection
+}
+
+/// After one second each time.
+fn recovery() -> Recovery {
+    let backoff = Backoff::new(1).initial(SECOND).max(SECOND).jitter(0.0);
+    Recovery::new(ReconnectPolicy::new(backoff))
+}
+
+#[test]
+fn what_failed_is_tried_again_until_it_is_there() {
+    let world = World::new();
+    world.run(async {
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let log = Arc::clone(&seen);
+        let recovery = recovery().on_step(move |step, outcome| {
+            if let StepKind::Queue(_) | StepKind::Consumer(_) = step.kind() {
+                let outcome = format!("{outcome:?}");
+                lock(&log).push(outcome.split([' ', '(']).next().unwrap().to_owned());
+            }
+            match outcome {
+                Outcome::Failed(_) => StepDecision::TryAgain(5 * SECOND),
+                _ => StepDecision::LeaveOut,
+            }
+        });
+        let connection = locked(&world, 2, &recovery).await;
+        let mut events = connection.events();
+        close(&world);
+        let report = recovered(&mut events).await;
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!(world.elapsed(), 11 * SECOND);
+        assert_eq!(
+            *lock(&seen),
+            ["Failed", "Skipped", "Failed", "Skipped", "Succeeded", "Succeeded"]
+        );
+        assert_eq!(world.consumer_count("q"), 1);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn what_fails_for_ever_is_left_out_after_ten_times() {
+    let world = World::new();
+    world.run(async {
+        let recovery = recovery().on_step(|_, _| StepDecision::TryAgain(SECOND));
+        let connection = locked(&world, usize::MAX, &recovery).await;
+        let mut events = connection.events();
+        close(&world);
+        let report = recovered(&mut events).await;
+        assert_eq!(report.unrestored.len(), 2, "{report:?}");
+        assert_eq!(world.elapsed(), 11 * SECOND);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn what_there_is_no_going_on_without_ends_the_recovery() {
+    let world = World::new();
+    world.run(async {
+        let recovery = recovery().on_step(|_, _| StepDecision::GiveUp);
+        let connection = locked(&world, 1, &recovery).await;
+        let mut events = connection.events();
+        close(&world);
+        let reason = connection.closed().await;
+        let mut given_up = None;
+        while let Some(event) = events.next().await {
+            match event {
+                ConnectionEvent::GaveUp(why) => given_up = Some(why),
+                ConnectionEvent::Recovered(report) => panic!("{report:?}"),
+                _ => {}
+            }
+        }
+        let Some(GiveUpReason::Unrestored(what)) = given_up else {
+            panic!("{given_up:?}");
+        };
+        let words = "queue.declare queue=\"q\" exclusive: ";
+        assert!(
+            what.starts_with(words) && what.contains("RESOURCE_LOCKED"),
+            "{what}"
+        );
+        // It was lost for that.
+        assert_eq!(reason.peer().unwrap().code, ReplyCode::CONNECTION_FORCED);
+        world.idle().await;
+        assert_eq!(world.broker_channels(), 0);
+    });
+    world.wind_up();
+}
