@@ -19,8 +19,8 @@ pub use amqp_proto::Event;
 pub use connection::MioConnection;
 pub use connector::Connector;
 pub use event_loop::{
-    Backpressure, CallbackId, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx, EventLoop, Handle,
-    PollBackend, PollerError, PollerType, PostError, RunError, TimerId, poll_backend,
+    Backpressure, CallbackId, ChannelOptions, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx,
+    EventLoop, Handle, PollBackend, PollerError, PollerType, PostError, RunError, TimerId, poll_backend,
 };
 pub use select::{AsyncoreConnection, SelectConnection, SelectError};
 pub use stream::Stream;

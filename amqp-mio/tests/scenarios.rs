@@ -56,7 +56,9 @@ scenarios! {
         what_is_given_back_comes_again_and_says_so
         one_ack_can_be_for_many
         a_consumer_learns_that_its_queue_was_deleted
-        several_consumers_take_turns;
+        several_consumers_take_turns
+        joined_acks_are_for_what_was_settled_and_for_nothing_else
+        a_joined_ack_is_said_when_its_time_has_come;
     routing:
         direct_topic_and_fanout_route_by_key
         headers_route_by_headers

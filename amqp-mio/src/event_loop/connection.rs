@@ -12,6 +12,7 @@ use amqp_proto::{
 use super::callbacks::{CallbackId, Callbacks};
 use super::channel::{Answering, ChannelCallbacks, ChannelRef};
 use super::context::Ctx;
+use super::options::ChannelOptions;
 use super::reconnecting::Reconnecting;
 use crate::{ConnectError, MioConnection};
 
@@ -136,8 +137,7 @@ impl<'a, S> ConnectionView<'a, S> {
         &mut self,
         opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
     ) -> Result<ChannelRef, SendError> {
-        let id = self.entry.connection.open_channel()?;
-        Ok(self.add_channel(id, opened))
+        self.open_channel_with(&ChannelOptions::default(), opened)
     }
 
     /// Opens the channel with that number.
@@ -149,18 +149,27 @@ impl<'a, S> ConnectionView<'a, S> {
         number: u16,
         opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
     ) -> Result<ChannelRef, SendError> {
-        let id = self.entry.connection.open_channel_with_number(number)?;
-        Ok(self.add_channel(id, opened))
+        self.open_channel_with(&ChannelOptions::default().number(number), opened)
     }
 
-    fn add_channel(
+    /// Opens a channel as these options say.
+    ///
+    /// # Errors
+    /// As [`open_channel`](Self::open_channel), or with a number as [`open_channel_with_number`](Self::open_channel_with_number).
+    pub fn open_channel_with(
         &mut self,
-        id: ChannelId,
+        options: &ChannelOptions,
         opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
-    ) -> ChannelRef {
+    ) -> Result<ChannelRef, SendError> {
+        let connection = &mut self.entry.connection;
+        let id = match options.number {
+            None => connection.open_channel()?,
+            Some(number) => connection.open_channel_with_number(number)?,
+        };
+        options.apply(&mut connection.channel(id)?)?;
         let callbacks = ChannelCallbacks::new(Box::new(opened));
         self.entry.channels.insert(id, callbacks);
-        ChannelRef::new(self.id, id)
+        Ok(ChannelRef::new(self.id, id))
     }
 
     /// Renews a token before it expires (RabbitMQ page "OAuth 2"); `answered` is called when the broker has taken it. One that is refused ends

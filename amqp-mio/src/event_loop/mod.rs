@@ -11,6 +11,7 @@ mod connection;
 mod context;
 mod dispatch;
 mod handle;
+mod options;
 mod poller;
 mod reconnecting;
 mod timers;
@@ -26,6 +27,7 @@ pub use channel::{ChannelRef, ChannelView};
 pub use connection::{Backpressure, ConnectionId, ConnectionView};
 pub use context::Ctx;
 pub use handle::{Handle, PostError};
+pub use options::ChannelOptions;
 pub use poller::{PollBackend, PollerError, PollerType, poll_backend};
 pub use timers::TimerId;
 

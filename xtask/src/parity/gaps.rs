@@ -20,14 +20,6 @@ const fn of_mio(scenarios: &'static str, reason: &'static str) -> Gap {
 
 pub(super) const GAPS: &[Gap] = &[
     of_mio(
-        "consuming::a_joined_ack_is_said_when_its_time_has_come",
-        "not an option of the loop's channels; with the core: `Channel::set_ack_coalescing`",
-    ),
-    of_mio(
-        "consuming::joined_acks_are_for_what_was_settled_and_for_nothing_else",
-        "not an option of the loop's channels; with the core: `Channel::set_ack_coalescing`",
-    ),
-    of_mio(
         "credentials",
         "not built yet: a `Connector` takes credentials once; `ConnectionView::update_secret` renews them",
     ),
