@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use amqp_proto::{
-    Backoff, Credentials, Instant, ProviderError, Refresh, RefreshPolicy, RefreshStep, SaslError, Secret,
+    Backoff, Credentials, Instant, ProvidedCredentials, ProviderError, Refresh, RefreshPolicy, RefreshStep,
 };
 
 use crate::BoxFuture;
@@ -57,36 +57,6 @@ pub trait CredentialsProvider: Send + Sync {
     /// # Errors
     /// Whatever it is, in words without a secret: they are told to whoever watches the connection.
     fn credentials(&self) -> BoxFuture<Result<ProvidedCredentials, HandlerError>>;
-}
-
-/// Credentials, and for how long.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ProvidedCredentials {
-    /// Who connects. With [`erase_on_connect`](Credentials::erase_on_connect) they are overwritten as soon as the broker has them,
-    /// here and in all their clones: the next attempt needs new ones.
-    pub credentials: Credentials,
-    /// How long they are valid from now on; `None`, the default, is for ever.
-    pub valid_for: Option<Duration>,
-}
-
-impl ProvidedCredentials {
-    /// Sets [`valid_for`](Self#structfield.valid_for).
-    #[must_use]
-    pub const fn valid_for(mut self, duration: Duration) -> Self {
-        self.valid_for = Some(duration);
-        self
-    }
-}
-
-/// Valid for ever.
-impl From<Credentials> for ProvidedCredentials {
-    fn from(credentials: Credentials) -> Self {
-        Self {
-            credentials,
-            valid_for: None,
-        }
-    }
 }
 
 impl<F, Fut> CredentialsProvider for F
@@ -278,7 +248,7 @@ impl Refreshing {
     /// Such as when the broker took the certificate, not the token that runs out. Credentials that were erased do not tell.
     fn has_nothing_to_renew(&self) -> bool {
         let config = Arc::clone(self.shared.lock().connection.config());
-        let secret = secret_for(self.mechanism(), &config.credentials);
+        let secret = config.credentials.secret_to_renew(&self.mechanism());
         matches!(secret, Err(ProviderError::NothingToRenew { .. }))
     }
 
@@ -288,7 +258,8 @@ impl Refreshing {
     }
 
     async fn update(&self, credentials: &Credentials) -> Result<(), RefreshError> {
-        let secret = secret_for(self.mechanism(), credentials)?;
+        // No lock is held: mechanisms may be the user's.
+        let secret = credentials.secret_to_renew(&self.mechanism())?;
         update_secret(&self.shared, &secret, REASON, Some(self.timeout)).await?;
         if credentials.is_erase_on_connect() {
             credentials.erase();
@@ -341,18 +312,5 @@ impl Refreshing {
         })?;
         observe::refreshing(&event);
         Ok(())
-    }
-}
-
-/// What renews what the connection was opened with. No lock is held: mechanisms may be the user's.
-fn secret_for(mechanism: String, credentials: &Credentials) -> Result<Secret, ProviderError> {
-    let same = credentials
-        .select(mechanism.as_bytes())
-        .map_err(ProviderError::Unfit)?;
-    match same.secret() {
-        Some(secret) => Ok(secret),
-        // Erased in between.
-        None if credentials.is_erased() => Err(ProviderError::Unfit(SaslError::CredentialsErased)),
-        None => Err(ProviderError::NothingToRenew { mechanism }),
     }
 }

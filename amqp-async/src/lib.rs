@@ -77,12 +77,12 @@ use std::pin::Pin;
 
 pub use amqp_proto as proto;
 pub use amqp_proto::wire::{FieldTable, FieldValue};
-pub use amqp_proto::{AckCoalescing, CloseReport, Overflow, QueueArguments};
+pub use amqp_proto::{AckCoalescing, CloseReport, Overflow, ProvidedCredentials, QueueArguments};
 pub use batch::{Batch, BatchReport};
 pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::Connection;
 pub use consumer::{Consumer, Next};
-pub use credentials::{CredentialsProvider, CredentialsSource, ProvidedCredentials, RefreshError};
+pub use credentials::{CredentialsProvider, CredentialsSource, RefreshError};
 pub use delivery::{Delivery, DeliverySource, ProcessOptions};
 pub use driver::Driver;
 pub use error::{Error, PublishError};

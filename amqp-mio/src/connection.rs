@@ -1,7 +1,7 @@
 //! The connection, from the first address that is tried to the end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use amqp_proto::trace::FrameTap;
 use amqp_proto::wire::{ConnectionUpdateSecret, ReplyCode};
 use amqp_proto::{
     Channel, ChannelId, CloseReason, CloseReport, Config, Connection, ConnectionParameters, Event, Instant,
-    RequestId, Secret, SendError, Shutdown,
+    ProvidedCredentials, ProviderError, RequestId, Secret, SendError, Shutdown,
 };
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token, event::Source};
 
-use crate::resolver::Resolver;
+use crate::credentials::{Asking, CredentialsEvent, CredentialsSource, Refreshing};
+use crate::offload::{Offload, Panicked};
 use crate::session::Session;
 use crate::stream::Stream;
 
 /// A connection to a broker as a source of events for a [`mio::Poll`]. It never waits and starts no thread, but one for each name that
-/// the system has to look up.
+/// the system has to look up, and for each call of a [provider of credentials](CredentialsSource).
 ///
 /// Register it, for any interests: it takes those that it needs. It moves from address to address and from socket to socket by itself,
 /// and stays registered. Then go round:
@@ -67,6 +68,10 @@ pub struct MioConnection {
     epoch: std::time::Instant,
     /// The search is over: what becomes of the session is told.
     is_settled: bool,
+    /// Until when its secret is valid.
+    valid_until: Option<Instant>,
+    /// If that is to be renewed.
+    refreshing: Option<Box<Refreshing>>,
 }
 
 /// What takes us to a broker.
@@ -78,7 +83,10 @@ pub(crate) struct Way {
     /// Instead of what a resolver says.
     pub(crate) addresses: Option<Vec<SocketAddr>>,
     pub(crate) first_incarnation: u32,
+    pub(crate) credentials: Option<CredentialsSource>,
 }
+
+type Resolver = Offload<io::Result<Vec<SocketAddr>>>;
 
 #[derive(Debug)]
 enum Phase {
@@ -87,6 +95,8 @@ enum Phase {
     /// Nothing is tried before that: every host has failed, or the caller wants it so.
     Waiting(Instant),
     Resolving(Resolver, Instant),
+    /// Who connects, before anything else is done there.
+    Asking(Asking, Target),
     Connecting(Attempt, TcpStream),
     /// With the moment when the handshakes have taken too long, until they are done.
     Session(Box<Session>, Option<Instant>),
@@ -96,14 +106,30 @@ enum Phase {
     Abandoned(Option<CloseReason>),
 }
 
+/// What is tried.
+#[derive(Debug)]
+enum Target {
+    Address(String, SocketAddr),
+    /// The one that the caller brought.
+    Stream(Box<Stream>),
+}
+
 /// An address that is tried.
 #[derive(Debug)]
 struct Attempt {
     host: String,
+    identity: Identity,
     /// For the TCP connection.
     connected_by: Instant,
     /// For everything.
     open_by: Instant,
+}
+
+/// With what to connect, and until when that is valid.
+#[derive(Debug)]
+struct Identity {
+    config: Arc<Config>,
+    valid_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -122,9 +148,9 @@ impl MioConnection {
     pub(crate) fn on_stream(way: Way, stream: Stream) -> Self {
         let search = Search::new(&way.parameters);
         let mut connection = Self::new(way, search, Phase::Searching);
-        connection.begin(stream, None);
         // There is nothing else to try if it fails.
         connection.is_settled = true;
+        connection.identify(Target::Stream(Box::new(stream)), Instant::EPOCH);
         connection
     }
 
@@ -136,6 +162,8 @@ impl MioConnection {
             registration: None,
             epoch: std::time::Instant::now(),
             is_settled: false,
+            valid_until: None,
+            refreshing: None,
         }
     }
 
@@ -174,9 +202,22 @@ impl MioConnection {
             Phase::Resolving(_, late) => *late,
             #[cfg(not(unix))]
             Phase::Resolving(_, late) => (*late).min(now + Duration::from_millis(10)),
+            #[cfg(unix)]
+            Phase::Asking(asking, _) => asking.late,
+            #[cfg(not(unix))]
+            Phase::Asking(asking, _) => asking.late.min(now + Duration::from_millis(10)),
             Phase::Connecting(attempt, _) => attempt.connected_by.min(attempt.open_by),
             Phase::Session(session, _) if session.has_work() => now,
-            Phase::Session(session, open_by) => [session.deadline(), *open_by].into_iter().flatten().min()?,
+            Phase::Session(session, open_by) => {
+                let refresh = self
+                    .refreshing
+                    .as_ref()
+                    .and_then(|refreshing| refreshing.deadline(now));
+                [session.deadline(), *open_by, refresh]
+                    .into_iter()
+                    .flatten()
+                    .min()?
+            }
         };
         let left = deadline.duration_since(now);
         // Polls count milliseconds, some of them down: one more spares us to come back for the rest of it.
@@ -197,10 +238,14 @@ impl MioConnection {
         loop {
             let now = self.now();
             let is_settled = self.is_settled;
+            if self.refreshing.is_some() {
+                self.refresh(now);
+            }
             match &mut self.phase {
                 Phase::Session(session, open_by) => {
                     let event = session.poll_event(now);
                     match event {
+                        Some(event) if is_taken(&mut self.refreshing, now, &event) => {}
                         Some(Event::Closed(reason)) if !is_settled && !is_requested(&reason) => {
                             let error = session.tls_error.take();
                             self.fail(error.unwrap_or_else(|| reason.into()));
@@ -209,6 +254,7 @@ impl MioConnection {
                             if event == Event::Connected {
                                 *open_by = None;
                                 self.is_settled = true;
+                                self.begin_to_refresh(now);
                             }
                             return Ok(Some(event));
                         }
@@ -267,6 +313,8 @@ impl MioConnection {
             Phase::Waiting(_) => self.phase = Phase::Searching,
             Phase::Resolving(resolver, late) => match resolver.poll() {
                 Some(answer) => {
+                    let answer =
+                        answer.unwrap_or_else(|Panicked| Err(io::Error::other("the resolver panicked")));
                     self.search
                         .resolved(answer.map_err(|error| AttemptError::io(Stage::Resolve, &error)));
                     self.leave_phase();
@@ -274,6 +322,10 @@ impl MioConnection {
                 None if *late <= now => {
                     self.fail_late(Stage::Resolve, self.way.parameters.connection_timeout);
                 }
+                None => return false,
+            },
+            Phase::Asking(asking, _) => match asking.poll(now) {
+                Some(answer) => self.on_identity(answer, now),
                 None => return false,
             },
             Phase::Connecting(attempt, socket) => match finish(socket) {
@@ -302,32 +354,72 @@ impl MioConnection {
                     self.search.resolved(Ok(vec![(address, port).into()]));
                 } else {
                     let late = now + parameters.connection_timeout;
-                    match Resolver::start(name, port) {
+                    let look_up = move || Ok((name, port).to_socket_addrs()?.collect());
+                    match Resolver::start("amqp-resolver", look_up) {
                         Ok(resolver) => self.enter(Phase::Resolving(resolver, late)),
                         Err(error) => self.fail(AttemptError::io(Stage::Resolve, &error)),
                     }
                 }
             }
-            Some(Step::Connect { name, address }) => {
-                let attempt = Attempt {
-                    host: name,
-                    connected_by: now + parameters.connection_timeout,
-                    open_by: now + parameters.stack_timeout,
-                };
-                match connect_start(address, &parameters.tcp) {
-                    Ok(socket) => {
-                        let socket = TcpStream::from_std(socket.into());
-                        self.enter(Phase::Connecting(attempt, socket));
-                    }
-                    Err(error) => self.fail(AttemptError::io(Stage::Tcp, &error)),
-                }
-            }
+            Some(Step::Connect { name, address }) => self.identify(Target::Address(name, address), now),
             Some(Step::Wait(delay)) => self.phase = Phase::Waiting(now + delay),
             Some(_) => {}
             None => {
                 let error = self.search.clone().into_error();
                 self.phase = Phase::Failed(Some(error));
             }
+        }
+    }
+
+    /// Learns with what to connect there, which comes first.
+    fn identify(&mut self, target: Target, now: Instant) {
+        let Some(source) = &self.way.credentials else {
+            let identity = Identity {
+                config: Arc::clone(&self.way.config),
+                valid_until: None,
+            };
+            return self.approach(target, identity, now);
+        };
+        match source.ask(now) {
+            Ok(asking) => self.enter(Phase::Asking(asking, target)),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    fn on_identity(&mut self, answer: Result<ProvidedCredentials, ProviderError>, now: Instant) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Searching);
+        match (answer, phase) {
+            (Ok(provided), Phase::Asking(_, target)) => {
+                let config = Config::clone(&self.way.config).credentials(provided.credentials);
+                let identity = Identity {
+                    config: Arc::new(config),
+                    valid_until: provided.valid_for.map(|duration| now + duration),
+                };
+                self.approach(target, identity, now);
+            }
+            (Err(error), _) => self.fail(error.into()),
+            (Ok(_), phase) => self.phase = phase,
+        }
+    }
+
+    fn approach(&mut self, target: Target, identity: Identity, now: Instant) {
+        let (name, address) = match target {
+            Target::Address(name, address) => (name, address),
+            Target::Stream(stream) => return self.begin(*stream, identity, None),
+        };
+        let parameters = &self.way.parameters;
+        let attempt = Attempt {
+            host: name,
+            identity,
+            connected_by: now + parameters.connection_timeout,
+            open_by: now + parameters.stack_timeout,
+        };
+        match connect_start(address, &parameters.tcp) {
+            Ok(socket) => {
+                let socket = TcpStream::from_std(socket.into());
+                self.enter(Phase::Connecting(attempt, socket));
+            }
+            Err(error) => self.fail(AttemptError::io(Stage::Tcp, &error)),
         }
     }
 
@@ -341,22 +433,29 @@ impl MioConnection {
             Some((config, names)) => over_tls(config, names, &attempt.host, socket),
         };
         match stream {
-            Ok(stream) => self.begin(stream, Some(attempt.open_by)),
+            Ok(stream) => self.begin(stream, attempt.identity, Some(attempt.open_by)),
             Err(error) => self.fail(error),
         }
     }
 
-    /// The socket, registered by now, is spoken on.
-    fn begin(&mut self, stream: Stream, open_by: Option<Instant>) {
-        let config = Arc::clone(&self.way.config);
-        let session = Session::new(stream, config, self.now(), self.way.first_incarnation);
-        self.phase = Phase::Session(Box::new(session), open_by);
+    /// The socket, registered by now, is spoken on; a stream that the caller brought is still to be.
+    fn begin(&mut self, stream: Stream, identity: Identity, open_by: Option<Instant>) {
+        self.valid_until = identity.valid_until;
+        let session = Session::new(stream, identity.config, self.now(), self.way.first_incarnation);
+        let phase = Phase::Session(Box::new(session), open_by);
+        match open_by {
+            None => self.enter(phase),
+            Some(_) => self.phase = phase,
+        }
     }
 
     /// This attempt has failed; the search goes on.
     fn fail(&mut self, error: AttemptError) {
         self.search.failed(error);
         self.leave_phase();
+        if self.is_settled {
+            self.phase = Phase::Failed(Some(self.search.clone().into_error()));
+        }
     }
 
     fn fail_late(&mut self, stage: Stage, limit: Duration) {
@@ -384,6 +483,43 @@ impl MioConnection {
             return;
         }
         self.phase = phase;
+    }
+}
+
+/// The secret that runs out.
+impl MioConnection {
+    /// What became of the secret, if a [provider](crate::Connector::credentials_source) renews it; `None` when that is all for now. To be
+    /// asked behind [`poll_event`](Self::poll_event). Who is more than 16 events behind misses the oldest ones.
+    pub fn poll_credentials(&mut self) -> Option<CredentialsEvent> {
+        self.refreshing.as_mut()?.poll_event()
+    }
+
+    fn begin_to_refresh(&mut self, now: Instant) {
+        if let (Phase::Session(session, _), Some(source), Some(until)) =
+            (&self.phase, &self.way.credentials, self.valid_until)
+        {
+            self.refreshing = Refreshing::new(source, &session.core, now, until).map(Box::new);
+        }
+    }
+
+    #[cold]
+    fn refresh(&mut self, now: Instant) {
+        let (Phase::Session(session, _), Some(refreshing)) = (&mut self.phase, &mut self.refreshing) else {
+            return;
+        };
+        let has_begun = refreshing.step(now, session);
+        if let (true, Some(registration), Some(call)) = (has_begun, &self.registration, refreshing.call()) {
+            // Without that, its answer is seen when something else happens, or when it is late.
+            let _ = call.register(&registration.registry, registration.token, INTERESTS);
+        }
+    }
+}
+
+/// Whether that is about the new secret alone.
+fn is_taken(refreshing: &mut Option<Box<Refreshing>>, now: Instant, event: &Event) -> bool {
+    match refreshing {
+        Some(refreshing) => refreshing.takes(now, event),
+        None => false,
     }
 }
 
@@ -529,11 +665,25 @@ pub(crate) fn over_tls(
     Ok(Stream::from(socket).with_tls(tls))
 }
 
+impl MioConnection {
+    /// Does it to all that is registered.
+    fn each_source(&mut self, mut act: impl FnMut(&mut dyn Source) -> io::Result<()>) -> io::Result<()> {
+        if let Some(source) = self.phase.source() {
+            act(source)?;
+        }
+        match self.refreshing.as_mut().and_then(|refreshing| refreshing.call()) {
+            Some(call) => act(call),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Phase {
     /// What is registered.
     fn source(&mut self) -> Option<&mut dyn Source> {
         match self {
             Self::Resolving(resolver, _) => Some(resolver),
+            Self::Asking(asking, _) => Some(&mut asking.call),
             Self::Connecting(_, socket) => Some(socket),
             Self::Session(session, _) => Some(&mut session.stream),
             Self::Searching | Self::Waiting(_) | Self::Failed(_) | Self::Abandoned(_) => None,
@@ -545,9 +695,7 @@ impl Phase {
 impl Source for MioConnection {
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
         let kept = registry.try_clone()?;
-        if let Some(source) = self.phase.source() {
-            source.register(registry, token, INTERESTS)?;
-        }
+        self.each_source(|source| source.register(registry, token, INTERESTS))?;
         self.registration = Some(Registration {
             registry: kept,
             token,
@@ -557,9 +705,7 @@ impl Source for MioConnection {
 
     fn reregister(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
         let kept = registry.try_clone()?;
-        if let Some(source) = self.phase.source() {
-            source.reregister(registry, token, INTERESTS)?;
-        }
+        self.each_source(|source| source.reregister(registry, token, INTERESTS))?;
         self.registration = Some(Registration {
             registry: kept,
             token,
@@ -569,9 +715,6 @@ impl Source for MioConnection {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.registration = None;
-        match self.phase.source() {
-            Some(source) => source.deregister(registry),
-            None => Ok(()),
-        }
+        self.each_source(|source| source.deregister(registry))
     }
 }

@@ -1,16 +1,18 @@
 //! Which broker to connect to, and how.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amqp_net::{ConnectError, TlsConfig};
-use amqp_proto::{Config, ConnectionParameters};
+use amqp_proto::{Config, ConnectionParameters, ProvidedCredentials};
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
 
 use crate::connection::{MioConnection, Way};
+use crate::credentials::CredentialsSource;
 
 /// Which broker to connect to, and how.
 ///
@@ -28,6 +30,7 @@ pub struct Connector {
     parameters: ConnectionParameters,
     tls: Option<TlsConfig>,
     first_incarnation: u32,
+    credentials: Option<CredentialsSource>,
 }
 
 impl Connector {
@@ -38,6 +41,7 @@ impl Connector {
             parameters,
             tls: None,
             first_incarnation: 0,
+            credentials: None,
         }
     }
 
@@ -53,6 +57,37 @@ impl Connector {
     #[must_use]
     pub fn tls(mut self, config: TlsConfig) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// Asks for credentials before each attempt, those in the parameters do not count then; and asks again before they run out, for as
+    /// long as the connection lives ([`CredentialsSource`]).
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), amqp_mio::ConnectError> {
+    /// use amqp_mio::proto::Credentials;
+    /// use amqp_mio::{Connector, ProvidedCredentials};
+    /// use std::time::Duration;
+    ///
+    /// let connector = Connector::from_uri("amqps://broker.example/orders")?.credentials_provider(|| {
+    ///     let token = std::fs::read_to_string("/run/secrets/token")?;
+    ///     Ok(ProvidedCredentials::from(Credentials::token(token)).valid_for(Duration::from_secs(300)))
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn credentials_provider(
+        self,
+        provider: impl Fn() -> Result<ProvidedCredentials, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.credentials_source(CredentialsSource::new(provider))
+    }
+
+    /// The same, by a policy of one's own: [`CredentialsSource::policy`].
+    #[must_use]
+    pub fn credentials_source(mut self, source: CredentialsSource) -> Self {
+        self.credentials = Some(source);
         self
     }
 
@@ -141,6 +176,7 @@ impl Connector {
             tls,
             addresses,
             first_incarnation: self.first_incarnation,
+            credentials: self.credentials.clone(),
         })
     }
 }

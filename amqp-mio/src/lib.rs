@@ -6,18 +6,20 @@
 
 mod connection;
 mod connector;
+mod credentials;
 mod event_loop;
 mod leaving;
-mod resolver;
+mod offload;
 mod select;
 mod session;
 mod stream;
 
 pub use amqp_net::{AttemptError, ConnectError, Stage, TlsConfig, TlsMaterial, TlsVersion};
 pub use amqp_proto as proto;
-pub use amqp_proto::Event;
+pub use amqp_proto::{Event, ProvidedCredentials};
 pub use connection::MioConnection;
 pub use connector::Connector;
+pub use credentials::{CredentialsEvent, CredentialsSource, RefreshError};
 pub use event_loop::{
     Backpressure, CallbackId, ChannelOptions, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx,
     EventLoop, Handle, PollBackend, PollerError, PollerType, PostError, RunError, TimerId, poll_backend,

@@ -38,6 +38,12 @@ scenarios! {
         a_host_that_says_nothing_is_given_up_in_time
         a_connection_that_may_take_no_time_is_given_up_or_there
         the_wrong_protocol_for_a_port_is_told_at_once;
+    credentials:
+        a_secret_is_renewed_while_the_connection_goes_on
+        credentials_are_asked_for_before_each_attempt
+        without_credentials_nothing_is_tried
+        the_first_mechanism_that_is_offered_is_used
+        credentials_are_erased_if_that_was_asked_for;
     refusing:
         who_may_not_configure_is_told_what_was_refused_and_goes_on
         who_may_do_nothing_is_refused_for_good;

@@ -129,7 +129,7 @@ pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, T
 pub use reconnect::{
     Backoff, Classifier, GiveUpReason, HostOrder, Reconnect, ReconnectAction, ReconnectPolicy, Verdict,
 };
-pub use refresh::{ProviderError, Refresh, RefreshPolicy, RefreshStep};
+pub use refresh::{ProvidedCredentials, ProviderError, Refresh, RefreshPolicy, RefreshStep};
 pub use sasl::{Mechanism, SaslError, SaslMechanism};
 pub use secret::Secret;
 pub use shutdown::{CloseReport, InFlight, Shutdown, ShutdownAction};

@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::reconnect::{Backoff, scaled};
-use crate::{Instant, SaslError};
+use crate::{Credentials, Instant, SaslError, Secret};
 
 /// At which part of a secret's life the next one is asked for.
 const AT: f64 = 0.8;
@@ -174,6 +174,36 @@ impl Refresh {
     }
 }
 
+/// Credentials, and for how long.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ProvidedCredentials {
+    /// Who connects. With [`erase_on_connect`](Credentials::erase_on_connect) they are overwritten as soon as the broker has them,
+    /// here and in all their clones: the next attempt needs new ones.
+    pub credentials: Credentials,
+    /// How long they are valid from now on; `None`, the default, is for ever.
+    pub valid_for: Option<Duration>,
+}
+
+impl ProvidedCredentials {
+    /// Sets [`valid_for`](Self#structfield.valid_for).
+    #[must_use]
+    pub const fn valid_for(mut self, duration: Duration) -> Self {
+        self.valid_for = Some(duration);
+        self
+    }
+}
+
+/// Valid for ever.
+impl From<Credentials> for ProvidedCredentials {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            valid_for: None,
+        }
+    }
+}
+
 /// Why a provider of credentials gave none that could be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -199,6 +229,24 @@ pub enum ProviderError {
         /// The mechanism's name.
         mechanism: String,
     },
+}
+
+impl Credentials {
+    /// What renews what a connection was opened with by that mechanism: for [`Connection::update_secret`](crate::Connection::update_secret).
+    ///
+    /// # Errors
+    /// [`ProviderError::Unfit`] if these lack the mechanism or were erased, [`ProviderError::NothingToRenew`] if it has no secret.
+    pub fn secret_to_renew(&self, mechanism: &str) -> Result<Secret, ProviderError> {
+        let same = self.select(mechanism.as_bytes()).map_err(ProviderError::Unfit)?;
+        match same.secret() {
+            Some(secret) => Ok(secret),
+            // Erased in between.
+            None if self.is_erased() => Err(ProviderError::Unfit(SaslError::CredentialsErased)),
+            None => Err(ProviderError::NothingToRenew {
+                mechanism: mechanism.into(),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::channel::{Answering, ChannelCallbacks, ChannelRef};
 use super::context::Ctx;
 use super::options::ChannelOptions;
 use super::reconnecting::Reconnecting;
-use crate::{ConnectError, MioConnection};
+use crate::{ConnectError, CredentialsEvent, MioConnection};
 
 /// A connection of an [`EventLoop`](super::EventLoop).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +45,7 @@ pub(super) type OnOpenError<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &C
 pub(super) type OnBlocked<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &str)>;
 pub(super) type OnBackpressure<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Backpressure)>;
 pub(super) type OnReconnect<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Duration)>;
+pub(super) type OnCredentials<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &CredentialsEvent)>;
 pub(super) type OnGiveUp<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &GiveUpReason)>;
 
 /// Called with what came of a shutdown.
@@ -69,6 +70,7 @@ pub(super) struct Entry<S> {
     pub(super) on_unblocked: Callbacks<OnConnection<S>>,
     pub(super) on_writable: Callbacks<OnConnection<S>>,
     pub(super) on_backpressure: Callbacks<OnBackpressure<S>>,
+    pub(super) on_credentials: Callbacks<OnCredentials<S>>,
     pub(super) on_reconnect: Callbacks<OnReconnect<S>>,
     pub(super) on_give_up: Callbacks<OnGiveUp<S>>,
     /// Who has shut it down.
@@ -89,6 +91,7 @@ impl<S> Entry<S> {
             on_unblocked: Callbacks::new(),
             on_writable: Callbacks::new(),
             on_backpressure: Callbacks::new(),
+            on_credentials: Callbacks::new(),
             on_reconnect: Callbacks::new(),
             on_give_up: Callbacks::new(),
             on_report: Reports(Vec::new()),
@@ -260,6 +263,14 @@ impl<'a, S> ConnectionView<'a, S> {
         self.entry.on_backpressure.add(Box::new(call))
     }
 
+    /// Called with what became of its secret, if a [provider](crate::Connector::credentials_source) renews it.
+    pub fn on_credentials(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &CredentialsEvent) + 'static,
+    ) -> CallbackId {
+        self.entry.on_credentials.add(Box::new(call))
+    }
+
     /// Called when it is to be made [again](Ctx::connect_with), with the delay before that; it can still be closed then.
     pub fn on_reconnect(
         &mut self,
@@ -292,6 +303,7 @@ impl<'a, S> ConnectionView<'a, S> {
             || entry.on_unblocked.remove(id)
             || entry.on_writable.remove(id)
             || entry.on_backpressure.remove(id)
+            || entry.on_credentials.remove(id)
             || entry.on_reconnect.remove(id)
             || entry.on_give_up.remove(id)
     }

@@ -18,11 +18,24 @@ impl<S> Ctx<'_, S> {
     pub(super) fn run_connections(&mut self) {
         let ids: Vec<_> = self.inner.connections.keys().copied().collect();
         for id in ids {
-            self.run_connection(id);
+            self.run_events(id);
+            self.run_credentials(id);
         }
     }
 
-    fn run_connection(&mut self, id: ConnectionId) {
+    fn run_credentials(&mut self, id: ConnectionId) {
+        while let Some(entry) = self.inner.connections.get_mut(&id)
+            && let Some(event) = entry.connection.poll_credentials()
+        {
+            self.call_all(
+                id,
+                |entry| Some(&mut entry.on_credentials),
+                |call, ctx| call(ctx, id, &event),
+            );
+        }
+    }
+
+    fn run_events(&mut self, id: ConnectionId) {
         if let Some(entry) = self.inner.connections.get_mut(&id) {
             entry.connection.on_timeout();
         }

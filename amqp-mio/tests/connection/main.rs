@@ -6,5 +6,6 @@ mod bounds;
 #[cfg(unix)]
 mod breaking;
 mod commands;
+mod credentials;
 mod reaching;
 mod talking;

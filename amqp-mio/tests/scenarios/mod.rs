@@ -7,6 +7,7 @@ pub(crate) mod alarms;
 mod client;
 pub(crate) mod connecting;
 pub(crate) mod consuming;
+pub(crate) mod credentials;
 pub(crate) mod failing;
 pub(crate) mod flow;
 pub(crate) mod misuse;

@@ -183,3 +183,23 @@ proptest! {
         prop_assert!(pause >= shortest && pause <= life.max(shortest), "{pause:?}");
     }
 }
+
+#[test]
+fn a_secret_is_the_one_of_the_mechanism_that_is_in_use() {
+    let both = Credentials::external().or(Credentials::plain("ann", "pw"));
+    assert!(both.secret_to_renew("PLAIN").is_ok());
+    let mechanism = "EXTERNAL".into();
+    let nothing = ProviderError::NothingToRenew { mechanism };
+    assert_eq!(both.secret_to_renew("EXTERNAL").err(), Some(nothing));
+    let other = both.secret_to_renew("ANONYMOUS").err();
+    assert!(
+        matches!(
+            other,
+            Some(ProviderError::Unfit(SaslError::AuthMechanismNotOffered { .. }))
+        ),
+        "{other:?}"
+    );
+    both.erase();
+    let erased = ProviderError::Unfit(SaslError::CredentialsErased);
+    assert_eq!(both.secret_to_renew("PLAIN").err(), Some(erased));
+}

@@ -20,10 +20,6 @@ const fn of_mio(scenarios: &'static str, reason: &'static str) -> Gap {
 
 pub(super) const GAPS: &[Gap] = &[
     of_mio(
-        "credentials",
-        "not built yet: a `Connector` takes credentials once; `ConnectionView::update_secret` renews them",
-    ),
-    of_mio(
         "shutdown",
         "a handler is a callback, which is done when it returns; `amqp-mio/tests/event_loop/shutdown.rs` has what is left of it",
     ),

@@ -1,7 +1,7 @@
-//! Looking up a name, which the system does only by waiting: a thread of its own does that, and wakes the poll.
+//! What can only be waited for, such as looking up a name: a thread of its own does that, and wakes the poll.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
@@ -9,30 +9,33 @@ use std::thread;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token, event::Source};
 
-/// A lookup on its way. Dropped, its thread goes on for as long as the system takes, and nobody hears of it.
+/// A call on its way. Dropped, its thread goes on for as long as the call takes, and nobody hears of it.
 #[derive(Debug)]
-pub(crate) struct Resolver {
-    answer: Receiver<io::Result<Vec<SocketAddr>>>,
+pub(crate) struct Offload<T> {
+    answer: Receiver<thread::Result<T>>,
     /// Its other end is dropped when the answer is there, which is an event.
     #[cfg(unix)]
     alarm: UnixStream,
 }
 
-impl Resolver {
-    pub(crate) fn start(name: String, port: u16) -> io::Result<Self> {
+/// The call did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Panicked;
+
+impl<T: Send + 'static> Offload<T> {
+    /// Calls that on a thread of that name.
+    pub(crate) fn start(name: &str, call: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         let (sender, answer) = channel();
         #[cfg(unix)]
         let (alarm, bell) = UnixStream::pair()?;
-        let look_up = move || {
-            let addresses = (name, port).to_socket_addrs().map(Iterator::collect);
+        let run = move || {
+            let answer = catch_unwind(AssertUnwindSafe(call));
             // Nobody may wait for it any more.
-            let _ = sender.send(addresses);
+            let _ = sender.send(answer);
             #[cfg(unix)]
             drop(bell);
         };
-        thread::Builder::new()
-            .name("amqp-resolver".into())
-            .spawn(look_up)?;
+        thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Self {
             answer,
             #[cfg(unix)]
@@ -41,18 +44,18 @@ impl Resolver {
     }
 
     /// The answer, once it is there.
-    pub(crate) fn poll(&self) -> Option<io::Result<Vec<SocketAddr>>> {
+    pub(crate) fn poll(&self) -> Option<Result<T, Panicked>> {
         match self.answer.try_recv() {
-            Ok(answer) => Some(answer),
+            Ok(answer) => Some(answer.map_err(|_| Panicked)),
             Err(TryRecvError::Empty) => None,
-            // It panicked, which the standard library does not do.
-            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the resolver's thread ended"))),
+            // It was taken before.
+            Err(TryRecvError::Disconnected) => Some(Err(Panicked)),
         }
     }
 }
 
 #[cfg(unix)]
-impl Source for Resolver {
+impl<T> Source for Offload<T> {
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
         registry.register(&mut self.alarm, token, Interest::READABLE)
     }
@@ -68,7 +71,7 @@ impl Source for Resolver {
 
 /// Elsewhere there is nothing to wake a poll with that is not the poll's own: it is asked again and again.
 #[cfg(not(unix))]
-impl Source for Resolver {
+impl<T> Source for Offload<T> {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
     }
