@@ -1,7 +1,7 @@
 //! What the loss of a connection does to what its handles see, and what is written down for the next one.
 
-use amqp_proto::topology::{ChannelKey, Culprits, Topology};
-use amqp_proto::wire::{BasicConsume, HEADER_SIZE, Method, ReplyCode, ShortStr};
+use amqp_proto::topology::{ChannelKey, Culprits, Recorder};
+use amqp_proto::wire::{BasicConsume, Method, ReplyCode, ShortStr};
 use amqp_proto::{
     ChannelCloseReason, ChannelId, CloseReason, Config, Connection, GiveUpReason, Instant, Reply, RequestId,
     SendError,
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use super::Recovering;
 use super::judging::Judging;
 use super::names::{NameCell, Names};
-use super::{Asked, Recovering};
 use crate::events::ConnectionEvent;
 use crate::shared::{CallState, State};
 
@@ -22,9 +22,8 @@ impl Recovering {
     pub(crate) fn new(is_judged: bool) -> Box<Self> {
         Box::new(Self {
             judging: is_judged.then(Judging::default),
-            topology: Topology::default(),
+            recorder: Recorder::default(),
             is_to_plan: false,
-            asked: HashMap::new(),
             was_open: false,
             recovered_at: None,
             restorer: None,
@@ -49,54 +48,40 @@ pub(super) fn place(key: ChannelKey) -> Option<usize> {
 impl State {
     /// A request was sent on that channel: what it asks for is recorded when it is answered.
     pub(crate) fn note_asked(&mut self, place: usize, request: RequestId, method: &Method<'_>) {
-        let Some(recovering) = &mut self.recovering else {
-            return;
-        };
-        let mut payload = Vec::new();
-        // It was encoded just before.
-        if method.encode(&mut payload, 0, u32::MAX).is_ok() {
-            payload.pop();
-            recovering.asked.insert(request, Asked { place, payload });
+        if let Some(recovering) = &mut self.recovering {
+            recovering.recorder.asked(key(place), request, method);
         }
     }
 
     /// A request was sent that is not answered.
     pub(crate) fn note_told(&mut self, place: usize, method: &Method<'_>) {
         if let Some(recovering) = &mut self.recovering {
-            recovering.topology.answered(key(place), method, None);
+            recovering.recorder.told(key(place), method);
         }
     }
 
     pub(crate) fn note_answered(&mut self, reply: &Reply) {
-        let Some(recovering) = &mut self.recovering else {
-            return;
-        };
-        let Some(asked) = recovering.asked.remove(&reply.request()) else {
-            return;
-        };
-        let payload = asked.payload.get(HEADER_SIZE..).unwrap_or_default();
-        if let Ok(method) = Method::decode(payload) {
-            recovering
-                .topology
-                .answered(key(asked.place), &method, reply.method().as_ref());
+        if let Some(recovering) = &mut self.recovering {
+            recovering.recorder.answered(reply);
         }
     }
 
     /// Whether the answer to that request changes what is recorded.
     pub(crate) fn is_recorded(&self, request: RequestId) -> bool {
         let recovering = self.recovering.as_ref();
-        recovering.is_some_and(|recovering| recovering.asked.contains_key(&request))
+        recovering.is_some_and(|recovering| recovering.recorder.is_asked(request))
     }
 
     pub(crate) fn note_refused(&mut self, request: RequestId) {
         if let Some(recovering) = &mut self.recovering {
-            recovering.asked.remove(&request);
+            recovering.recorder.failed(request);
         }
     }
 
     /// A channel is there, or is there no more.
     pub(crate) fn note_channel(&mut self, place: usize, is_there: bool) {
-        if let Some(Recovering { topology, .. }) = self.recovering.as_deref_mut() {
+        if let Some(recovering) = &mut self.recovering {
+            let topology = recovering.recorder.topology_mut();
             match is_there {
                 true => topology.channel_opened(key(place)),
                 false => topology.channel_closed(key(place)),
@@ -109,13 +94,15 @@ impl State {
         let (Some(recovering), Ok(tag)) = (&mut self.recovering, ShortStr::new(tag)) else {
             return;
         };
-        recovering.topology.consumer_started(key(place), consume, tag);
+        let topology = recovering.recorder.topology_mut();
+        topology.consumer_started(key(place), consume, tag);
     }
 
     /// Nobody wants that consumer any more, or it has ended.
     pub(crate) fn forget_consumer(&mut self, place: usize, tag: &str) {
         if let (Some(recovering), Ok(tag)) = (&mut self.recovering, ShortStr::new(tag)) {
-            recovering.topology.consumer_cancelled(key(place), tag);
+            let topology = recovering.recorder.topology_mut();
+            topology.consumer_cancelled(key(place), tag);
         }
     }
 
@@ -123,7 +110,7 @@ impl State {
     pub(crate) fn queue_name(&mut self, name: &str, is_given: bool) -> NameCell {
         match &mut self.recovering {
             Some(recovering) if is_given => {
-                NameCell::Given(recovering.names.follow(name, &recovering.topology))
+                NameCell::Given(recovering.names.follow(name, recovering.recorder.topology()))
             }
             _ => NameCell::Fixed(name.into()),
         }
@@ -192,13 +179,13 @@ impl State {
         self.last_loss = Some(reason.clone());
         let channel_reason = ChannelCloseReason::Connection(reason.clone());
         if let Some(recovering) = &mut self.recovering {
-            recovering.asked.clear();
+            recovering.recorder.disconnected();
             recovering.starting.clear();
             if let Some(restorer) = recovering.restorer.take() {
                 recovering.culprits = restorer.into_culprits(&reason);
             }
             recovering.is_to_plan = false;
-            recovering.names.update(&recovering.topology);
+            recovering.names.update(recovering.recorder.topology());
         }
         let wakes = &mut self.wakes;
         // The core has told the end of its channels: those are left that were to be opened again.

@@ -17,11 +17,10 @@ mod restoring;
 mod run;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 
-use amqp_proto::topology::{Culprits, Outcome, Plan, Restorer, Step, StepError, Topology};
+use amqp_proto::topology::{Culprits, Outcome, Recorder, Restorer, Step};
+pub use amqp_proto::topology::{RecoveryReport, StepFilter, Unrestored};
 use amqp_proto::{Backoff, ConsumerId, Instant, ReconnectPolicy, RequestId};
 
 pub use judging::{StepDecision, StepJudge};
@@ -48,38 +47,6 @@ pub struct Recovery {
     pub on_step: Option<StepJudge>,
 }
 
-/// Says of each step whether it is taken; what needs one that is not is still tried.
-#[derive(Clone)]
-pub struct StepFilter(Arc<dyn Fn(&Step) -> bool + Send + Sync>);
-
-/// What became of what had to be made again.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct RecoveryReport {
-    /// How many steps it took: exchanges, queues, bindings, channels, their settings, consumers.
-    pub restored: usize,
-    /// What is not there again.
-    pub unrestored: Vec<Unrestored>,
-}
-
-/// Something that could not be made again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unrestored {
-    /// What was tried, as the method that was or would have been sent: `queue.declare queue="tasks" durable`.
-    pub what: String,
-    /// Why it failed; none if it was not tried because what it needs is not there.
-    pub error: Option<StepError>,
-}
-
-impl RecoveryReport {
-    /// Whether everything is there again.
-    #[must_use]
-    pub const fn is_complete(&self) -> bool {
-        self.unrestored.is_empty()
-    }
-}
-
 /// Clients that do not act in step: the delays are drawn from a seed that differs from one connection to the next.
 impl Default for Recovery {
     fn default() -> Self {
@@ -102,7 +69,7 @@ impl Recovery {
     /// Makes only those steps that `is_wanted` says.
     #[must_use]
     pub fn filter(mut self, is_wanted: impl Fn(&Step) -> bool + Send + Sync + 'static) -> Self {
-        self.filter = Some(StepFilter(Arc::new(is_wanted)));
+        self.filter = Some(StepFilter::new(is_wanted));
         self
     }
 
@@ -130,31 +97,12 @@ impl Recovery {
     }
 }
 
-impl StepFilter {
-    /// The plan for what is recorded, without what is not wanted.
-    pub(crate) fn plan(filter: Option<&Self>, topology: &Topology) -> Plan {
-        let plan = Plan::new(topology);
-        match filter {
-            Some(filter) => plan.leave_out(|step| !(filter.0)(step)),
-            None => plan,
-        }
-    }
-}
-
-impl fmt::Debug for StepFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StepFilter(..)")
-    }
-}
-
 /// What is known beside the handles, for the next life of a connection.
 #[derive(Debug)]
 pub(crate) struct Recovering {
-    topology: Topology,
+    recorder: Recorder,
     /// There is another connection, and no plan for it.
     is_to_plan: bool,
-    /// Requests under way that change it, each as it was sent.
-    asked: HashMap<RequestId, Asked>,
     /// It was open once: before, a failure is the user's to handle.
     was_open: bool,
     /// When everything was there again in this life of the connection.
@@ -167,11 +115,4 @@ pub(crate) struct Recovering {
     /// Of lives that ended before everything was there again.
     culprits: Culprits,
     names: names::Names,
-}
-
-/// A request that may change what is recorded.
-#[derive(Debug)]
-struct Asked {
-    place: usize,
-    payload: Vec<u8>,
 }

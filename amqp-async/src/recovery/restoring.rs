@@ -17,7 +17,7 @@ impl State {
     /// What is to be made again, if that is to be planned now.
     pub(crate) fn take_unplanned(&mut self) -> Option<Topology> {
         let recovering = self.recovering.as_mut()?;
-        std::mem::take(&mut recovering.is_to_plan).then(|| recovering.topology.clone())
+        std::mem::take(&mut recovering.is_to_plan).then(|| recovering.recorder.topology().clone())
     }
 
     pub(crate) fn begin_to_restore(&mut self, plan: Plan) {
@@ -35,14 +35,14 @@ impl State {
     pub(crate) fn on_restoring(&mut self, event: &Event) -> bool {
         let Some(Recovering {
             restorer: Some(restorer),
-            topology,
+            recorder,
             starting,
             ..
         }) = self.recovering.as_deref_mut()
         else {
             return false;
         };
-        let is_ours = restorer.on_event(event, topology);
+        let is_ours = restorer.on_event(event, recorder.topology_mut());
         match event {
             Event::Reply(reply) => {
                 if let Some(consumer) = starting.remove(&reply.request()) {
@@ -122,26 +122,20 @@ impl State {
 
     /// Every step is settled: handles go on, but for those whose part was refused.
     pub(super) fn on_restored(&mut self, plan: &Plan, now: Instant) {
-        let mut report = RecoveryReport::default();
+        let mut report = RecoveryReport::new(plan);
         for (step, outcome) in plan.outcomes() {
-            let error = match outcome {
-                Outcome::Succeeded => {
-                    report.restored += 1;
-                    continue;
-                }
-                Outcome::Failed(error) => Some(error.clone()),
-                _ => None,
-            };
-            self.end_unrestored(step, error.as_ref());
-            let what = step.to_string();
-            report.unrestored.push(Unrestored { what, error });
+            match outcome {
+                Outcome::Succeeded => {}
+                Outcome::Failed(error) => self.end_unrestored(step, Some(error)),
+                _ => self.end_unrestored(step, None),
+            }
         }
         self.end_left_out(&mut report);
         self.lost = None;
         self.recoveries += 1;
         if let Some(recovering) = &mut self.recovering {
             recovering.recovered_at = Some(now);
-            recovering.names.update(&recovering.topology);
+            recovering.names.update(recovering.recorder.topology());
         }
         self.watchers
             .tell(&ConnectionEvent::Recovered(Arc::new(report)), &mut self.wakes);
@@ -170,7 +164,7 @@ impl State {
         for place in closed {
             self.note_channel(place, false);
             let what = "channel.open".to_owned();
-            report.unrestored.push(Unrestored { what, error: None });
+            report.unrestored.push(Unrestored::new(what, None));
         }
     }
 

@@ -61,6 +61,8 @@ mod plan;
 mod prune;
 mod record;
 mod recorder;
+mod report;
+mod requests;
 mod restorer;
 mod step;
 #[cfg(test)]
@@ -70,6 +72,8 @@ pub use culprits::Culprits;
 pub use name::Name;
 pub use plan::{Outcome, Plan, Renamed};
 pub use record::{BindingRecord, ConsumerRecord, Destination, ExchangeRecord, QueueRecord};
+pub use report::{RecoveryReport, StepFilter, Unrestored};
+pub use requests::Recorder;
 pub use restorer::{Restorer, Sent};
 pub use step::{Step, StepError, StepId, StepKind};
 

@@ -2,6 +2,7 @@
 
 mod plans;
 mod records;
+mod requests;
 
 use super::model::{Manner, World, connection_lost, refused, short};
 use super::*;
