@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use amqp_net::rustls::{ClientConfig, ClientConnection};
 use amqp_net::{AttemptError, ConnectError, Search, Stage, Step, TlsConfig, connect_start, finish};
+use amqp_proto::topology::{Restorer, Sent};
 use amqp_proto::trace::FrameTap;
 use amqp_proto::wire::{ConnectionUpdateSecret, ReplyCode};
 use amqp_proto::{
@@ -559,6 +560,19 @@ impl MioConnection {
         reason: &str,
     ) -> Result<RequestId<ConnectionUpdateSecret<'static>>, SendError> {
         self.commands()?.update_secret(new_secret, reason)
+    }
+
+    /// Sends the next steps of a plan that restores what was on an earlier connection: [`Restorer::send`]. To be called when this one is
+    /// open, and again behind each event.
+    ///
+    /// # Errors
+    /// As [`Restorer::send`]; [`SendError::NotConnected`], [`SendError::Closed`].
+    pub fn restore(
+        &mut self,
+        restorer: &mut Restorer,
+        sent: &mut dyn FnMut(Sent<'_>),
+    ) -> Result<(), SendError> {
+        restorer.send(self.commands()?, sent)
     }
 
     /// Nobody waits for that answer any more: it is discarded, and what it would leave behind is undone.

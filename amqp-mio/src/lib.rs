@@ -16,13 +16,15 @@ mod stream;
 
 pub use amqp_net::{AttemptError, ConnectError, Stage, TlsConfig, TlsMaterial, TlsVersion};
 pub use amqp_proto as proto;
+pub use amqp_proto::topology::{RecoveryReport, StepFilter, Unrestored};
 pub use amqp_proto::{Event, ProvidedCredentials};
 pub use connection::MioConnection;
 pub use connector::Connector;
 pub use credentials::{CredentialsEvent, CredentialsSource, RefreshError};
 pub use event_loop::{
     Backpressure, CallbackId, ChannelOptions, ChannelRef, ChannelView, ConnectionId, ConnectionView, Ctx,
-    EventLoop, Handle, PollBackend, PollerError, PollerType, PostError, RunError, TimerId, poll_backend,
+    EventLoop, Handle, PollBackend, PollerError, PollerType, PostError, Recovery, RunError, TimerId,
+    poll_backend,
 };
 pub use select::{AsyncoreConnection, SelectConnection, SelectError};
 pub use stream::Stream;

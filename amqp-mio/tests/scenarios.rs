@@ -108,6 +108,8 @@ disturbing_scenarios! {
             a_broker_that_falls_silent_is_noticed_after_two_intervals
             a_user_who_is_deleted_is_told
             a_virtual_host_that_is_deleted_takes_its_connections;
+        recovery:
+            after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
         refusing:
             a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
     }
@@ -117,6 +119,8 @@ disturbing_scenarios! {
     with_restart {
         outages:
             a_broker_that_is_killed_loses_nothing_that_it_had_confirmed;
+        recovery:
+            after_the_broker_was_killed_it_is_there_again_with_what_it_had_confirmed;
     }
 }
 

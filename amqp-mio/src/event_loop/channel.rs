@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use amqp_proto::wire::{BasicConsume, BasicGet, BasicPublish, Properties, ReplyCode};
+use amqp_proto::topology::Name;
+use amqp_proto::wire::{BasicConsume, BasicGet, BasicPublish, Method, Properties, ReplyCode};
 use amqp_proto::{
     Answered, Channel, ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId,
     Delivery, DeliveryTag, Got, NoWait, Payload, Reply, Request, RequestError, RequestId, Returned,
@@ -13,8 +14,11 @@ use amqp_proto::{
 use super::callbacks::{CallbackId, Callbacks};
 use super::connection::{ConnectionId, Entry};
 use super::context::Ctx;
+use super::options::ChannelOptions;
+use super::recovering::key;
 
-/// A channel of a connection of an [`EventLoop`](super::EventLoop). It stays this one's name when the channel is closed.
+/// A channel of a connection of an [`EventLoop`](super::EventLoop). It stays this one's name when the channel is closed, and when it is
+/// another one of the core's because its connection was [recovered](super::Recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelRef {
     connection: ConnectionId,
@@ -32,7 +36,7 @@ impl ChannelRef {
         self.connection
     }
 
-    /// What the core calls it.
+    /// What the core called it first.
     #[must_use]
     pub const fn id(self) -> ChannelId {
         self.id
@@ -75,21 +79,41 @@ impl<S> fmt::Debug for Answering<S> {
     }
 }
 
+/// What is called for a consumer, and which one it is.
+pub(super) struct ConsumerEntry<S> {
+    /// `None` while it is being called.
+    pub(super) on_message: Option<OnMessage<S>>,
+    /// What the core calls it now.
+    pub(super) now: ConsumerId,
+    /// By which it is known when it is started again.
+    pub(super) tag: Name,
+}
+
 /// What is called for a channel.
 pub(super) struct ChannelCallbacks<S> {
+    /// What the core calls it now; `None` while it is not there.
+    pub(super) now: Option<ChannelId>,
+    pub(super) options: ChannelOptions,
+    /// Somebody wants it closed.
+    pub(super) is_closing: bool,
+    pub(super) is_transactional: bool,
     pub(super) opened: Option<Opened<S>>,
     pub(super) on_close: Callbacks<OnChannelClose<S>>,
     pub(super) on_return: Callbacks<OnReturn<S>>,
     pub(super) on_cancel: Callbacks<OnCancel<S>>,
     pub(super) on_confirm: Callbacks<OnConfirm<S>>,
-    /// `None` while it is being called.
-    pub(super) consumers: HashMap<ConsumerId, Option<OnMessage<S>>>,
+    /// By what they were called first.
+    pub(super) consumers: HashMap<ConsumerId, ConsumerEntry<S>>,
     pub(super) confirms: BTreeMap<u64, Confirming<S>>,
 }
 
 impl<S> ChannelCallbacks<S> {
-    pub(super) fn new(opened: Opened<S>) -> Self {
+    pub(super) fn new(id: ChannelId, options: ChannelOptions, opened: Opened<S>) -> Self {
         Self {
+            now: Some(id),
+            options,
+            is_closing: false,
+            is_transactional: false,
             opened: Some(opened),
             on_close: Callbacks::new(),
             on_return: Callbacks::new(),
@@ -117,15 +141,14 @@ impl<S> fmt::Debug for ChannelCallbacks<S> {
 #[derive(Debug)]
 pub struct ChannelView<'a, S> {
     channel: ChannelRef,
+    now: Option<ChannelId>,
     entry: &'a mut Entry<S>,
 }
 
 impl<'a, S> ChannelView<'a, S> {
     pub(super) fn new(channel: ChannelRef, entry: &'a mut Entry<S>) -> Result<Self, SendError> {
-        if !entry.channels.contains_key(&channel.id) {
-            return Err(SendError::Stale);
-        }
-        Ok(Self { channel, entry })
+        let now = entry.channels.get(&channel.id).ok_or(SendError::Stale)?.now;
+        Ok(Self { channel, now, entry })
     }
 
     /// Its name.
@@ -134,12 +157,15 @@ impl<'a, S> ChannelView<'a, S> {
         self.channel
     }
 
-    /// The core's view of it, for all commands that no callback answers.
+    /// The core's view of it, for all commands that no callback answers. What is declared by it is not there again after a
+    /// [recovery](super::Recovery).
     ///
     /// # Errors
-    /// [`SendError::Stale`], [`SendError::Closed`].
+    /// [`SendError::Stale`], [`SendError::Closed`]; [`SendError::NotConnected`] while its connection is lost and not as it was, as for all
+    /// commands.
     pub fn core(&mut self) -> Result<Channel<'_>, SendError> {
-        self.entry.connection.channel(self.channel.id)
+        let now = self.now.ok_or(SendError::NotConnected)?;
+        self.entry.connection.channel(now)
     }
 
     /// Sends a request; `answered` is called with its answer, or with why there is none.
@@ -159,8 +185,22 @@ impl<'a, S> ChannelView<'a, S> {
         R::Method: 'static,
     {
         let request = self.core()?.request(method)?;
+        if self.entry.recovering.is_some() {
+            self.note_asked(request.untyped(), &method.as_method());
+        }
         self.await_answer(request, answered);
         Ok(())
+    }
+
+    /// What it asks for is recorded when it is answered.
+    #[cold]
+    fn note_asked(&mut self, request: RequestId, method: &Method<'_>) {
+        if let Some(recovering) = &mut self.entry.recovering {
+            recovering.recorder.asked(key(self.channel.id), request, method);
+        }
+        if matches!(method, Method::TxSelect(_)) {
+            self.callbacks(|callbacks| callbacks.is_transactional = true);
+        }
     }
 
     fn await_answer<M: Answered + 'static>(
@@ -189,7 +229,13 @@ impl<'a, S> ChannelView<'a, S> {
     /// # Errors
     /// As [`Channel::send_nowait`].
     pub fn send_nowait<R: NoWait>(&mut self, method: &R) -> Result<(), SendError> {
-        self.core()?.send_nowait(method)
+        self.core()?.send_nowait(method)?;
+        if let Some(recovering) = &mut self.entry.recovering {
+            recovering
+                .recorder
+                .told(key(self.channel.id), &method.as_method());
+        }
+        Ok(())
     }
 
     /// Starts a consumer; `on_message` is called with each delivery, until it is cancelled or the channel is closed.
@@ -215,13 +261,24 @@ impl<'a, S> ChannelView<'a, S> {
         on_message: impl FnMut(&mut Ctx<'_, S>, ChannelRef, Delivery) + 'static,
         started: impl FnOnce(&mut Ctx<'_, S>, ChannelRef, Result<ConsumerId, RequestError>) + 'static,
     ) -> Result<ConsumerId, SendError> {
-        let (consumer, request) = self.core()?.consume(method)?;
+        let mut core = self.core()?;
+        let (consumer, request) = core.consume(method)?;
+        let tag = core.consumer_tag(consumer).map(Name::from).unwrap_or_default();
+        if self.entry.recovering.is_some() {
+            self.note_asked(request.untyped(), &(*method).into());
+        }
         self.await_answer(request, move |ctx, channel, answer| {
+            if let (Err(_), Ok(mut view)) = (&answer, ctx.channel(channel)) {
+                view.callbacks(|callbacks| callbacks.consumers.remove(&consumer));
+            }
             started(ctx, channel, answer.map(|_| consumer));
         });
-        self.callbacks(|callbacks| {
-            callbacks.consumers.insert(consumer, Some(Box::new(on_message)));
-        });
+        let entry = ConsumerEntry {
+            on_message: Some(Box::new(on_message)),
+            now: consumer,
+            tag,
+        };
+        self.callbacks(|callbacks| callbacks.consumers.insert(consumer, entry));
         Ok(consumer)
     }
 
@@ -234,13 +291,18 @@ impl<'a, S> ChannelView<'a, S> {
         consumer: ConsumerId,
         cancelled: impl FnOnce(&mut Ctx<'_, S>, ChannelRef, Result<(), RequestError>) + 'static,
     ) -> Result<(), SendError> {
-        let request = self.core()?.cancel(consumer)?;
+        let known = self.callbacks(|callbacks| {
+            let known = callbacks.consumers.get(&consumer)?;
+            Some((known.now, known.tag.clone()))
+        });
+        let (now, tag) = known.flatten().unwrap_or_else(|| (consumer, Name::default()));
+        let request = self.core()?.cancel(now)?;
+        if let Some(recovering) = &mut self.entry.recovering {
+            recovering.forget_consumer(self.channel.id, &tag);
+        }
         self.await_answer(request, move |ctx, channel, answer| {
-            if let Ok(view) = ctx.channel(channel) {
-                view.entry
-                    .channels
-                    .get_mut(&channel.id)
-                    .map(|callbacks| callbacks.consumers.remove(&consumer));
+            if let Ok(mut view) = ctx.channel(channel) {
+                view.callbacks(|callbacks| callbacks.consumers.remove(&consumer));
             }
             cancelled(ctx, channel, answer.map(drop));
         });
@@ -318,15 +380,18 @@ impl<'a, S> ChannelView<'a, S> {
         self.core()?.nack(tag, requeue)
     }
 
-    /// Closes it; its close callbacks are called when that is done.
+    /// Closes it; its close callbacks are called when that is done. It is not there again after a recovery.
     ///
     /// # Errors
     /// As [`Channel::close`].
     pub fn close(&mut self, code: ReplyCode, text: &str) -> Result<(), SendError> {
-        self.core()?.close(code, text)
+        self.core()?.close(code, text)?;
+        self.callbacks(|callbacks| callbacks.is_closing = true);
+        Ok(())
     }
 
-    /// Called when it is closed, by whomever, after the callbacks of all that it takes with it.
+    /// Called when it is closed, by whomever, after the callbacks of all that it takes with it; not when its connection is lost and
+    /// [recovered](super::Recovery), but for a channel that was not open, in transactions, or is refused then.
     pub fn on_close(
         &mut self,
         call: impl FnMut(&mut Ctx<'_, S>, ChannelRef, &ChannelCloseReason) + 'static,
@@ -342,7 +407,8 @@ impl<'a, S> ChannelView<'a, S> {
         self.callbacks(|callbacks| callbacks.on_return.add(Box::new(call)))
     }
 
-    /// Called when the broker ends a consumer, as when its queue is deleted.
+    /// Called when the broker ends a consumer, as when its queue is deleted, or does not start it again in a
+    /// [recovery](super::Recovery).
     pub fn on_cancel(
         &mut self,
         call: impl FnMut(&mut Ctx<'_, S>, ChannelRef, ConsumerId) + 'static,

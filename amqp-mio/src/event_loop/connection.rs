@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use amqp_proto::topology::{Name, RecoveryReport};
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{
     ChannelId, CloseReason, CloseReport, Connection, GiveUpReason, RequestError, RequestId, Secret, SendError,
@@ -14,6 +15,7 @@ use super::channel::{Answering, ChannelCallbacks, ChannelRef};
 use super::context::Ctx;
 use super::options::ChannelOptions;
 use super::reconnecting::Reconnecting;
+use super::recovering::Recovering;
 use crate::{ConnectError, CredentialsEvent, MioConnection};
 
 /// A connection of an [`EventLoop`](super::EventLoop).
@@ -46,6 +48,8 @@ pub(super) type OnBlocked<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &str
 pub(super) type OnBackpressure<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Backpressure)>;
 pub(super) type OnReconnect<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, Duration)>;
 pub(super) type OnCredentials<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &CredentialsEvent)>;
+pub(super) type OnRecovered<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &RecoveryReport)>;
+pub(super) type OnRenamed<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &Name, &Name)>;
 pub(super) type OnGiveUp<S> = Box<dyn FnMut(&mut Ctx<'_, S>, ConnectionId, &GiveUpReason)>;
 
 /// Called with what came of a shutdown.
@@ -63,6 +67,8 @@ pub(super) struct Entry<S> {
     pub(super) connection: MioConnection,
     /// If it is made again when it is lost.
     pub(super) reconnecting: Option<Box<Reconnecting>>,
+    /// If what was on it is made again too.
+    pub(super) recovering: Option<Box<Recovering>>,
     pub(super) on_open: Callbacks<OnConnection<S>>,
     pub(super) on_open_error: Callbacks<OnOpenError<S>>,
     pub(super) on_close: Callbacks<OnClose<S>>,
@@ -72,6 +78,9 @@ pub(super) struct Entry<S> {
     pub(super) on_backpressure: Callbacks<OnBackpressure<S>>,
     pub(super) on_credentials: Callbacks<OnCredentials<S>>,
     pub(super) on_reconnect: Callbacks<OnReconnect<S>>,
+    pub(super) on_lost: Callbacks<OnClose<S>>,
+    pub(super) on_queue_renamed: Callbacks<OnRenamed<S>>,
+    pub(super) on_recovered: Callbacks<OnRecovered<S>>,
     pub(super) on_give_up: Callbacks<OnGiveUp<S>>,
     /// Who has shut it down.
     pub(super) on_report: Reports<S>,
@@ -80,10 +89,15 @@ pub(super) struct Entry<S> {
 }
 
 impl<S> Entry<S> {
-    pub(super) fn new(connection: MioConnection, reconnecting: Option<Box<Reconnecting>>) -> Self {
+    pub(super) fn new(
+        connection: MioConnection,
+        reconnecting: Option<Box<Reconnecting>>,
+        recovering: Option<Box<Recovering>>,
+    ) -> Self {
         Self {
             connection,
             reconnecting,
+            recovering,
             on_open: Callbacks::new(),
             on_open_error: Callbacks::new(),
             on_close: Callbacks::new(),
@@ -93,11 +107,21 @@ impl<S> Entry<S> {
             on_backpressure: Callbacks::new(),
             on_credentials: Callbacks::new(),
             on_reconnect: Callbacks::new(),
+            on_lost: Callbacks::new(),
+            on_queue_renamed: Callbacks::new(),
+            on_recovered: Callbacks::new(),
             on_give_up: Callbacks::new(),
             on_report: Reports(Vec::new()),
             channels: HashMap::new(),
             requests: HashMap::new(),
         }
+    }
+
+    /// Whether it is to be recovered, and is not.
+    pub(super) fn is_lost(&self) -> bool {
+        self.recovering
+            .as_ref()
+            .is_some_and(|recovering| recovering.is_lost())
     }
 }
 
@@ -128,7 +152,13 @@ impl<'a, S> ConnectionView<'a, S> {
     /// Whether channels can be opened.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.core().is_some_and(Connection::is_open)
+        self.core().is_some_and(Connection::is_open) && !self.is_recovering()
+    }
+
+    /// Whether it was lost, and is not there again with [everything](super::Recovery) that was on it.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.entry.is_lost()
     }
 
     /// Opens a channel with a free number. It can be used at once; `opened` is called when the broker has confirmed it. If it does not, the
@@ -164,13 +194,16 @@ impl<'a, S> ConnectionView<'a, S> {
         options: &ChannelOptions,
         opened: impl FnOnce(&mut Ctx<'_, S>, ChannelRef) + 'static,
     ) -> Result<ChannelRef, SendError> {
+        if self.is_recovering() {
+            return Err(SendError::NotConnected);
+        }
         let connection = &mut self.entry.connection;
         let id = match options.number {
             None => connection.open_channel()?,
             Some(number) => connection.open_channel_with_number(number)?,
         };
         options.apply(&mut connection.channel(id)?)?;
-        let callbacks = ChannelCallbacks::new(Box::new(opened));
+        let callbacks = ChannelCallbacks::new(id, options.clone(), Box::new(opened));
         self.entry.channels.insert(id, callbacks);
         Ok(ChannelRef::new(self.id, id))
     }
@@ -215,7 +248,8 @@ impl<'a, S> ConnectionView<'a, S> {
         self.entry.on_report.0.push(Box::new(done));
     }
 
-    /// Called when it is open; each time, if it is made [again](Ctx::connect_with).
+    /// Called when it is open; each time, if it is made [again](Ctx::connect_with), but once if it is
+    /// [recovered](Self::on_recovered).
     pub fn on_open(&mut self, call: impl FnMut(&mut Ctx<'_, S>, ConnectionId) + 'static) -> CallbackId {
         self.entry.on_open.add(Box::new(call))
     }
@@ -229,7 +263,7 @@ impl<'a, S> ConnectionView<'a, S> {
     }
 
     /// Called when it is closed, after the callbacks of all that it takes with it. The connection is gone then, unless it is made
-    /// [again](Ctx::connect_with).
+    /// [again](Ctx::connect_with). One that is recovered is [lost](Self::on_lost) before, and closed when it is given up.
     pub fn on_close(
         &mut self,
         call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &CloseReason) + 'static,
@@ -279,6 +313,33 @@ impl<'a, S> ConnectionView<'a, S> {
         self.entry.on_reconnect.add(Box::new(call))
     }
 
+    /// Called when it is lost and to be [recovered](Ctx::connect_recovering), after the callbacks of requests and publishes that were under
+    /// way; not again before it has been recovered.
+    pub fn on_lost(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &CloseReason) + 'static,
+    ) -> CallbackId {
+        self.entry.on_lost.add(Box::new(call))
+    }
+
+    /// Called when it was [recovered](Ctx::connect_recovering): with the name that a queue had when it was lost, and the one that the broker
+    /// gave it now. For each such queue, just before [`on_recovered`](Self::on_recovered). Bindings and consumers follow by themselves.
+    pub fn on_queue_renamed(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &Name, &Name) + 'static,
+    ) -> CallbackId {
+        self.entry.on_queue_renamed.add(Box::new(call))
+    }
+
+    /// Called when everything is there again that was on a [lost](Ctx::connect_recovering) connection, but what the report lists: go on with
+    /// what was refused meanwhile. The connection is not blocked now, and has room.
+    pub fn on_recovered(
+        &mut self,
+        call: impl FnMut(&mut Ctx<'_, S>, ConnectionId, &RecoveryReport) + 'static,
+    ) -> CallbackId {
+        self.entry.on_recovered.add(Box::new(call))
+    }
+
     /// Called when it is not to be made [again](Ctx::connect_with) any more, though nobody has closed it. The connection is gone then.
     pub fn on_give_up(
         &mut self,
@@ -305,6 +366,9 @@ impl<'a, S> ConnectionView<'a, S> {
             || entry.on_backpressure.remove(id)
             || entry.on_credentials.remove(id)
             || entry.on_reconnect.remove(id)
+            || entry.on_lost.remove(id)
+            || entry.on_queue_renamed.remove(id)
+            || entry.on_recovered.remove(id)
             || entry.on_give_up.remove(id)
     }
 }

@@ -13,6 +13,8 @@ use super::channel::{ChannelRef, ChannelView};
 use super::connection::{ConnectionId, ConnectionView, Entry};
 use super::handle::Handle;
 use super::reconnecting::Reconnecting;
+use super::recovering::Recovering;
+use super::recovery::Recovery;
 use super::timers::{TimerId, Timers};
 use crate::{ConnectError, Connector, MioConnection};
 
@@ -85,7 +87,11 @@ impl<S> Inner<S> {
     ) -> Option<Result<Duration, GiveUpReason>> {
         let has_panicked = matches!(self.panicked, Some((Some(panicked), _)) if panicked == id);
         let entry = self.connections.get_mut(&id).filter(|_| !has_panicked)?;
-        if entry.connection.is_leaving() {
+        let was_never_open = entry
+            .recovering
+            .as_ref()
+            .is_some_and(|recovering| !recovering.was_open());
+        if entry.connection.is_leaving() || was_never_open {
             return None;
         }
         let next = entry.reconnecting.as_mut()?.next(&entry.connection, reason);
@@ -100,6 +106,23 @@ impl<S> Inner<S> {
             }
             Err(error) => Some(Err(GiveUpReason::Permanent(error.into()))),
         }
+    }
+
+    /// Whether the end of a connection for that reason is not the end of what was on it.
+    pub(super) fn outlives(&self, id: ConnectionId, reason: &CloseReason) -> bool {
+        let has_panicked = matches!(self.panicked, Some((Some(panicked), _)) if panicked == id);
+        let is_requested = matches!(reason, CloseReason::Requested { .. });
+        let entry = self
+            .connections
+            .get(&id)
+            .filter(|_| !has_panicked && !is_requested);
+        entry.is_some_and(|entry| {
+            let was_open = entry
+                .recovering
+                .as_ref()
+                .is_some_and(|recovering| recovering.was_open());
+            was_open && !entry.connection.is_leaving()
+        })
     }
 
     /// The panic to tell of, when its connection is closed.
@@ -149,7 +172,7 @@ impl<'a, S> Ctx<'a, S> {
     /// # Errors
     /// As [`Connector::connect`].
     pub fn connect(&mut self, connector: &Connector) -> Result<ConnectionId, ConnectError> {
-        self.add(connector.connect()?, None)
+        self.add(connector.connect()?, None, None)
     }
 
     /// The same, but when no broker is reached, or the connection is lost, it is made again, as the policy says: one attempt at one host at
@@ -167,20 +190,75 @@ impl<'a, S> Ctx<'a, S> {
     ) -> Result<ConnectionId, ConnectError> {
         let mut reconnecting = Reconnecting::new(connector, policy)?;
         let connection = reconnecting.begin()?;
-        self.add(connection, Some(Box::new(reconnecting)))
+        self.add(connection, Some(Box::new(reconnecting)), None)
+    }
+
+    /// Begins to connect; when the connection is lost after it was open, it is made again with everything that was on it, as
+    /// [`Recovery`] says. Its own name and callbacks go on, and those of its channels and consumers. [`on_open`](ConnectionView::on_open)
+    /// tells the first time that it is open, [`on_recovered`](ConnectionView::on_recovered) each later one;
+    /// [`on_lost`](ConnectionView::on_lost) that it is lost, [`on_close`](ConnectionView::on_close) that it is not made again any more.
+    ///
+    /// Closing it is the end of it.
+    ///
+    /// ```no_run
+    /// use amqp_mio::proto::wire::{BasicConsume, QueueDeclare};
+    /// use amqp_mio::{ChannelRef, Connector, Ctx, EventLoop, Recovery};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut event_loop = EventLoop::new(())?;
+    /// let connector = Connector::from_uri("amqp://localhost")?;
+    /// let connection = event_loop.connect_recovering(&connector, Recovery::default())?;
+    /// let mut ctx = event_loop.context();
+    /// let mut view = ctx.connection(connection)?;
+    /// view.on_open(|ctx, connection| {
+    ///     // Once: all of this is there again after each loss.
+    ///     let opened = ctx.connection(connection).and_then(|mut view| view.open_channel(on_channel));
+    ///     opened.expect("it is open");
+    /// });
+    /// view.on_lost(|_, _, reason| println!("lost: {reason}"));
+    /// view.on_queue_renamed(|_, _, old, new| println!("{old} is called {new} now"));
+    /// view.on_recovered(|_, _, report| println!("there again: {report:?}"));
+    /// event_loop.run()?;
+    /// # Ok(())
+    /// # }
+    ///
+    /// fn on_channel(ctx: &mut Ctx<'_, ()>, channel: ChannelRef) {
+    ///     let mut view = ctx.channel(channel).expect("it is open");
+    ///     let queue = QueueDeclare { exclusive: true, ..Default::default() };
+    ///     view.request(&queue, |_, _, _| {}).expect("nothing waits to be written");
+    ///     // From the queue that was declared last.
+    ///     let consumer = view.consume(&BasicConsume::default(), |ctx, channel, delivery| {
+    ///         ctx.channel(channel).and_then(|mut view| view.ack(delivery.tag)).expect("it is open");
+    ///     });
+    ///     consumer.expect("nothing waits to be written");
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect_with`](Self::connect_with).
+    pub fn connect_recovering(
+        &mut self,
+        connector: &Connector,
+        recovery: Recovery,
+    ) -> Result<ConnectionId, ConnectError> {
+        let reconnecting = Reconnecting::new(connector, recovery.reconnect)?;
+        let recovering = Recovering::new(recovery.filter);
+        let connection = connector.connect()?;
+        self.add(connection, Some(Box::new(reconnecting)), Some(recovering))
     }
 
     fn add(
         &mut self,
         mut connection: MioConnection,
         reconnecting: Option<Box<Reconnecting>>,
+        recovering: Option<Box<Recovering>>,
     ) -> Result<ConnectionId, ConnectError> {
         let id = ConnectionId(self.inner.next_connection);
         self.inner.next_connection = self.inner.next_connection.wrapping_add(1);
         self.inner.register(id, &mut connection)?;
         self.inner
             .connections
-            .insert(id, Entry::new(connection, reconnecting));
+            .insert(id, Entry::new(connection, reconnecting, recovering));
         Ok(id)
     }
 

@@ -1,8 +1,8 @@
 //! From events to callbacks.
 
 use amqp_proto::{
-    ChannelCloseReason, ChannelId, CloseReason, CloseReport, ConfirmOutcome, ConfirmTags, Delivery, Event,
-    GiveUpReason, RequestError, RequestId,
+    ChannelCloseReason, ChannelId, CloseReason, CloseReport, ConfirmOutcome, ConfirmTags, ConsumerId,
+    Delivery, Event, GiveUpReason, RequestError, RequestId, Returned,
 };
 
 use super::callbacks::Callbacks;
@@ -44,6 +44,7 @@ impl<S> Ctx<'_, S> {
                 return;
             };
             match entry.connection.poll_event() {
+                Ok(Some(event)) if entry.recovering.is_some() => self.on_event_recovering(id, event),
                 Ok(Some(event)) => self.on_event(id, event),
                 Ok(None) => return,
                 Err(error) => {
@@ -54,7 +55,7 @@ impl<S> Ctx<'_, S> {
         }
     }
 
-    fn on_event(&mut self, id: ConnectionId, event: Event) {
+    pub(super) fn on_event(&mut self, id: ConnectionId, event: Event) {
         match event {
             Event::Connected => {
                 if let Some(entry) = self.inner.connections.get_mut(&id)
@@ -69,24 +70,15 @@ impl<S> Ctx<'_, S> {
             Event::RequestFailed { request, cause } => self.answer(id, request, Err(cause)),
             Event::Got(got) => self.answer(id, got.request.untyped(), Ok(Answer::Got(got))),
             Event::GetEmpty { request } => self.answer(id, request.untyped(), Ok(Answer::GetEmpty)),
-            Event::Delivery(delivery) => self.on_delivery(id, delivery),
-            Event::Returned(returned) => {
-                let channel = ChannelRef::new(id, returned.channel);
-                self.call_channel(
-                    channel,
-                    |callbacks| &mut callbacks.on_return,
-                    |call, ctx| call(ctx, channel, &returned),
-                );
+            Event::Delivery(delivery) => {
+                self.on_delivery(ChannelRef::new(id, delivery.consumer.channel()), delivery);
             }
-            Event::Confirmed { tags, outcome } => self.on_confirmed(id, tags, &outcome),
+            Event::Returned(returned) => self.on_returned(ChannelRef::new(id, returned.channel), &returned),
+            Event::Confirmed { tags, outcome } => {
+                self.on_confirmed(ChannelRef::new(id, tags.channel()), tags, &outcome);
+            }
             Event::ConsumerCancelled { consumer } => {
-                let channel = ChannelRef::new(id, consumer.channel());
-                self.with_channel(channel, |callbacks| callbacks.consumers.remove(&consumer));
-                self.call_channel(
-                    channel,
-                    |callbacks| &mut callbacks.on_cancel,
-                    |call, ctx| call(ctx, channel, consumer),
-                );
+                self.on_cancelled(ChannelRef::new(id, consumer.channel()), consumer);
             }
             Event::ChannelClosed { channel, reason } => {
                 self.on_channel_closed(ChannelRef::new(id, channel), &reason)
@@ -115,12 +107,7 @@ impl<S> Ctx<'_, S> {
             }
             Event::BackpressureOff { queued } => self.on_backpressure(id, Backpressure::Off { queued }),
             Event::Closed(reason) => {
-                self.call_all(
-                    id,
-                    |entry| Some(&mut entry.on_close),
-                    |call, ctx| call(ctx, id, &reason),
-                );
-                self.report(id, &reason);
+                self.tell_closed(id, &reason);
                 self.on_end(id, &reason);
             }
             // The flow of a channel is answered by the core; bodies in pieces cannot be asked for here.
@@ -151,7 +138,7 @@ impl<S> Ctx<'_, S> {
     }
 
     /// Its next life begins, or it is gone.
-    fn on_end(&mut self, id: ConnectionId, reason: &CloseReason) {
+    pub(super) fn on_end(&mut self, id: ConnectionId, reason: &CloseReason) {
         match self.inner.reconnect(id, reason) {
             Some(Ok(delay)) => {
                 self.call_all(
@@ -162,13 +149,34 @@ impl<S> Ctx<'_, S> {
                 return;
             }
             None | Some(Err(GiveUpReason::Requested)) => {}
-            Some(Err(reason)) => self.call_all(
-                id,
-                |entry| Some(&mut entry.on_give_up),
-                |call, ctx| call(ctx, id, &reason),
-            ),
+            Some(Err(why)) => {
+                self.call_all(
+                    id,
+                    |entry| Some(&mut entry.on_give_up),
+                    |call, ctx| call(ctx, id, &why),
+                );
+                self.end_lost(id, reason);
+            }
         }
         self.inner.connections.remove(&id);
+    }
+
+    /// What was to be recovered is not: now it is closed.
+    fn end_lost(&mut self, id: ConnectionId, reason: &CloseReason) {
+        let entry = self.inner.connections.get(&id);
+        if entry.is_some_and(Entry::is_lost) {
+            self.close_channels(id, reason);
+            self.tell_closed(id, reason);
+        }
+    }
+
+    fn tell_closed(&mut self, id: ConnectionId, reason: &CloseReason) {
+        self.call_all(
+            id,
+            |entry| Some(&mut entry.on_close),
+            |call, ctx| call(ctx, id, reason),
+        );
+        self.report(id, reason);
     }
 
     fn on_backpressure(&mut self, id: ConnectionId, backpressure: Backpressure) {
@@ -179,7 +187,7 @@ impl<S> Ctx<'_, S> {
         );
     }
 
-    fn on_opened(&mut self, channel: ChannelRef) {
+    pub(super) fn on_opened(&mut self, channel: ChannelRef) {
         let opened = self.with_channel(channel, |callbacks| callbacks.opened.take());
         if let Some(Some(opened)) = opened {
             self.guarded(Some(channel.connection()), |ctx| opened(ctx, channel));
@@ -197,28 +205,47 @@ impl<S> Ctx<'_, S> {
         }
     }
 
-    fn on_delivery(&mut self, id: ConnectionId, delivery: Delivery) {
+    pub(super) fn on_delivery(&mut self, channel: ChannelRef, delivery: Delivery) {
         let consumer = delivery.consumer;
-        let channel = ChannelRef::new(id, consumer.channel());
         let taken = self.with_channel(channel, |callbacks| {
-            callbacks.consumers.get_mut(&consumer)?.take()
+            callbacks.consumers.get_mut(&consumer)?.on_message.take()
         });
         let Some(Some(mut on_message)) = taken else {
             return;
         };
-        self.guarded(Some(id), |ctx| on_message(ctx, channel, delivery));
+        self.guarded(Some(channel.connection()), |ctx| {
+            on_message(ctx, channel, delivery)
+        });
         self.with_channel(channel, |callbacks| {
-            if let Some(place) = callbacks.consumers.get_mut(&consumer) {
-                *place = Some(on_message);
+            if let Some(entry) = callbacks.consumers.get_mut(&consumer) {
+                entry.on_message = Some(on_message);
             }
         });
     }
 
-    fn on_confirmed(&mut self, id: ConnectionId, tags: ConfirmTags, outcome: &ConfirmOutcome) {
-        let channel = ChannelRef::new(id, tags.channel());
+    pub(super) fn on_returned(&mut self, channel: ChannelRef, returned: &Returned) {
+        self.call_channel(
+            channel,
+            |callbacks| &mut callbacks.on_return,
+            |call, ctx| call(ctx, channel, returned),
+        );
+    }
+
+    pub(super) fn on_cancelled(&mut self, channel: ChannelRef, consumer: ConsumerId) {
+        self.with_channel(channel, |callbacks| callbacks.consumers.remove(&consumer));
+        self.call_channel(
+            channel,
+            |callbacks| &mut callbacks.on_cancel,
+            |call, ctx| call(ctx, channel, consumer),
+        );
+    }
+
+    pub(super) fn on_confirmed(&mut self, channel: ChannelRef, tags: ConfirmTags, outcome: &ConfirmOutcome) {
         while let Some(Some(confirmed)) = self.with_channel(channel, |callbacks| callbacks.take_confirm(tags))
         {
-            self.guarded(Some(id), |ctx| confirmed(ctx, channel, outcome.clone()));
+            self.guarded(Some(channel.connection()), |ctx| {
+                confirmed(ctx, channel, outcome.clone())
+            });
         }
         self.call_channel(
             channel,
@@ -227,7 +254,7 @@ impl<S> Ctx<'_, S> {
         );
     }
 
-    fn on_channel_closed(&mut self, channel: ChannelRef, reason: &ChannelCloseReason) {
+    pub(super) fn on_channel_closed(&mut self, channel: ChannelRef, reason: &ChannelCloseReason) {
         self.call_channel(
             channel,
             |callbacks| &mut callbacks.on_close,
@@ -238,7 +265,7 @@ impl<S> Ctx<'_, S> {
         }
     }
 
-    fn with_channel<T>(
+    pub(super) fn with_channel<T>(
         &mut self,
         channel: ChannelRef,
         use_it: impl FnOnce(&mut ChannelCallbacks<S>) -> T,
@@ -262,7 +289,7 @@ impl<S> Ctx<'_, S> {
     }
 
     /// Calls those callbacks that were there when it happened and were not removed since.
-    fn call_all<F>(
+    pub(super) fn call_all<F>(
         &mut self,
         id: ConnectionId,
         list: impl Fn(&mut Entry<S>) -> Option<&mut Callbacks<F>>,

@@ -14,6 +14,8 @@ mod handle;
 mod options;
 mod poller;
 mod reconnecting;
+mod recovering;
+mod recovery;
 mod timers;
 
 use std::io;
@@ -29,6 +31,7 @@ pub use context::Ctx;
 pub use handle::{Handle, PostError};
 pub use options::ChannelOptions;
 pub use poller::{PollBackend, PollerError, PollerType, poll_backend};
+pub use recovery::Recovery;
 pub use timers::TimerId;
 
 use crate::{ConnectError, Connector};
@@ -145,6 +148,18 @@ impl<S: 'static> EventLoop<S> {
         policy: ReconnectPolicy,
     ) -> Result<ConnectionId, ConnectError> {
         self.context().connect_with(connector, policy)
+    }
+
+    /// The same, with everything that was on a lost connection.
+    ///
+    /// # Errors
+    /// As [`Ctx::connect_recovering`].
+    pub fn connect_recovering(
+        &mut self,
+        connector: &Connector,
+        recovery: Recovery,
+    ) -> Result<ConnectionId, ConnectError> {
+        self.context().connect_recovering(connector, recovery)
     }
 
     /// The application's state.

@@ -17,7 +17,7 @@ use amqp_mio::proto::{
     RequestError,
 };
 use amqp_mio::{
-    ChannelRef, ChannelView, ConnectError, ConnectionId, ConnectionView, Connector, Ctx, EventLoop,
+    ChannelRef, ChannelView, ConnectError, ConnectionId, ConnectionView, Connector, Ctx, EventLoop, Recovery,
 };
 
 /// Longer than anything here takes.
@@ -78,8 +78,21 @@ impl Client {
     }
 
     pub(crate) fn connect(connector: &Connector) -> Result<Self, ConnectError> {
+        Self::begin(|event_loop| event_loop.connect(connector))
+    }
+
+    pub(crate) fn connect_recovering(
+        connector: &Connector,
+        recovery: Recovery,
+    ) -> Result<Self, ConnectError> {
+        Self::begin(|event_loop| event_loop.connect_recovering(connector, recovery))
+    }
+
+    fn begin(
+        connect: impl FnOnce(&mut EventLoop<()>) -> Result<ConnectionId, ConnectError>,
+    ) -> Result<Self, ConnectError> {
         let mut event_loop = EventLoop::new(()).unwrap();
-        let connection = event_loop.connect(connector)?;
+        let connection = connect(&mut event_loop)?;
         let (opened, closed) = (Told::new(), Told::new());
         let (open, failed, close) = (opened.clone(), opened.clone(), closed.clone());
         let mut client = Self {

@@ -15,6 +15,7 @@ pub(crate) mod misuse;
 mod operator;
 pub(crate) mod outages;
 pub(crate) mod publishing;
+pub(crate) mod recovery;
 pub(crate) mod refusing;
 #[path = "../../../amqp-async/scenarios/report.rs"]
 mod report;

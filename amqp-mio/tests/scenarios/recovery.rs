@@ -1,0 +1,163 @@
+//! Connections that are lost and made again, with everything that was on them.
+
+use amqp_mio::proto::wire::{
+    BasicPublish, BasicQos, ExchangeDeclare, Properties, QueueBind, QueueDeclare, QueueDelete,
+};
+use amqp_mio::proto::{CloseReason, ConfirmOutcome, SendError};
+use amqp_mio::{Connector, Recovery, RecoveryReport};
+
+use super::World;
+use super::client::{Client, Told, from, short, to};
+use super::operator::Operator;
+
+/// A connection that is made again, and what it says of that.
+struct Survivor {
+    client: Client,
+    lost: Told<CloseReason>,
+    renamed: Told<(String, String)>,
+    recovered: Told<RecoveryReport>,
+}
+
+impl Survivor {
+    fn new(world: &World) -> Self {
+        let connector = Connector::from_uri(&world.url).unwrap();
+        let mut client = Client::connect_recovering(&connector, Recovery::default()).unwrap();
+        let (lost, renamed, recovered) = (Told::new(), Told::new(), Told::new());
+        let (loss, name, report) = (lost.clone(), renamed.clone(), recovered.clone());
+        client.connection(|view| {
+            view.on_lost(move |ctx, _, reason| loss.tell(ctx, reason.clone()));
+            view.on_queue_renamed(move |ctx, _, old, new| name.tell(ctx, (old.to_string(), new.to_string())));
+            view.on_recovered(move |ctx, _, told| report.tell(ctx, told.clone()));
+        });
+        Self {
+            client,
+            lost,
+            renamed,
+            recovered,
+        }
+    }
+
+    /// What the operator does, and why it was lost then, until all is there again.
+    fn suffer<T: Send + 'static>(
+        &mut self,
+        world: &World,
+        deed: impl FnOnce(Operator) -> T + Send + 'static,
+    ) -> (T, CloseReason) {
+        let operator = world.operator.clone();
+        let done = self.client.meanwhile(move || deed(operator));
+        let reason = self.client.wait(&self.lost);
+        let report = self.client.wait(&self.recovered);
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!((self.lost.len(), self.recovered.len()), (0, 0));
+        (done, reason)
+    }
+}
+
+pub(crate) fn after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name(world: World) {
+    let mut survivor = Survivor::new(&world);
+    let client = &mut survivor.client;
+    let channel = client.channel();
+    let qos = BasicQos {
+        prefetch_count: 10,
+        ..Default::default()
+    };
+    client.ask(channel, &qos).unwrap();
+    let exchange = world.name("news");
+    let declare = ExchangeDeclare {
+        exchange: short(&exchange),
+        exchange_type: short("topic"),
+        auto_delete: true,
+        ..Default::default()
+    };
+    client.ask(channel, &declare).unwrap();
+    let declare = QueueDeclare {
+        exclusive: true,
+        ..Default::default()
+    };
+    let old_name = client.declare(channel, &declare).unwrap().name;
+    let bind = QueueBind {
+        queue: short(&old_name),
+        exchange: short(&exchange),
+        routing_key: short("a.#"),
+        ..Default::default()
+    };
+    client.ask(channel, &bind).unwrap();
+    let consumer = client.consume(channel, &from(&old_name)).unwrap();
+    let news = BasicPublish {
+        exchange: short(&exchange),
+        routing_key: short("a.b"),
+        ..Default::default()
+    };
+    let none = Properties::default();
+    assert_eq!(
+        client.publish(channel, &news, &none, "before"),
+        ConfirmOutcome::Acked
+    );
+    let unsettled = client.wait(&consumer.deliveries);
+    assert_eq!(unsettled.message.body().to_vec(), b"before");
+
+    let ((), reason) = survivor.suffer(&world, |operator| operator.close_all_connections("come again"));
+    assert_eq!(&*reason.peer().unwrap().text, "CONNECTION_FORCED - come again");
+    let (old, new_name) = survivor.renamed.pop().unwrap();
+    assert_eq!((&old, survivor.renamed.len()), (&old_name, 0));
+    assert_ne!(new_name, old_name);
+    let client = &mut survivor.client;
+    let settled = client.on(channel, |view| view.ack(unsettled.tag));
+    assert_eq!(settled, Err(SendError::Stale));
+    assert_eq!(
+        client.publish(channel, &news, &none, "after"),
+        ConfirmOutcome::Acked
+    );
+    client.send(channel, &new_name, "by name");
+    for body in ["after", "by name"] {
+        let delivery = client.wait(&consumer.deliveries);
+        assert_eq!(delivery.message.body().to_vec(), body.as_bytes());
+        assert_eq!(delivery.consumer, consumer.id);
+        client.on(channel, |view| view.ack(delivery.tag)).unwrap();
+    }
+    client.cancel(channel, &consumer);
+    client.close();
+}
+
+pub(crate) fn after_the_broker_was_killed_it_is_there_again_with_what_it_had_confirmed(world: World) {
+    let mut survivor = Survivor::new(&world);
+    let client = &mut survivor.client;
+    let channel = client.channel();
+    let name = world.name("recovered");
+    let declare = QueueDeclare {
+        queue: short(&name),
+        durable: true,
+        ..Default::default()
+    };
+    client.declare(channel, &declare).unwrap();
+    let consumer = client.consume(channel, &from(&name)).unwrap();
+    let persistent = Properties {
+        delivery_mode: Some(Properties::PERSISTENT),
+        ..Default::default()
+    };
+    assert_eq!(
+        client.publish(channel, &to(&name), &persistent, "kept"),
+        ConfirmOutcome::Acked
+    );
+    let unsettled = client.wait(&consumer.deliveries);
+
+    let (restart, reason) = survivor.suffer(&world, |operator| operator.kill());
+    assert!(matches!(reason, CloseReason::Transport { .. }), "{reason:?}");
+    restart.end();
+    let client = &mut survivor.client;
+    let settled = client.on(channel, |view| view.ack(unsettled.tag));
+    assert_eq!(settled, Err(SendError::Stale));
+    let again = client.wait(&consumer.deliveries);
+    assert_eq!(again.message.body().to_vec(), b"kept");
+    client.on(channel, |view| view.ack(again.tag)).unwrap();
+    client.send(channel, &name, "new");
+    let new = client.wait(&consumer.deliveries);
+    assert_eq!(new.message.body().to_vec(), b"new");
+    client.on(channel, |view| view.ack(new.tag)).unwrap();
+    let delete = QueueDelete {
+        queue: short(&name),
+        ..Default::default()
+    };
+    client.ask(channel, &delete).unwrap();
+    client.close();
+}
