@@ -297,6 +297,14 @@ impl<S> Ctx<'_, S> {
         let Some(entry) = self.inner.connections.get_mut(&id) else {
             return;
         };
+        // When it has ended, which is still to be told, every step of the plan has failed.
+        if entry
+            .connection
+            .core()
+            .is_none_or(|core| core.close_reason().is_some())
+        {
+            return;
+        }
         let Some((recovering, mut restorer)) = entry
             .recovering
             .as_deref_mut()

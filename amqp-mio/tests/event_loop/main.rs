@@ -6,6 +6,7 @@ mod alone;
 mod embedded;
 mod idle;
 mod reconnecting;
+mod recovering;
 mod select;
 mod shutdown;
 mod talking;
