@@ -565,6 +565,73 @@ impl MioConnection {
     /// Sends the next steps of a plan that restores what was on an earlier connection: [`Restorer::send`]. To be called when this one is
     /// open, and again behind each event.
     ///
+    /// A program with a poll of its own keeps a [`Recorder`](amqp_proto::topology::Recorder) and a
+    /// [`Reconnect`](amqp_proto::Reconnect), which says when and where to connect next. This is what is between the two:
+    ///
+    /// ```no_run
+    /// use amqp_mio::proto::topology::{ChannelKey, Plan, Recorder, Restorer, Sent};
+    /// use amqp_mio::proto::{ChannelId, SendError};
+    /// use amqp_mio::{ConnectError, Connector, Event, MioConnection};
+    /// use std::collections::HashMap;
+    /// use std::time::Duration;
+    ///
+    /// /// What goes on from one connection to the next.
+    /// struct Program {
+    ///     /// Told of each request, as the method and the id that it got.
+    ///     recorder: Recorder,
+    ///     /// What the program's channels are now.
+    ///     channels: HashMap<ChannelKey, ChannelId>,
+    ///     restorer: Option<Restorer>,
+    /// }
+    ///
+    /// impl Program {
+    ///     /// The next connection, when this one is lost. Tags of the old one are known to be stale there.
+    ///     fn again(&self, old: &MioConnection, connector: &Connector, delay: Duration) -> Result<MioConnection, ConnectError> {
+    ///         let first = old.core().map_or(connector.incarnation(), |core| core.next_incarnation());
+    ///         connector.clone().first_incarnation(first).connect_after(delay)
+    ///     }
+    ///
+    ///     fn on_event(&mut self, connection: &mut MioConnection, event: &Event) -> Result<(), SendError> {
+    ///         match event {
+    ///             // The first time, there is nothing to restore.
+    ///             Event::Connected => self.restorer = Some(Restorer::new(Plan::new(self.recorder.topology()))),
+    ///             Event::Closed(_) => {
+    ///                 self.restorer = None;
+    ///                 self.recorder.disconnected();
+    ///             }
+    ///             _ => {}
+    ///         }
+    ///         let topology = self.recorder.topology_mut();
+    ///         let is_about_the_plan = self.restorer.as_mut().is_some_and(|restorer| restorer.on_event(event, topology));
+    ///         match event {
+    ///             _ if is_about_the_plan => {}
+    ///             Event::Reply(reply) => {
+    ///                 self.recorder.answered(reply);
+    ///             }
+    ///             Event::RequestFailed { request, .. } => self.recorder.failed(*request),
+    ///             _ => { /* The program's own. */ }
+    ///         }
+    ///         let Some(restorer) = &mut self.restorer else {
+    ///             return Ok(());
+    ///         };
+    ///         let channels = &mut self.channels;
+    ///         let mut note = |sent: Sent<'_>| match sent {
+    ///             Sent::Channel(key, channel) => drop(channels.insert(key, channel)),
+    ///             _ => { /* `Sent::Consumer` says what its consumers are now. */ }
+    ///         };
+    ///         match connection.restore(restorer, &mut note) {
+    ///             Ok(()) | Err(SendError::Full { .. }) => {}
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///         // If the connection has just ended, which is still to be told, all that was left has failed.
+    ///         if restorer.is_finished() && connection.core().is_some_and(|core| core.is_open()) {
+    ///             self.restorer = None; // `amqp_mio::RecoveryReport::new(restorer.plan())` says what came of it.
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`Restorer::send`]; [`SendError::NotConnected`], [`SendError::Closed`].
     pub fn restore(

@@ -8,4 +8,5 @@ mod breaking;
 mod commands;
 mod credentials;
 mod reaching;
+mod restoring;
 mod talking;

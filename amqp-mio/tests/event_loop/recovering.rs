@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use amqp_mio::proto::wire::{
     BasicConsume, ConfirmSelect, Properties, QueueDeclare, QueueDelete, ReplyCode, TxSelect,
 };
 use amqp_mio::proto::{
-    Backoff, ConfirmLimits, ConfirmOutcome, ConsumerId, GiveUpReason, ReconnectPolicy, SendError,
+    Backoff, ConfirmLimits, ConfirmOutcome, ConsumerId, Credentials, GiveUpReason, ReconnectPolicy, SendError,
 };
 use amqp_mio::{ChannelOptions, ChannelRef, ChannelView, ConnectionId, Connector, Ctx, EventLoop, Recovery};
 use amqp_testbroker::TestBroker;
@@ -620,4 +621,23 @@ fn wherever_it_breaks_while_it_is_made_again_everything_is_there_at_last() {
         }
         assert!(octets > 300, "{octets}");
     }
+}
+
+#[test]
+fn each_life_asks_for_credentials() {
+    let broker = TestBroker::start().unwrap();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let connector = connector(&broker).credentials_provider(move || {
+        let times = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        match times {
+            2 => Err("not now".into()),
+            _ => Ok(Credentials::plain("guest", "guest").into()),
+        }
+    });
+    let mut life = Life::new(&connector, soon());
+    lose(&broker);
+    assert_eq!(life.until("recovered"), ["lost", "not reached"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    life.end();
 }
