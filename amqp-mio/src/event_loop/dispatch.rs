@@ -155,9 +155,9 @@ impl<S> Ctx<'_, S> {
                     |entry| Some(&mut entry.on_give_up),
                     |call, ctx| call(ctx, id, &why),
                 );
-                self.end_lost(id, reason);
             }
         }
+        self.end_lost(id, reason);
         self.inner.connections.remove(&id);
     }
 

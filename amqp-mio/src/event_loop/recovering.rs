@@ -8,16 +8,14 @@
 //!
 //! Channels and consumers keep their first names; here is what the core calls them now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use amqp_proto::topology::{
-    ChannelKey, Name, Outcome, Recorder, RecoveryReport, Restorer, Sent, Step, StepError, StepFilter,
-    StepKind, Unrestored,
+    ChannelKey, Name, Outcome, Recorder, RecoveryReport, Restorer, Sent, Step, StepFilter, StepKind,
+    Unrestored,
 };
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{
-    ChannelCloseReason, ChannelId, CloseReason, ConsumerId, Event, RequestError, RequestId, SendError,
-};
+use amqp_proto::{ChannelCloseReason, ChannelId, CloseReason, ConsumerId, Event, RequestId, SendError};
 
 use super::channel::{ChannelCallbacks, ChannelRef};
 use super::connection::{ConnectionId, Entry};
@@ -36,6 +34,8 @@ pub(super) struct Recovering {
     /// The first name of each channel of this life that has another one.
     channels: HashMap<ChannelId, ChannelId>,
     consumers: HashMap<ConsumerId, ConsumerId>,
+    /// Why the broker closed channels, by their first names, while it was not as it was.
+    closed: HashMap<ChannelId, ChannelCloseReason>,
     /// Of the queues, as the program knows them, when it was lost.
     queues: Vec<Name>,
 }
@@ -62,6 +62,7 @@ impl Recovering {
             restorer: None,
             channels: HashMap::new(),
             consumers: HashMap::new(),
+            closed: HashMap::new(),
             queues: Vec::new(),
         })
     }
@@ -113,6 +114,7 @@ impl Recovering {
         self.recorder.disconnected();
         self.channels = HashMap::new();
         self.consumers = HashMap::new();
+        self.closed = HashMap::new();
     }
 
     /// Which queues have another name since then.
@@ -144,7 +146,6 @@ impl<S> ChannelCallbacks<S> {
 
 impl<S> Ctx<'_, S> {
     /// An event of a connection that is made again with everything on it.
-    #[cold]
     pub(super) fn on_event_recovering(&mut self, id: ConnectionId, event: Event) {
         let Some(recovering) = self.recovering(id) else {
             return;
@@ -169,8 +170,10 @@ impl<S> Ctx<'_, S> {
             Event::Delivery(mut delivery) => {
                 let (now, channel) = (delivery.consumer.channel(), name(delivery.consumer.channel()));
                 delivery.consumer = recovering.consumer(delivery.consumer);
-                // What was to be sent on it before its consumers has been: it can be used.
-                self.with_channel(channel, |callbacks| callbacks.now = Some(now));
+                if recovering.is_lost() {
+                    // What was to be sent on it before its consumers has been: it can be used.
+                    self.with_channel(channel, |callbacks| callbacks.now = Some(now));
+                }
                 self.on_delivery(channel, delivery);
             }
             Event::Returned(returned) => {
@@ -185,8 +188,9 @@ impl<S> Ctx<'_, S> {
                 let (channel, consumer) = (name(consumer.channel()), recovering.consumer(consumer));
                 self.end_consumer(channel, consumer);
             }
-            Event::ChannelClosed { channel, reason } => {
-                let channel = name(channel);
+            Event::ChannelClosed { channel: now, reason } => {
+                let channel = name(now);
+                recovering.channels.remove(&now);
                 self.on_channel_closed_recovering(channel, &reason);
             }
             Event::Closed(reason) if self.inner.outlives(id, &reason) => self.on_lost(id, &reason),
@@ -216,11 +220,14 @@ impl<S> Ctx<'_, S> {
 
     fn on_channel_closed_recovering(&mut self, channel: ChannelRef, reason: &ChannelCloseReason) {
         let id = channel.connection();
-        let is_lost = self.recovering(id).is_some_and(|recovering| recovering.is_lost());
         let goes_on = match reason {
             ChannelCloseReason::Connection(reason) => self.inner.outlives(id, reason),
-            // The plan opens it again.
-            ChannelCloseReason::Peer(_) => is_lost,
+            // Mostly the plan opens it again.
+            ChannelCloseReason::Peer(_) => {
+                let lost = self.recovering(id).filter(|recovering| recovering.is_lost());
+                lost.map(|recovering| recovering.closed.insert(channel.id(), reason.clone()))
+                    .is_some()
+            }
             _ => false,
         };
         let stays = self.with_channel(channel, |callbacks| {
@@ -245,6 +252,9 @@ impl<S> Ctx<'_, S> {
 
     /// It has ended, and those channels with it that were to be opened again.
     pub(super) fn close_channels(&mut self, id: ConnectionId, reason: &CloseReason) {
+        if let Some(recovering) = self.recovering(id) {
+            recovering.lost = None;
+        }
         let channels = self.inner.connections.get(&id).map(|entry| entry.channels.keys());
         let mut channels: Vec<_> = channels.into_iter().flatten().copied().collect();
         channels.sort_unstable();
@@ -360,7 +370,6 @@ impl<S> Ctx<'_, S> {
         let Some(recovering) = &mut entry.recovering else {
             return;
         };
-        recovering.lost = None;
         let renamed = recovering.take_renamed();
         if let Some(reconnecting) = &mut entry.reconnecting {
             reconnecting.connected();
@@ -397,20 +406,21 @@ impl<S> Entry<S> {
     /// Channels and consumers that are there again can be used; gives the others, those that the plan left out among them.
     fn end_unrestored(&mut self, restorer: &Restorer, report: &mut RecoveryReport) -> Ended {
         let mut ended = Ended::default();
-        let Some(recovering) = &self.recovering else {
+        let Some(recovering) = &mut self.recovering else {
             return ended;
         };
-        let Some(lost) = &recovering.lost else {
+        let Some(lost) = recovering.lost.take() else {
             return ended;
         };
-        let mut failed = HashMap::new();
+        let mut closed = std::mem::take(&mut recovering.closed);
+        let mut failed = HashSet::new();
         for (step, outcome) in restorer.plan().outcomes() {
             let is_of_channel = !matches!(step.kind(), StepKind::Consumer(_));
             if *outcome != Outcome::Succeeded
                 && is_of_channel
                 && let Some(name) = step.channel().and_then(channel)
             {
-                failed.entry(name).or_insert_with(|| why(outcome));
+                failed.insert(name);
             }
         }
         let now: HashMap<_, _> = recovering
@@ -426,7 +436,7 @@ impl<S> Entry<S> {
             };
             let now = now.get(&name).copied();
             callbacks.now = now;
-            if let (Some(now), false) = (now, failed.contains_key(&name)) {
+            if let (Some(now), false) = (now, failed.contains(&name)) {
                 let consumers = callbacks.consumers.iter();
                 let gone = consumers.filter(|(_, consumer)| consumer.now.channel() != now);
                 ended
@@ -437,26 +447,15 @@ impl<S> Entry<S> {
             if let Some(Ok(mut core)) = now.map(|now| self.connection.channel(now)) {
                 let _ = core.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown");
             }
-            let reason = match failed.remove(&name) {
-                Some(reason) => reason,
-                None => {
-                    let what = "channel.open".to_owned();
-                    report.unrestored.push(Unrestored::new(what, None));
-                    None
-                }
-            };
+            if !failed.contains(&name) {
+                let what = "channel.open".to_owned();
+                report.unrestored.push(Unrestored::new(what, None));
+            }
+            let reason = closed.remove(&name);
             let reason = reason.unwrap_or_else(|| ChannelCloseReason::Connection(lost.clone()));
             ended.channels.push((name, reason));
         }
         ended
-    }
-}
-
-/// Why a channel is not there, if the broker said so.
-fn why(outcome: &Outcome) -> Option<ChannelCloseReason> {
-    match outcome {
-        Outcome::Failed(StepError::Request(RequestError::ChannelClosed(reason))) => Some(reason.clone()),
-        _ => None,
     }
 }
 

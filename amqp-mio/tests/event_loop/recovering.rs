@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use amqp_mio::proto::topology::StepKind;
 use amqp_mio::proto::wire::{
-    BasicConsume, ConfirmSelect, Properties, QueueDeclare, QueueDelete, ReplyCode, TxSelect,
+    BasicConsume, BasicPublish, ConfirmSelect, Properties, QueueDeclare, QueueDelete, ReplyCode, TxSelect,
 };
 use amqp_mio::proto::{
     Backoff, ConfirmLimits, ConfirmOutcome, ConsumerId, Credentials, GiveUpReason, ReconnectPolicy, SendError,
@@ -640,4 +640,69 @@ fn each_life_asks_for_credentials() {
     assert_eq!(life.until("recovered"), ["lost", "not reached"]);
     assert_eq!(asked.load(Ordering::SeqCst), 3);
     life.end();
+}
+
+#[test]
+fn a_channel_that_breaks_before_everything_is_there_ends_with_its_reason() {
+    let broker = TestBroker::start().unwrap();
+    let mut life = Life::new(&connector(&broker), soon());
+    let rash = life.open(&ChannelOptions::default());
+    life.declare(rash, &durable("q"));
+    life.on(rash, |view| {
+        view.on_close(|ctx, _, reason| tell(ctx, reason.to_string()));
+        view.consume(&from("q"), |ctx, channel, _| {
+            let publish = BasicPublish {
+                exchange: short("nowhere"),
+                ..Default::default()
+            };
+            let mut view = ctx.channel(channel).unwrap();
+            view.publish(&publish, &Properties::default(), &b"x"[..]).unwrap();
+        })
+        .unwrap();
+    });
+    // This one takes longer.
+    let other = life.open(&ChannelOptions::default());
+    for name in ["a", "b", "c", "d"] {
+        life.declare(other, &durable(name));
+        life.consume(other, &from(name));
+    }
+    lose(&broker);
+    life.until("lost");
+    let mut sender = Life::new(&connector(&broker), soon());
+    let channel = sender.open(&ChannelOptions::default());
+    sender.publish(channel, "q", "early");
+    sender.end();
+    let noted = life.until("recovered without [\"channel.open\"]");
+    assert_eq!(noted[0], "channel closed");
+    assert!(
+        noted[1].contains("NOT_FOUND - no exchange 'nowhere'"),
+        "{noted:?}"
+    );
+    let gone = life.event_loop.context().channel(rash).map(drop);
+    assert_eq!(gone, Err(SendError::Stale));
+    life.publish(other, "d", "hello");
+    life.until("hello");
+    life.end();
+}
+
+#[test]
+fn a_panic_when_it_is_lost_is_the_end_of_all_that_was_on_it() {
+    let broker = TestBroker::start().unwrap();
+    let mut life = Life::new(&connector(&broker), soon());
+    life.open(&ChannelOptions::default());
+    let connection = life.connection;
+    let mut ctx = life.event_loop.context();
+    let mut view = ctx.connection(connection).unwrap();
+    view.on_lost(|_, _, _| panic!("oh no"));
+    lose(&broker);
+    let error = loop {
+        if let Err(error) = life.event_loop.run() {
+            break error;
+        }
+    };
+    assert_eq!(error.to_string(), "a callback panicked: oh no");
+    let noted = life.event_loop.state();
+    assert_eq!(noted[..2], ["lost", "channel closed"]);
+    assert!(noted[2].starts_with("closed: ") && noted.len() == 3, "{noted:?}");
+    assert!(life.event_loop.context().connection(connection).is_err());
 }
