@@ -101,6 +101,7 @@ mod id;
 mod inequivalent;
 mod link;
 mod message;
+mod outbox;
 pub mod parameters;
 mod reconnect;
 mod refresh;
@@ -125,6 +126,7 @@ pub use event::Event;
 pub use id::{ChannelId, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, RequestId};
 pub use inequivalent::InequivalentArgument;
 pub use message::{Delivery, Got, Message, Returned};
+pub use outbox::{OnLoss, Outbox, Republish};
 pub use parameters::{ConnectionParameters, Host, PeerVerification, ServerName, TcpOptions, TlsParameters};
 pub use reconnect::{
     Backoff, Classifier, GiveUpReason, HostOrder, Reconnect, ReconnectAction, ReconnectPolicy, Verdict,

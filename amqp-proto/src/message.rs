@@ -243,6 +243,15 @@ impl Message {
         }
     }
 
+    /// How many octets it takes: names, properties and body.
+    pub(crate) fn octets(&self) -> usize {
+        let body = match &self.body {
+            Body::Within(_) => 0,
+            Body::Pieces(_) => self.body_len(),
+        };
+        self.head.len().saturating_add(body)
+    }
+
     /// The body as it stands in memory: one piece, or several if it came in several frames; none if it is empty.
     pub fn body_chunks(&self) -> impl Iterator<Item = &[u8]> {
         let (within, pieces) = match &self.body {

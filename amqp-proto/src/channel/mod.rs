@@ -24,6 +24,7 @@ pub use confirm::{ConfirmLimits, ConfirmOutcome};
 pub use request::{Answered, NoWait, Reply, Request};
 
 pub(crate) use confirm::Settled;
+pub(crate) use publish::with_header;
 pub(crate) use request::{Purpose, Requests};
 pub(crate) use state::{ChannelState, Phase, Step, payload};
 

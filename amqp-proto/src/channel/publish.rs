@@ -76,12 +76,8 @@ impl Channel<'_> {
         body: &Payload<'_>,
         number: u64,
     ) -> Result<(), SendError> {
-        let refused = |error: &dyn core::error::Error| SendError::Headers(error.to_string().into());
-        let headers = properties.headers.map(FieldTableRef::to_owned).transpose();
-        let mut headers = headers.map_err(|error| refused(&error))?.unwrap_or_default();
-        headers
-            .insert(NUMBER_HEADER, FieldValue::I64(number.cast_signed()))
-            .map_err(|error| refused(&error))?;
+        let number = FieldValue::I64(number.cast_signed());
+        let headers = with_header(properties, NUMBER_HEADER, number)?;
         let properties = Properties {
             headers: Some(headers.as_ref()),
             ..*properties
@@ -99,6 +95,19 @@ impl Channel<'_> {
     pub fn number_publishes(&mut self, number_publishes: bool) {
         self.state.numbers_publishes = number_publishes;
     }
+}
+
+/// The headers of a message with another one.
+pub(crate) fn with_header<'v>(
+    properties: &Properties<'_>,
+    name: &str,
+    value: impl Into<FieldValue<'v>>,
+) -> Result<FieldTable, SendError> {
+    let refused = |error: &dyn core::error::Error| SendError::Headers(error.to_string().into());
+    let headers = properties.headers.map(FieldTableRef::to_owned).transpose();
+    let mut headers = headers.map_err(|error| refused(&error))?.unwrap_or_default();
+    headers.insert(name, value).map_err(|error| refused(&error))?;
+    Ok(headers)
 }
 
 /// Whether the broker may send it back.

@@ -4,6 +4,7 @@ mod acks;
 mod confirms;
 mod gets;
 mod limits;
+mod outbox;
 mod replay;
 mod sessions;
 mod transcript;
