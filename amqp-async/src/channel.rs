@@ -264,12 +264,12 @@ impl Channel {
     /// Its number on the wire.
     #[must_use]
     pub fn number(&self) -> u16 {
-        self.id().map_or(0, ChannelId::number)
+        self.look(Entry::id).map_or(0, ChannelId::number)
     }
 
-    fn id(&self) -> Option<ChannelId> {
+    fn look<R>(&self, look: impl FnOnce(&Entry) -> R) -> Option<R> {
         let state = self.shared().lock();
-        state.channels.get(self.place()).map(Entry::id)
+        state.channels.get(self.place()).map(look)
     }
 
     /// The same channel, with calls that wait no longer than that. Without it, a call waits for
@@ -562,16 +562,16 @@ impl Channel {
     /// ```
     pub async fn wait_for_confirms(&self) -> BatchReport {
         self.wait_for(|entry| {
-            let id = entry.id();
+            let id = entry.first_id();
             entry.ledger.ask_about_all(id)
         })
         .await
     }
 
-    /// The same for some publishes, as far as they are published: whoever asks about the same ones is told the same. Those of an
-    /// earlier life of this channel, or of another one, are [`unlisted`](BatchReport#structfield.unlisted).
+    /// The same for some publishes, as far as they are published: whoever asks about the same ones is told the same. Those of another
+    /// channel are [`unlisted`](BatchReport#structfield.unlisted).
     pub async fn wait_for_confirms_of(&self, tags: ConfirmTags) -> BatchReport {
-        if self.id() != Some(tags.channel()) {
+        if self.look(Entry::first_id) != Some(tags.channel()) {
             return BatchReport {
                 unlisted: usize::try_from(tags.count()).unwrap_or(usize::MAX),
                 ..BatchReport::default()

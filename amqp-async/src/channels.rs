@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use amqp_proto::wire::BasicQos;
-use amqp_proto::{ChannelCloseReason, ChannelId, ConsumerId, DeliveryTag, Returned};
+use amqp_proto::{
+    ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, Returned,
+};
 
 use crate::channel::ChannelOptions;
 use crate::confirms::Confirms;
@@ -41,8 +43,10 @@ pub(crate) struct Entry {
     pub(crate) closed: Option<ChannelCloseReason>,
     /// Why it ended before it was opened again the last time.
     pub(crate) last_end: Option<ChannelCloseReason>,
-    /// Of former lives, what somebody still wants to know.
-    former: Vec<(ChannelId, Confirms)>,
+    /// Its id in its first life, by which its publishes are known in all of them.
+    first_id: ChannelId,
+    /// How many were published in former lives.
+    published_before: u64,
     /// No handle is left.
     pub(crate) is_orphaned: bool,
     pub(crate) confirms: Confirms,
@@ -78,7 +82,8 @@ impl Channels {
             is_transactional: false,
             restore: VecDeque::new(),
             last_end: None,
-            former: Vec::new(),
+            first_id: id,
+            published_before: 0,
             is_open: false,
             is_closing: false,
             closed: None,
@@ -112,10 +117,7 @@ impl Channels {
             return;
         };
         let former = std::mem::replace(&mut entry.id, id);
-        entry.former.retain(|(_, confirms)| confirms.len() > 0);
-        let confirms = std::mem::take(&mut entry.confirms);
-        entry.former.push((former, confirms));
-        entry.ledger.restart();
+        entry.published_before = entry.ledger.published();
         self.forget_number(former.number(), place);
         self.note_number(id.number(), place);
     }
@@ -219,8 +221,34 @@ impl Entry {
         is_changing || self.confirms.is_awaited() || self.room.len() > 0
     }
 
+    /// By what its publishes are known.
+    pub(crate) const fn first_id(&self) -> ChannelId {
+        self.first_id
+    }
+
+    /// A message was published; whether anybody wants to know what becomes of it. Gives its number, among those of all lives.
+    #[inline]
+    pub(crate) fn published(&mut self, is_awaited: bool) -> ConfirmTag {
+        let number = self.ledger.publish();
+        self.confirms.push(number, is_awaited);
+        ConfirmTag::new(self.first_id, number)
+    }
+
+    /// The broker told of these, of this life.
+    #[inline]
+    pub(crate) fn confirmed(&mut self, tags: ConfirmTags, outcome: &ConfirmOutcome, wakes: &mut Vec<Waker>) {
+        let before = self.published_before;
+        let tags = ConfirmTags::new(self.first_id, before + tags.first(), before + tags.last());
+        self.ledger.confirmed(tags, outcome);
+        self.confirms.confirmed(tags, outcome, wakes);
+        self.room.drain_into(wakes);
+    }
+
     /// A message came back. Who waits for its confirm learns it then; else it is for those who listen.
-    pub(crate) fn returned(&mut self, returned: Returned, wakes: &mut Vec<Waker>) {
+    pub(crate) fn returned(&mut self, mut returned: Returned, wakes: &mut Vec<Waker>) {
+        let before = self.published_before;
+        let number = |tag: ConfirmTag| ConfirmTag::new(self.first_id, before + tag.value());
+        returned.tag = returned.tag.map(number);
         let unawaited = match returned.tag {
             Some(tag) => {
                 self.ledger.returned(tag, &returned);
@@ -231,24 +259,6 @@ impl Entry {
         if let Some(returned) = unawaited {
             self.listeners.tell(&returned, wakes);
         }
-    }
-
-    /// The confirms of this life of the channel or of a former one.
-    #[inline]
-    pub(crate) fn confirms_of(&mut self, id: ChannelId) -> Option<&mut Confirms> {
-        if id == self.id {
-            return Some(&mut self.confirms);
-        }
-        let mut former = self.former.iter_mut();
-        former
-            .find(|(former, _)| *former == id)
-            .map(|(_, confirms)| confirms)
-    }
-
-    /// How many publishes are kept, of all lives.
-    pub(crate) fn kept_confirms(&self) -> usize {
-        let former = self.former.iter().map(|(_, confirms)| confirms.len());
-        self.confirms.len() + former.sum::<usize>()
     }
 
     /// Whether the broker holds back what a consumer cannot take, if it starts now.

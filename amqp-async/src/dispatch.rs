@@ -45,9 +45,7 @@ impl State {
                 let sample = entry.as_deref_mut().map(|entry| &mut entry.sample);
                 self.notes.measured.confirmed(sample, tags, &outcome);
                 if let Some(entry) = entry {
-                    entry.ledger.confirmed(tags, &outcome);
-                    entry.confirms.confirmed(tags, &outcome, wakes);
-                    entry.room.drain_into(wakes);
+                    entry.confirmed(tags, &outcome, wakes);
                 }
                 self.settled.drain_into(wakes);
             }

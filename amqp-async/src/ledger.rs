@@ -12,7 +12,7 @@ const MOST_FAILURES: usize = 1024;
 /// How many octets of returned messages are kept for whoever asks later.
 const MOST_OCTETS: usize = 1 << 20;
 
-/// What is settled, and what failed. Publishes are numbered from 1.
+/// What is settled, and what failed. Publishes are numbered from 1, over all lives of the channel.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// The last publish.
@@ -56,19 +56,16 @@ pub(crate) struct Wait {
 }
 
 impl Ledger {
-    /// A message was published under that number.
+    /// A message was published. Gives its number.
     #[inline]
-    pub(crate) const fn published(&mut self, number: u64) {
-        self.published = number;
+    pub(crate) const fn publish(&mut self) -> u64 {
+        self.published += 1;
+        self.published
     }
 
-    /// The channel counts from 1 again. Who has asked already is told of what he asked about.
-    pub(crate) fn restart(&mut self) {
-        *self = Self {
-            waits: std::mem::take(&mut self.waits),
-            next_wait: self.next_wait,
-            ..Self::default()
-        };
+    /// How many were published.
+    pub(crate) const fn published(&self) -> u64 {
+        self.published
     }
 
     /// A message came back; that it is settled follows.
@@ -81,7 +78,9 @@ impl Ledger {
             // A small message would keep the whole buffer that it came in.
             kept.message = message.message.detach();
             self.octets += octets;
-            self.returned.insert(tag.value(), Box::new(kept));
+            // One that was published again may come back again.
+            let before = self.returned.insert(tag.value(), Box::new(kept));
+            self.octets -= before.as_deref().map_or(0, self::octets);
         }
     }
 
@@ -321,7 +320,7 @@ mod tests {
                 match random.up_to(3) {
                     0 | 1 => {
                         published += 1;
-                        ledger.published(published);
+                        assert_eq!(ledger.publish(), published);
                         open.push(published);
                     }
                     2 if !open.is_empty() => {

@@ -28,7 +28,8 @@ pub struct Confirm {
 }
 
 impl Confirm {
-    /// The publish's number on its channel, from 1; none on a channel that does not confirm, or when it is settled.
+    /// The publish's number on its channel, from 1, however often that was opened again; none on a channel that does not confirm, or
+    /// when it is settled.
     #[must_use]
     pub const fn tag(&self) -> Option<ConfirmTag> {
         self.tag
@@ -45,8 +46,8 @@ impl Future for Confirm {
         let mut locked = self.channel.shared().lock();
         let state = &mut *locked;
         let entry = state.channels.get_mut(self.channel.place());
-        let settled = match entry.and_then(|entry| entry.confirms_of(tag.channel())) {
-            Some(confirms) => confirms.poll(tag.value(), cx, &mut state.retired),
+        let settled = match entry {
+            Some(entry) => entry.confirms.poll(tag.value(), cx, &mut state.retired),
             None => Poll::Ready(None),
         };
         if settled.is_pending() {
@@ -67,9 +68,8 @@ impl Drop for Confirm {
             return;
         };
         let mut state = self.channel.shared().lock();
-        let entry = state.channels.get_mut(self.channel.place());
-        if let Some(confirms) = entry.and_then(|entry| entry.confirms_of(tag.channel())) {
-            let retired = confirms.abandon(tag.value());
+        if let Some(entry) = state.channels.get_mut(self.channel.place()) {
+            let retired = entry.confirms.abandon(tag.value());
             state.retired.extend(retired);
         }
     }
@@ -163,15 +163,15 @@ impl Publish<'_> {
             }
             match self.write(state, is_awaited) {
                 Ok(tag) => {
+                    let mut number = None;
                     if let Some(tag) = tag
                         && let Some(entry) = state.channels.get_mut(place)
                     {
-                        entry.ledger.published(tag.value());
-                        entry.confirms.push(tag.value(), is_awaited);
+                        number = Some(entry.published(is_awaited));
                         state.notes.measured.published(&mut entry.sample, tag);
                     }
                     state.driver_wakes += u8::from(state.is_asleep);
-                    Attempt::Done(Ok(tag))
+                    Attempt::Done(Ok(number))
                 }
                 Err(SendError::Full { .. }) => {
                     state.retired.extend(state.writable.register(key, cx));

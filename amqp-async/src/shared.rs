@@ -253,7 +253,10 @@ impl std::fmt::Debug for State {
                 "consumers",
                 &entries().map(|entry| entry.consumers.len()).sum::<usize>(),
             )
-            .field("publishes", &entries().map(Entry::kept_confirms).sum::<usize>())
+            .field(
+                "publishes",
+                &entries().map(|entry| entry.confirms.len()).sum::<usize>(),
+            )
             .field("calls", &self.calls.len())
             .field("alarms", &self.alarms.len())
             .field("waiting", &waiting)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::channel::{Channel, ConfirmLimits, with_header};
 use crate::error::{ChannelCloseReason, CloseReason, SendError};
-use crate::id::ConfirmTags;
+use crate::id::{ConfirmTag, ConfirmTags};
 use crate::message::Message;
 use crate::wire::{Arguments, BasicPublish, FieldTable, Properties};
 
@@ -139,8 +139,8 @@ impl Outbox {
         }
     }
 
-    /// Publishes a message for the first time and keeps it. Gives its number; none on a channel that is not in confirm mode, where it is
-    /// not kept.
+    /// Publishes a message for the first time and keeps it. Gives its tag in this life; none on a channel that is not in confirm mode,
+    /// where it is not kept.
     ///
     /// # Errors
     /// Those of [`Channel::publish`]. [`SendError::InFlight`] as well if too much is kept, or if not all is published again that was
@@ -151,7 +151,7 @@ impl Outbox {
         method: &BasicPublish<'_>,
         properties: &Properties<'_>,
         body: &Bytes,
-    ) -> Result<Option<u64>, SendError> {
+    ) -> Result<Option<ConfirmTag>, SendError> {
         if self.is_behind() || !self.admits(body.len()) {
             return Err(SendError::InFlight);
         }
@@ -182,7 +182,7 @@ impl Outbox {
         self.in_flight = self.in_flight.saturating_add(1);
         self.kept = self.kept.saturating_add(1);
         self.octets = self.octets.saturating_add(octets);
-        Ok(Some(number))
+        Ok(Some(tag))
     }
 
     /// The headers with the id, if they have none.

@@ -23,6 +23,7 @@ mod policies;
 mod recovery;
 mod refresh;
 mod reopen;
+mod republishing;
 mod round;
 mod shutdown;
 mod stalls;

@@ -146,7 +146,8 @@ impl Session {
         let (len, is_behind) = (body.len(), self.outbox.is_behind());
         match self.outbox.publish(&mut view, &method, &properties, &body) {
             Ok(published) => {
-                assert_eq!(published, Some(number));
+                let tag = published.unwrap().value();
+                assert_eq!(self.outbox.number(tag), Some(number));
                 assert!(!is_behind && self.again.iter().all(|number| self.life.contains(number)));
                 self.last = number;
                 self.kept.insert(number, len);
