@@ -6,7 +6,7 @@ use std::time::Duration;
 use amqp_proto::wire::*;
 use amqp_proto::{
     AckCoalescing, Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, Lint,
-    NoWait, Reply, Request, RequestId, SendError, ServerVersion,
+    NoWait, OnLoss, Reply, Republish, Request, RequestId, SendError, ServerVersion,
 };
 
 use crate::batch::BatchReport;
@@ -41,6 +41,7 @@ struct Inner {
     /// Its place among the channels.
     place: usize,
     blocked: BlockedPolicy,
+    while_lost: BlockedPolicy,
     requeue_dropped: bool,
 }
 
@@ -57,6 +58,12 @@ pub struct ChannelOptions {
     pub limits: ConfirmLimits,
     /// What a publish does while the broker takes none. Default: it waits.
     pub blocked: BlockedPolicy,
+    /// What a publish does while there is no connection and another one is to follow ([`Recovery`](crate::Recovery)). If it fails, then
+    /// with [`Error::ConnectionClosed`] and the reason of the loss. Default: it waits until everything is there again.
+    pub while_lost: BlockedPolicy,
+    /// What becomes of publishes that were not confirmed when the channel was lost and begins again, with the next connection
+    /// ([`Recovery`](crate::Recovery)) or alone ([`Reopen`]). Default: they are [`Lost`](crate::PublishError::Lost).
+    pub on_loss: OnLoss,
     /// When it is opened again after the broker has closed it. Default: never.
     pub reopen: Reopen,
     /// Whether acknowledgements of single deliveries are joined, and how. Default: each is said at once.
@@ -66,17 +73,18 @@ pub struct ChannelOptions {
     pub requeue_dropped: bool,
 }
 
-/// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"). All else goes on: acknowledgements
-/// and heartbeats are written, and requests wait for their answer as long as they may.
+/// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"), or while there is no connection.
+/// All else goes on while the broker takes none: acknowledgements and heartbeats are written, and requests wait for their answer as long
+/// as they may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum BlockedPolicy {
     /// It waits until the broker takes publishes again.
     #[default]
     Wait,
-    /// It fails at once, with [`Error::Blocked`].
+    /// It fails at once, with [`Error::Blocked`] or [`Error::ConnectionClosed`].
     Fail,
-    /// It waits for so long, then it fails with [`Error::Blocked`].
+    /// It waits for so long, then it fails in the same way.
     Timeout(Duration),
 }
 
@@ -87,6 +95,8 @@ impl Default for ChannelOptions {
             confirms: true,
             limits: ConfirmLimits::default(),
             blocked: BlockedPolicy::default(),
+            while_lost: BlockedPolicy::default(),
+            on_loss: OnLoss::default(),
             reopen: Reopen::default(),
             ack_coalescing: None,
             requeue_dropped: true,
@@ -120,6 +130,31 @@ impl ChannelOptions {
     #[must_use]
     pub const fn blocked(mut self, policy: BlockedPolicy) -> Self {
         self.blocked = policy;
+        self
+    }
+
+    /// Sets [`while_lost`](Self#structfield.while_lost).
+    #[must_use]
+    pub const fn while_lost(mut self, policy: BlockedPolicy) -> Self {
+        self.while_lost = policy;
+        self
+    }
+
+    /// Publishes that are not confirmed when the channel is lost are published again when it is there again, before anything new, in
+    /// their order: each arrives once or more often. Those that come twice have the same id in a header. Whoever waits for a confirm
+    /// learns the outcome of the last time.
+    ///
+    /// Each of them costs some memory until it is confirmed, within the limits that are given, and its headers are copied. Nothing is
+    /// kept on a channel without confirms. They are [`Lost`](crate::PublishError::Lost) when the channel ends for good. One that the
+    /// broker closes the channel for, such as one to an exchange that is not there, is lost then as well, and the others go on.
+    ///
+    /// ```
+    /// use amqp_async::{ChannelOptions, Republish};
+    /// let options = ChannelOptions::default().republish(Republish::default());
+    /// ```
+    #[must_use]
+    pub fn republish(mut self, how: Republish) -> Self {
+        self.on_loss = OnLoss::Republish(how);
         self
     }
 
@@ -215,6 +250,7 @@ impl Channel {
             connection,
             place,
             blocked: options.blocked,
+            while_lost: options.while_lost,
             requeue_dropped: options.requeue_dropped,
         });
         let channel = Self { inner, timeout: None };
@@ -245,6 +281,10 @@ impl Channel {
 
     pub(crate) fn blocked_policy(&self) -> BlockedPolicy {
         self.inner.blocked
+    }
+
+    pub(crate) fn while_lost(&self) -> BlockedPolicy {
+        self.inner.while_lost
     }
 
     pub(crate) fn requeues_dropped(&self) -> bool {
@@ -634,13 +674,15 @@ impl Channel {
         entry.is_some_and(|entry| entry.is_open && entry.closed.is_none())
     }
 
-    /// How many publishes wait for their confirm.
+    /// How many publishes wait for their confirm, those included that are still to be published again.
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
         let mut state = self.shared().lock();
-        state
+        let in_flight = state
             .core(self.place())
-            .map_or(0, |channel| channel.unconfirmed())
+            .map_or(0, |channel| channel.unconfirmed());
+        let entry = state.channels.get(self.place());
+        in_flight + entry.map_or(0, Entry::unsent)
     }
 }
 

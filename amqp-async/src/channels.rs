@@ -5,7 +5,8 @@ use std::task::Waker;
 
 use amqp_proto::wire::BasicQos;
 use amqp_proto::{
-    ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, Returned,
+    ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, Outbox,
+    Returned,
 };
 
 use crate::channel::ChannelOptions;
@@ -14,6 +15,7 @@ use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::observe::Sample;
 use crate::reopen::Restore;
+use crate::republish;
 use crate::returns::Listeners;
 use crate::wakers::WakerSet;
 
@@ -51,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) is_orphaned: bool,
     pub(crate) confirms: Confirms,
     pub(crate) ledger: Ledger,
+    /// What is published again after a loss; none if nothing is.
+    pub(crate) outbox: Option<Box<Outbox>>,
     /// Who listens to what comes back.
     pub(crate) listeners: Listeners,
     /// In the order in which they started.
@@ -75,9 +79,11 @@ pub(crate) enum Unsaid {
 impl Channels {
     /// A new channel; its place.
     pub(crate) fn insert(&mut self, id: ChannelId, options: ChannelOptions) -> usize {
+        let outbox = republish::outbox(&options.on_loss);
         let entry = Box::new(Entry {
             id,
             options,
+            outbox,
             qos: [None; 2],
             is_transactional: false,
             restore: VecDeque::new(),
@@ -237,8 +243,17 @@ impl Entry {
     /// The broker told of these, of this life.
     #[inline]
     pub(crate) fn confirmed(&mut self, tags: ConfirmTags, outcome: &ConfirmOutcome, wakes: &mut Vec<Waker>) {
+        if self.outbox.is_some() {
+            return self.settle_kept(tags, outcome, wakes);
+        }
         let before = self.published_before;
         let tags = ConfirmTags::new(self.first_id, before + tags.first(), before + tags.last());
+        self.settle(tags, outcome, wakes);
+    }
+
+    /// The same, by their numbers among those of all lives.
+    #[inline]
+    pub(crate) fn settle(&mut self, tags: ConfirmTags, outcome: &ConfirmOutcome, wakes: &mut Vec<Waker>) {
         self.ledger.confirmed(tags, outcome);
         self.confirms.confirmed(tags, outcome, wakes);
         self.room.drain_into(wakes);
@@ -246,9 +261,12 @@ impl Entry {
 
     /// A message came back. Who waits for its confirm learns it then; else it is for those who listen.
     pub(crate) fn returned(&mut self, mut returned: Returned, wakes: &mut Vec<Waker>) {
-        let before = self.published_before;
-        let number = |tag: ConfirmTag| ConfirmTag::new(self.first_id, before + tag.value());
-        returned.tag = returned.tag.map(number);
+        let number = |tag: ConfirmTag| match &self.outbox {
+            Some(outbox) => outbox.number(tag.value()),
+            None => Some(self.published_before + tag.value()),
+        };
+        let number = returned.tag.and_then(number);
+        returned.tag = number.map(|number| ConfirmTag::new(self.first_id, number));
         let unawaited = match returned.tag {
             Some(tag) => {
                 self.ledger.returned(tag, &returned);
@@ -281,6 +299,7 @@ impl Entry {
     /// It ended: everything that waits for it learns why.
     pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.end_life(reason, wakes);
+        self.lose_kept(reason, wakes);
         self.closed = Some(reason.clone());
         self.listeners.end(wakes);
     }
@@ -299,6 +318,7 @@ impl Entry {
         self.last_end = Some(reason.clone());
         self.restore.clear();
         self.unsaid.clear();
+        self.interrupt_kept(reason, wakes);
         for inbox in &mut self.consumers {
             inbox.interrupt();
         }

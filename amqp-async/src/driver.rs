@@ -229,6 +229,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         if state.is_lost() {
             state.go_on_restoring(now);
         }
+        state.republish();
         state.say_unsaid();
         let leaving = state.step_leaving(now, &self.shared.handlers);
         let (is_paused, patience) = state.holds_back(now);

@@ -36,6 +36,8 @@ pub(crate) struct Leaving {
     given_back: usize,
     /// How many deliveries were in nobody's hand when their channel ended.
     at_rest: usize,
+    /// How many publishes were not published again when their channel ended.
+    unsent: usize,
 }
 
 /// Work that a [shutdown](crate::Connection::shutdown) waits for as for a handler, until it is dropped. It does not keep the connection
@@ -111,7 +113,7 @@ impl Leaving {
         report.untaken = self.seen.untaken;
         report.unsettled = since(|all| all.abandoned).saturating_sub(self.at_rest);
         report.given_back = self.given_back.saturating_add(since(|all| all.undeliverable));
-        report.unconfirmed = since(|all| all.lost);
+        report.unconfirmed = since(|all| all.lost).saturating_add(self.unsent);
         report
     }
 }
@@ -132,6 +134,7 @@ impl State {
                 seen,
                 given_back: 0,
                 at_rest: 0,
+                unsent: 0,
             })
         });
         leaving.wanted.push(how);
@@ -190,6 +193,7 @@ impl State {
         seen.unsettled = 0;
         for entry in channels.iter() {
             let told = connection.channel(entry.id()).map_or(0, |core| core.unsettled());
+            seen.unconfirmed += entry.unsent();
             seen.unsettled += told.saturating_sub(entry.untaken(entry.id(), false));
             seen.untaken += entry.untaken(entry.id(), true);
         }
@@ -250,13 +254,15 @@ impl State {
         inboxes.for_each(|inbox| inbox.link.set(0));
         // It went back all the same.
         let unsaid = entry.unsaid.iter().filter(|unsaid| unsaid.goes_back()).count();
+        leaving.unsent += entry.unsent();
         leaving.given_back += untaken;
         leaving.at_rest += untaken + unsaid;
     }
 
     /// The connection has ended.
     pub(crate) fn finish_leaving(&mut self, reason: &CloseReason) {
-        if let Some(leaving) = self.leaving.take() {
+        if let Some(mut leaving) = self.leaving.take() {
+            leaving.unsent += self.channels.iter().map(Entry::unsent).sum::<usize>();
             self.report = Some(leaving.report(reason.clone(), &self.counters()));
         }
     }

@@ -60,6 +60,7 @@ mod publish;
 mod queue;
 mod recovery;
 mod reopen;
+mod republish;
 mod returns;
 pub mod rpc;
 mod shared;
@@ -77,7 +78,9 @@ use std::pin::Pin;
 
 pub use amqp_proto as proto;
 pub use amqp_proto::wire::{FieldTable, FieldValue};
-pub use amqp_proto::{AckCoalescing, CloseReport, Overflow, ProvidedCredentials, QueueArguments};
+pub use amqp_proto::{
+    AckCoalescing, CloseReport, OnLoss, Overflow, ProvidedCredentials, QueueArguments, Republish,
+};
 pub use batch::{Batch, BatchReport};
 pub use channel::{BlockedPolicy, Channel, ChannelOptions, Qos};
 pub use connection::Connection;

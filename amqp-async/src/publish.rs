@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use amqp_proto::wire::{BasicPublish, ShortStr};
-use amqp_proto::{ConfirmOutcome, ConfirmTag, SendError};
+use amqp_proto::{CloseReason, ConfirmOutcome, ConfirmTag, SendError};
 
 use crate::call::Deadline;
 use crate::channel::{BlockedPolicy, Channel};
@@ -92,6 +92,8 @@ enum Attempt {
     GiveWay,
     /// The broker takes none, and why.
     Blocked(Arc<str>),
+    /// There is no connection, and why.
+    Lost(CloseReason),
 }
 
 /// What is to be published, and where to.
@@ -120,15 +122,22 @@ impl Publish<'_> {
             channel: self.channel,
             key: WakerKey::new(),
         };
-        let mut patience = None;
+        let mut patience = [None, None];
         std::future::poll_fn(|cx| {
             match self.try_send(cx, &mut waiting.key, is_awaited) {
                 Attempt::Done(result) => return Poll::Ready(result),
                 Attempt::NoRoom => {}
                 Attempt::GiveWay => cx.waker().wake_by_ref(),
                 Attempt::Blocked(reason) => {
-                    if self.is_blocked_for_too_long(cx, &mut patience) {
+                    let [patience, _] = &mut patience;
+                    if self.is_too_long(cx, self.channel.blocked_policy(), patience) {
                         return Poll::Ready(Err(Error::Blocked { reason }));
+                    }
+                }
+                Attempt::Lost(reason) => {
+                    let [_, patience] = &mut patience;
+                    if self.is_too_long(cx, self.channel.while_lost(), patience) {
+                        return Poll::Ready(Err(Error::ConnectionClosed(reason)));
                     }
                 }
             }
@@ -137,8 +146,13 @@ impl Publish<'_> {
         .await
     }
 
-    fn is_blocked_for_too_long<'s>(&'s self, cx: &Context<'_>, patience: &mut Option<Deadline<'s>>) -> bool {
-        match self.channel.blocked_policy() {
+    fn is_too_long<'s>(
+        &'s self,
+        cx: &Context<'_>,
+        policy: BlockedPolicy,
+        patience: &mut Option<Deadline<'s>>,
+    ) -> bool {
+        match policy {
             BlockedPolicy::Wait => false,
             BlockedPolicy::Fail => true,
             BlockedPolicy::Timeout(duration) => {
@@ -175,7 +189,7 @@ impl Publish<'_> {
                 }
                 Err(SendError::Full { .. }) => {
                     state.retired.extend(state.writable.register(key, cx));
-                    Attempt::NoRoom
+                    state.lost.clone().map_or(Attempt::NoRoom, Attempt::Lost)
                 }
                 Err(SendError::Committing) => {
                     state.retired.extend(state.answered.register(key, cx));
@@ -206,6 +220,10 @@ impl Publish<'_> {
         let expiration = self.message.expiration_digits();
         let properties = self.message.properties(expiration.as_deref())?;
         let body = self.message.shared_body();
+        let is_kept = |entry: &Entry| entry.outbox.is_some();
+        if state.channels.get(place).is_some_and(is_kept) {
+            return state.publish_kept(place, &method, &properties, body);
+        }
         let mut core = state.core(place)?;
         if body.len() < SHARED_FROM {
             core.publish(&method, &properties, &body[..])

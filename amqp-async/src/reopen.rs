@@ -84,6 +84,7 @@ impl State {
                 entry.end_life(reason, wakes);
                 entry.restore = entry.steps();
                 self.has_to_restore = true;
+                self.has_to_republish = true;
                 self.restore();
             } else {
                 entry.close(reason, wakes);
@@ -95,6 +96,7 @@ impl State {
         // A command that is refused from now on must be tried again to learn it.
         self.writable.drain_into(&mut self.wakes);
         self.answered.drain_into(&mut self.wakes);
+        self.settled.drain_into(&mut self.wakes);
         self.unblocked.drain_into(&mut self.wakes);
     }
 
@@ -182,6 +184,7 @@ impl State {
             let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
             entry.close(&reason, &mut self.wakes);
         }
+        self.settled.drain_into(&mut self.wakes);
         self.note_channel(place, false);
     }
 

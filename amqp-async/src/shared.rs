@@ -100,6 +100,8 @@ pub(crate) struct State {
     pub(crate) has_unsaid: bool,
     /// Some channel is not as it was before the broker closed it.
     pub(crate) has_to_restore: bool,
+    /// Some channel has kept publishes that are to be published again.
+    pub(crate) has_to_republish: bool,
     /// The stream is held back because consumers take too little, and nobody waits for the broker.
     pub(crate) sip: Option<Sip>,
     /// Deliveries that were dropped without being settled.
@@ -161,6 +163,7 @@ impl Shared {
             report: None,
             has_unsaid: false,
             has_to_restore: false,
+            has_to_republish: false,
             sip: None,
             unsettled_dropped: 0,
             notes: Notes::default(),
@@ -353,9 +356,8 @@ impl State {
     pub(crate) fn unconfirmed(&mut self) -> usize {
         let (connection, channels) = (&mut self.connection, &self.channels);
         let unconfirmed = |entry: &Entry| {
-            connection
-                .channel(entry.id())
-                .map_or(0, |channel| channel.unconfirmed())
+            let core = connection.channel(entry.id());
+            core.map_or(0, |channel| channel.unconfirmed()) + entry.unsent()
         };
         channels.iter().map(unconfirmed).sum()
     }

@@ -141,6 +141,12 @@ impl Measured {
         }
     }
 
+    /// So many more wait for their confirm again.
+    pub(crate) fn republished(&mut self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.unconfirmed = self.unconfirmed.saturating_add(count);
+    }
+
     /// The broker told of these, or will never.
     pub(crate) fn confirmed(
         &mut self,

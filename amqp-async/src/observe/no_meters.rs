@@ -42,6 +42,9 @@ impl Measured {
     pub(crate) const fn published(&mut self, _: &mut Sample, _: ConfirmTag) {}
 
     #[inline]
+    pub(crate) const fn republished(&mut self, _: usize) {}
+
+    #[inline]
     pub(crate) const fn confirmed(&mut self, _: Option<&mut Sample>, _: ConfirmTags, _: &ConfirmOutcome) {}
 
     #[inline]

@@ -248,6 +248,7 @@ impl State {
             Ok(mut core) => drop(core.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown")),
             Err(_) => {
                 entry.close(&ChannelCloseReason::Requested, &mut self.wakes);
+                self.settled.drain_into(&mut self.wakes);
                 self.note_channel(place, false);
             }
         }

@@ -133,6 +133,7 @@ impl State {
         self.end_left_out(&mut report);
         self.lost = None;
         self.recoveries += 1;
+        self.has_to_republish = true;
         if let Some(recovering) = &mut self.recovering {
             recovering.recovered_at = Some(now);
             recovering.names.update(recovering.recorder.topology());
