@@ -29,6 +29,7 @@ pub(crate) mod publishing;
 pub(crate) mod recovery;
 pub(crate) mod refusing;
 pub(crate) mod report;
+pub(crate) mod republishing;
 pub(crate) mod restoring;
 pub(crate) mod routing;
 pub(crate) mod rpc;
@@ -208,6 +209,8 @@ macro_rules! all_scenarios {
                 what_breaks_the_protocol_ends_the_connection
                 a_closed_channel_takes_no_calls
                 a_channel_is_opened_again_as_it_was;
+            republishing:
+                a_publish_that_closes_its_channel_is_lost_and_those_behind_it_are_not;
             misuse:
                 a_closed_connection_takes_no_calls
                 a_message_that_fits_no_frame_is_refused_at_the_call
@@ -275,6 +278,8 @@ macro_rules! all_scenarios {
                     a_program_with_all_channel_numbers_gets_them_again
                     a_broker_that_stays_away_is_given_up_in_time
                     what_somebody_else_has_locked_is_tried_again_if_the_program_says_so;
+                republishing:
+                    of_a_burst_that_an_operator_interrupts_everything_arrives_with_its_id;
                 refusing:
                     a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
             }
