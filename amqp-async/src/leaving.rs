@@ -36,8 +36,10 @@ pub(crate) struct Leaving {
     given_back: usize,
     /// How many deliveries were in nobody's hand when their channel ended.
     at_rest: usize,
-    /// How many publishes were not published again when their channel ended.
+    /// How many publishes waited to be published again when a life of their channel ended: the core did not count them as lost.
     unsent: usize,
+    /// How many are published again in another life: the core did.
+    kept: usize,
 }
 
 /// Work that a [shutdown](crate::Connection::shutdown) waits for as for a handler, until it is dropped. It does not keep the connection
@@ -113,7 +115,8 @@ impl Leaving {
         report.untaken = self.seen.untaken;
         report.unsettled = since(|all| all.abandoned).saturating_sub(self.at_rest);
         report.given_back = self.given_back.saturating_add(since(|all| all.undeliverable));
-        report.unconfirmed = since(|all| all.lost).saturating_add(self.unsent);
+        let lost = since(|all| all.lost).saturating_add(self.unsent);
+        report.unconfirmed = lost.saturating_sub(self.kept);
         report
     }
 }
@@ -135,6 +138,7 @@ impl State {
                 given_back: 0,
                 at_rest: 0,
                 unsent: 0,
+                kept: 0,
             })
         });
         leaving.wanted.push(how);
@@ -254,9 +258,16 @@ impl State {
         inboxes.for_each(|inbox| inbox.link.set(0));
         // It went back all the same.
         let unsaid = entry.unsaid.iter().filter(|unsaid| unsaid.goes_back()).count();
-        leaving.unsent += entry.unsent();
         leaving.given_back += untaken;
         leaving.at_rest += untaken + unsaid;
+    }
+
+    /// A life of a channel has ended. So many publishes waited then to be published again.
+    pub(crate) fn note_unsent(&mut self, place: usize, unsent: usize) {
+        if let (Some(leaving), Some(entry)) = (&mut self.leaving, self.channels.get(place)) {
+            leaving.unsent += unsent;
+            leaving.kept += entry.unsent();
+        }
     }
 
     /// The connection has ended.

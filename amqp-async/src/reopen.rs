@@ -14,9 +14,10 @@ use crate::shared::State;
 /// and its other channels go on in any case.
 ///
 /// What begins again has the options, confirms and [`Qos`](crate::Qos) of before. What belonged to the channel's life before has ended,
-/// with the broker's reason: calls that waited, publishes that were not confirmed ([`PublishError::Lost`](crate::PublishError::Lost)),
-/// consumers, and deliveries, which go back to their queues; to settle one of them later is an error and does nothing. A channel is
-/// not opened again while it is being opened, and not at all once it was used for transactions: half of one would be lost in silence.
+/// with the broker's reason: calls that waited, publishes that were not confirmed ([`PublishError::Lost`](crate::PublishError::Lost), unless
+/// they are [published again](crate::ChannelOptions::republish)), consumers, and deliveries, which go back to their queues; to settle one
+/// of them later is an error and does nothing. A channel is not opened again while it is being opened, and not at all once it was used
+/// for transactions: half of one would be lost in silence.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Reopen {
@@ -74,6 +75,8 @@ impl State {
     /// A channel ended, for good or to begin again.
     pub(crate) fn on_channel_closed(&mut self, channel: ChannelId, reason: &ChannelCloseReason) {
         self.note_at_rest(channel);
+        let place = self.channels.place_of(channel).unwrap_or(usize::MAX);
+        let unsent = self.channels.get(place).map_or(0, Entry::unsent);
         let is_open = !self.is_closing && self.closed.is_none();
         let outlives = self.channel_outlives(channel, reason);
         let wakes = &mut self.wakes;
@@ -88,10 +91,10 @@ impl State {
                 self.restore();
             } else {
                 entry.close(reason, wakes);
-                let place = self.channels.place_of(channel);
-                self.note_channel(place.unwrap_or(usize::MAX), false);
+                self.note_channel(place, false);
             }
         }
+        self.note_unsent(place, unsent);
         self.channels.remove_if_over(channel);
         // A command that is refused from now on must be tried again to learn it.
         self.writable.drain_into(&mut self.wakes);

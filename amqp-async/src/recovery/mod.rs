@@ -33,7 +33,8 @@ pub use run::{Connect, Connected};
 ///
 /// Everything that handles stand for is there again afterwards: channels with their limits and confirms, exchanges, queues and bindings
 /// that were declared through this connection and not deleted, consumers. What was under way is not: calls that waited fail, publishes
-/// that were not confirmed are [`Lost`](crate::PublishError::Lost), and deliveries that were not settled come again; to settle one of
+/// that were not confirmed are [`Lost`](crate::PublishError::Lost), unless their channel [publishes them
+/// again](crate::ChannelOptions::republish), and deliveries that were not settled come again; to settle one of
 /// those is an error that changes nothing. Calls that are made meanwhile wait until all is there again. Channels in transactions end.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

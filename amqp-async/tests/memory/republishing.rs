@@ -9,7 +9,9 @@ use amqp_async::{
 };
 use amqp_proto::topology::Step;
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{Backoff, ChannelCloseReason, ConfirmLimits, ConfirmTag, ConfirmTags, ReconnectPolicy};
+use amqp_proto::{
+    Backoff, ChannelCloseReason, ConfirmLimits, ConfirmTag, ConfirmTags, ReconnectPolicy, SendError,
+};
 
 use crate::world::{World, config, everywhere, in_time};
 
@@ -355,6 +357,15 @@ fn an_id_of_the_message_s_own_stays() {
         );
         let prefix = |index: usize| arrived[index].1.split('-').next();
         assert_ne!(prefix(1), prefix(2));
+        let unfit = republishing(&connection, Republish::default().header(&"x".repeat(256))).await;
+        let refused = unfit.default_exchange().publish("x", "q").await.unwrap_err();
+        let is_for_headers = |error: &PublishError| {
+            matches!(
+                error,
+                PublishError::NotSent(Error::Refused(SendError::Headers(_)))
+            )
+        };
+        assert!(is_for_headers(&refused), "{refused:?}");
     });
 }
 
@@ -405,6 +416,34 @@ fn who_closes_it_meanwhile_is_told_what_is_lost() {
         assert!(matches!(confirms.remove(0).await, Err(PublishError::Lost(_))));
     });
     world.wind_up();
+}
+
+#[test]
+fn a_close_waits_until_all_is_published_again_and_confirmed() {
+    let elapsed = in_time(async |world| {
+        let connection = world.connect().await;
+        let channel = republishing(&connection, Republish::default()).await;
+        let exchange = channel.default_exchange();
+        world.broker(|broker, _| broker.delay_confirms(SECOND));
+        let mut confirms = vec![exchange.publish_deferred("0", "q").await.unwrap()];
+        let refused = channel.exchange("none").publish_deferred("1", "q").await.unwrap();
+        for number in 2..5 {
+            confirms.push(exchange.publish_deferred(number.to_string(), "q").await.unwrap());
+        }
+        // They are published one by one now.
+        while world.elapsed() < SECOND / 2 {
+            world.sleep(SECOND / 4).await;
+        }
+        assert_eq!(channel.unconfirmed(), 5);
+        let report = connection.close().await;
+        // The one that was refused in the meantime.
+        assert_eq!(report.unconfirmed, 1);
+        assert!(matches!(refused.await, Err(PublishError::Lost(_))));
+        for confirm in confirms {
+            confirm.await.unwrap();
+        }
+    });
+    assert!((2 * SECOND..5 * SECOND).contains(&elapsed), "{elapsed:?}");
 }
 
 #[test]
