@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use amqp_proto::wire::Method;
 use amqp_proto::{RequestId, SendError};
 
 use crate::channels::Unsaid;
@@ -17,7 +18,7 @@ use crate::wakers::{self, WakerKey, WakerSet};
 pub(crate) struct Call<'s> {
     shared: &'s Arc<Shared>,
     request: RequestId,
-    deadline: Deadline<'s>,
+    deadline: &'s Deadline<'s>,
     is_done: bool,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct Place<'s> {
 
 impl<'s> Call<'s> {
     /// For a request that [`State::await_answer`] was told of.
-    pub(crate) const fn new(shared: &'s Arc<Shared>, request: RequestId, deadline: Deadline<'s>) -> Self {
+    pub(crate) const fn new(shared: &'s Arc<Shared>, request: RequestId, deadline: &'s Deadline<'s>) -> Self {
         Self {
             shared,
             request,
@@ -204,6 +205,24 @@ impl Drop for Place<'_> {
                 state.retired.extend(retired);
             }
         }
+    }
+}
+
+/// Whether it does no harm to ask for that twice, and the second answer says the same.
+pub(crate) fn is_idempotent(method: &Method<'_>) -> bool {
+    match method {
+        // Without a name each makes another queue.
+        Method::QueueDeclare(declare) => !declare.queue.is_empty(),
+        Method::QueueDelete(delete) => !delete.if_unused && !delete.if_empty,
+        Method::ExchangeDelete(delete) => !delete.if_unused,
+        Method::ExchangeDeclare(_)
+        | Method::ExchangeBind(_)
+        | Method::ExchangeUnbind(_)
+        | Method::QueueBind(_)
+        | Method::QueueUnbind(_)
+        | Method::BasicQos(_)
+        | Method::ConfirmSelect(_) => true,
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@ use amqp_proto::{
 };
 
 use crate::batch::BatchReport;
-use crate::call::{Call, Deadline, Place, retry};
+use crate::call::{Call, Deadline, Place, is_idempotent, retry};
 use crate::channels::Entry;
 use crate::connection::Connection;
 use crate::consumer::Consumer;
@@ -43,6 +43,7 @@ struct Inner {
     blocked: BlockedPolicy,
     while_lost: BlockedPolicy,
     requeue_dropped: bool,
+    repeat_calls: bool,
 }
 
 /// How a channel is to be.
@@ -71,6 +72,9 @@ pub struct ChannelOptions {
     /// Whether a [`Delivery`](crate::Delivery) that is dropped without being settled goes back to its queue, to be delivered again at
     /// once. Otherwise it is dropped or dead-lettered. Default: it goes back.
     pub requeue_dropped: bool,
+    /// Whether calls that wait for their answer when the connection is lost are made again on the next one
+    /// ([`Recovery`](crate::Recovery)), if it does no harm that the broker may have done them already. Default: they fail.
+    pub repeat_calls: bool,
 }
 
 /// What a publish does while the broker takes none (RabbitMQ page "Blocked Connection Notifications"), or while there is no connection.
@@ -100,6 +104,7 @@ impl Default for ChannelOptions {
             reopen: Reopen::default(),
             ack_coalescing: None,
             requeue_dropped: true,
+            repeat_calls: false,
         }
     }
 }
@@ -184,6 +189,15 @@ impl ChannelOptions {
         self
     }
 
+    /// Calls that wait for their answer when the connection is lost are made again on the next one, within their time: to declare (but
+    /// a queue without a name), to bind and unbind, to delete without conditions, [`Qos`]. Of what a deleted queue had, nothing
+    /// may be known then. All other calls fail.
+    #[must_use]
+    pub const fn repeat_calls(mut self) -> Self {
+        self.repeat_calls = true;
+        self
+    }
+
     /// Sets [`requeue_dropped`](Self#structfield.requeue_dropped).
     #[must_use]
     pub const fn requeue_dropped(mut self, requeue: bool) -> Self {
@@ -252,6 +266,7 @@ impl Channel {
             blocked: options.blocked,
             while_lost: options.while_lost,
             requeue_dropped: options.requeue_dropped,
+            repeat_calls: options.repeat_calls,
         });
         let channel = Self { inner, timeout: None };
         if options.confirms {
@@ -345,7 +360,8 @@ impl Channel {
                 note(entry);
             }
         };
-        match self.call_noting(send, note).await? {
+        let is_repeated = self.inner.repeat_calls && is_idempotent(&method.as_method());
+        match self.call_noting(send, note, is_repeated).await? {
             Answer::Reply(reply) => Ok(reply),
             // The core matches answers to requests.
             Answer::Got(_) | Answer::GetEmpty => Err(Error::Timeout),
@@ -390,13 +406,14 @@ impl Channel {
         &self,
         send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
     ) -> Result<Answer, Error> {
-        self.call_noting(send, |_, _| {}).await
+        self.call_noting(send, |_, _| {}, false).await
     }
 
     async fn call_noting(
         &self,
         send: impl Fn(&mut amqp_proto::Channel<'_>) -> Result<RequestId, SendError>,
         note: impl Fn(&mut State, RequestId),
+        is_repeated: bool,
     ) -> Result<Answer, Error> {
         let deadline = self.deadline();
         let command = |state: &mut State| {
@@ -405,8 +422,14 @@ impl Channel {
             note(state, request);
             Ok(request)
         };
-        let request = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
-        Call::new(self.shared(), request, deadline).await
+        loop {
+            let request = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
+            match Call::new(self.shared(), request, &deadline).await {
+                // If no other connection follows, it cannot be sent, and that says why.
+                Err(Error::ConnectionClosed(_)) if is_repeated => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Starts a consumer, and waits until the broker has done so. Dropped before, it is cancelled.
@@ -436,7 +459,7 @@ impl Channel {
         };
         let (id, request, tag) = retry(self.shared(), &deadline, command, refusal(self.place())).await?;
         let consumer = Consumer::new(self.clone(), id, tag, method.no_ack, link);
-        Call::new(self.shared(), request, deadline).await?;
+        Call::new(self.shared(), request, &deadline).await?;
         if is_unlimited {
             observe::unlimited(consumer.tag());
         }

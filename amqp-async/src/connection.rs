@@ -306,7 +306,7 @@ pub(crate) async fn update_secret(
         Ok(request.untyped())
     };
     let request = retry(shared, &deadline, command, refusal(usize::MAX)).await?;
-    Call::new(shared, request, deadline).await.map(drop)
+    Call::new(shared, request, &deadline).await.map(drop)
 }
 
 impl Drop for Inner {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amqp_async::{
     BlockedPolicy, Channel, ChannelOptions, Connection, ConnectionEvent, Error, Events, Message,
-    PublishError, Recovery, Reopen, Republish,
+    PublishError, Qos, Recovery, Reopen, Republish,
 };
 use amqp_proto::topology::Step;
 use amqp_proto::wire::ReplyCode;
@@ -404,10 +404,18 @@ fn who_closes_it_meanwhile_is_told_what_is_lost() {
             confirms.push(exchange.publish_deferred("lost", "q").await.unwrap());
         }
         let mut events = connection.events();
+        let waiting = world.spawn_with_result({
+            let channel = channel.clone();
+            async move { channel.wait_for_confirms().await.lost.len() }
+        });
         world.idle().await;
         close(&world);
         assert!(matches!(events.next().await, Some(ConnectionEvent::Lost { .. })));
+        world.idle().await;
+        assert_eq!(waiting.lock().unwrap().take(), None);
         channel.close().await.unwrap();
+        world.idle().await;
+        assert_eq!(waiting.lock().unwrap().take(), Some(1));
         let closed = confirms.remove(0).await;
         let requested = Error::ChannelClosed(ChannelCloseReason::Requested);
         assert_eq!(closed, Err(PublishError::Lost(requested)));
@@ -447,6 +455,27 @@ fn a_close_waits_until_all_is_published_again_and_confirmed() {
 }
 
 #[test]
+fn whoever_waits_for_confirms_learns_of_the_end_at_once() {
+    everywhere(async |world| {
+        let (connection, _) = world.channel().await;
+        let channel = republishing(&connection, Republish::default()).await;
+        confirm_late(world);
+        let exchange = channel.default_exchange();
+        exchange.publish_unconfirmed("lost", "q").await.unwrap();
+        let waiting = world.spawn_with_result({
+            let channel = channel.clone();
+            async move { channel.wait_for_confirms().await }
+        });
+        world.idle().await;
+        channel.close().await.unwrap();
+        world.idle().await;
+        let report = waiting.lock().unwrap().take().unwrap();
+        let requested = Error::ChannelClosed(ChannelCloseReason::Requested);
+        assert_eq!(report.lost[0].1, requested);
+    });
+}
+
+#[test]
 fn what_is_published_while_there_is_no_connection_does_as_its_channel_says() {
     let world = World::new();
     world.run(async {
@@ -475,6 +504,87 @@ fn what_is_published_while_there_is_no_connection_does_as_its_channel_says() {
             channel.default_exchange().publish("x", "q").await.unwrap();
         }
         assert_eq!(world.queue_len("q"), 3);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn calls_that_can_be_made_twice_are_made_again_if_that_is_asked_for() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let plain = connection.channel().await.unwrap();
+        let options = ChannelOptions::default().repeat_calls();
+        let channel = connection.channel_with(options).await.unwrap();
+        channel.declare_queue("q").durable(true).await.unwrap();
+        let queue = channel.declare_queue("q").passive(true).await.unwrap();
+        world.set_mute(true);
+        macro_rules! ask {
+            ($call:expr) => {
+                world.spawn_with_result(async move { $call.await.map(drop) })
+            };
+        }
+        let (a, b, c, d) = (channel.clone(), channel.clone(), channel.clone(), queue.clone());
+        let repeated = [
+            ask!(a.declare_queue("again").durable(true)),
+            ask!(b.set_qos(Qos::prefetch(3))),
+            ask!(d.bind("amq.direct", "key")),
+        ];
+        let (d, e) = (queue.clone(), plain.clone());
+        let lost = [
+            ask!(c.declare_queue("").exclusive(true)),
+            ask!(d.purge()),
+            ask!(e.declare_queue("never")),
+        ];
+        world.idle().await;
+        let mut events = connection.events();
+        world.broker(amqp_testbroker::Broker::restart);
+        recovered(&mut events).await;
+        world.idle().await;
+        for call in repeated {
+            assert_eq!(call.lock().unwrap().take(), Some(Ok(())));
+        }
+        for call in lost {
+            let result = call.lock().unwrap().take();
+            assert!(
+                matches!(result, Some(Err(Error::ConnectionClosed(_)))),
+                "{result:?}"
+            );
+        }
+        let mut queues = world.broker(|broker, _| broker.queues("/"));
+        queues.sort();
+        assert_eq!(queues, ["again", "q"]);
+        channel.exchange("amq.direct").publish("x", "key").await.unwrap();
+        // What was asked for in vain is not there after the next loss, what was not is.
+        close(&world);
+        recovered(&mut events).await;
+        channel.exchange("amq.direct").publish("x", "key").await.unwrap();
+        assert_eq!(world.queue_len("q"), 2);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_call_that_is_made_again_ends_with_the_connection_and_in_its_time() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let options = ChannelOptions::default().repeat_calls();
+        let channel = connection.channel_with(options).await.unwrap();
+        world.set_mute(true);
+        let hasty = channel.with_timeout(SECOND / 2);
+        let late = world.spawn_with_result(async move { hasty.set_qos(Qos::prefetch(1)).await });
+        let ends = channel.clone();
+        let ends = world.spawn_with_result(async move { ends.set_qos(Qos::prefetch(1)).await });
+        world.idle().await;
+        world.broker(amqp_testbroker::Broker::restart);
+        world.sleep(SECOND * 3 / 4).await;
+        assert_eq!(late.lock().unwrap().take(), Some(Err(Error::Timeout)));
+        assert_eq!(ends.lock().unwrap().take(), None);
+        let reason = connection.close().await.reason;
+        world.idle().await;
+        let error = Error::ConnectionClosed(reason);
+        assert_eq!(ends.lock().unwrap().take(), Some(Err(error)));
     });
     world.wind_up();
 }
