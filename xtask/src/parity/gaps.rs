@@ -24,10 +24,10 @@ pub(super) const GAPS: &[Gap] = &[
         "a handler is a callback, which is done when it returns; `amqp-mio/tests/event_loop/shutdown.rs` has what is left of it",
     ),
     of_mio(
-    of_mio(
         "republishing",
         "not built yet: the core has `Outbox`, which a program's callbacks can use",
     ),
+    of_mio(
         "alarms::a_blocked_publish_fails_gives_up_or_waits_as_it_was_told",
         "policies for publishes on a blocked connection are amqp-async's; with callbacks: `ConnectionView::on_blocked`",
     ),
