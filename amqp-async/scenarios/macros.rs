@@ -112,6 +112,27 @@ macro_rules! disturbing_scenarios {
     };
 }
 
+/// The same for those that need what the embedded broker does not have.
+#[allow(unused_macros, reason = "not every crate has such scenarios")]
+macro_rules! disturbing_rabbitmq_scenarios {
+    ($need:ident { $($module:ident: $($name:ident)+;)+ }) => {
+        mod with_rabbitmq {
+            mod $need {
+                mod alone {
+                    $(mod $module {
+                        $(#[test]
+                        #[ignore = "needs RabbitMQ: cargo xtask test"]
+                        fn $name() {
+                            crate::runtime::on_rabbitmq("AMQP_TEST_URL", crate::scenarios::$module::$name);
+                            crate::scenarios::passed(module_path!(), stringify!($name));
+                        })+
+                    })+
+                }
+            }
+        }
+    };
+}
+
 /// Makes tests of those that are about TLS.
 macro_rules! securing_scenarios {
     ($($name:ident)+; on_rabbitmq: $($need:ident::$only:ident)+) => {

@@ -292,6 +292,12 @@ macro_rules! all_scenarios {
                     after_the_broker_was_killed_it_is_there_again_with_what_it_had_confirmed;
             }
         }
+        disturbing_rabbitmq_scenarios! {
+            with_ctl {
+                streams:
+                    after_an_operator_closed_it_a_stream_goes_on_without_gap_or_repeat;
+            }
+        }
         securing_scenarios! {
             a_server_of_an_unknown_authority_is_not_trusted
             a_server_of_another_name_is_not_trusted

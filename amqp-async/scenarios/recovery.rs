@@ -5,7 +5,7 @@ use amqp_async::{Connection, ConnectionEvent, Events, ExchangeKind, Message, Qos
 
 use super::{World, close};
 
-async fn connect(world: &World) -> Connection {
+pub(crate) async fn connect(world: &World) -> Connection {
     let parameters = ConnectionParameters::from_uri(&world.url).unwrap();
     crate::runtime::connect_recovering(parameters).await.unwrap()
 }

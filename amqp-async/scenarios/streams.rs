@@ -4,7 +4,7 @@ use amqp_async::proto::SendError;
 use amqp_async::proto::wire::ReplyCode;
 use amqp_async::{Channel, ConsumeOptions, Consumer, Delivery, Error, ProcessOptions, Qos, Queue};
 
-use super::{World, close, table};
+use super::{World, close, recovery, table};
 
 const REFUSED: Error = Error::Refused(SendError::StreamDelivery);
 
@@ -138,4 +138,36 @@ pub(crate) async fn quorum_queues_and_streams_are_deleted_without_conditions(wor
         }
     }
     close(channel.connection()).await;
+}
+
+/// What was settled does not come again, and all else does.
+pub(crate) async fn after_an_operator_closed_it_a_stream_goes_on_without_gap_or_repeat(world: World) {
+    let connection = recovery::connect(&world).await;
+    let channel = connection.channel().await.unwrap();
+    channel.set_qos(Qos::prefetch(10)).await.unwrap();
+    let stream = declare(&channel, &world.name("stream"), "stream").await;
+    let exchange = channel.default_exchange();
+    for number in 0..30 {
+        exchange.publish(vec![number], stream.name()).await.unwrap();
+    }
+    let mut consumer = stream.consume_with(from_the_first()).await.unwrap();
+    for number in 0..5 {
+        next(&mut consumer, number).await.ack().await.unwrap();
+    }
+    // Settled behind a gap: it comes again, since a stream is read in order.
+    let unsettled = next(&mut consumer, 5).await;
+    next(&mut consumer, 6).await.ack().await.unwrap();
+
+    let mut events = connection.events();
+    world.operator.close_all_connections("come again");
+    let (_, report) = recovery::recovered(&mut events).await;
+    assert!(report.is_complete(), "{report:?}");
+    unsettled.ack().await.unwrap_err();
+    exchange.publish(vec![30], stream.name()).await.unwrap();
+    for number in 5..=30 {
+        next(&mut consumer, number).await.ack().await.unwrap();
+    }
+    drop(consumer);
+    stream.delete().await.unwrap();
+    close(&connection).await;
 }

@@ -88,6 +88,7 @@ impl State {
                     self.forget_consumer(place.unwrap_or(usize::MAX), &tag);
                 }
             }
+            Event::StreamPosition { consumer, next } => self.note_position(consumer, next),
             Event::Flow { channel, .. } => {
                 if let Some(entry) = self.channels.find_mut(channel) {
                     entry.room.drain_into(wakes);

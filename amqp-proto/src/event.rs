@@ -73,6 +73,15 @@ pub enum Event {
         /// The consumer.
         consumer: ConsumerId,
     },
+    /// How far a consumer of a stream has come, which is about to end together with its channel or by the server's will: told before
+    /// [`ChannelClosed`](Self::ChannelClosed) and [`ConsumerCancelled`](Self::ConsumerCancelled), if anything was delivered to it. A
+    /// consumer that starts with this as its `x-stream-offset` goes on without a gap.
+    StreamPosition {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The offset of the first delivery that was not settled, or the one behind the last delivery.
+        next: u64,
+    },
     /// The peer stopped or resumed the flow of content on a channel. It was answered. RabbitMQ no longer does that.
     Flow {
         /// The channel.
@@ -128,7 +137,9 @@ impl Event {
             Self::DeliveryChunk { tag, .. } | Self::DeliveryEnded { tag } => tag.channel(),
             Self::Returned(returned) => returned.channel,
             Self::Confirmed { tags, .. } => tags.channel(),
-            Self::ConsumerCancelled { consumer } => consumer.channel(),
+            Self::ConsumerCancelled { consumer } | Self::StreamPosition { consumer, .. } => {
+                consumer.channel()
+            }
             Self::Connected
             | Self::Blocked { .. }
             | Self::Unblocked
@@ -158,6 +169,7 @@ mod tests {
             Event::Reply(reply),
             Event::DeliveryEnded { tag },
             Event::ConsumerCancelled { consumer },
+            Event::StreamPosition { consumer, next: 9 },
             Event::Confirmed {
                 tags: ConfirmTags::new(channel, 1, 2),
                 outcome: ConfirmOutcome::Acked,

@@ -3,8 +3,8 @@
 use amqp_proto::topology::{ChannelKey, Culprits, Recorder};
 use amqp_proto::wire::{BasicConsume, Method, ReplyCode, ShortStr};
 use amqp_proto::{
-    ChannelCloseReason, ChannelId, CloseReason, Config, Connection, GiveUpReason, Instant, Reply, RequestId,
-    SendError,
+    ChannelCloseReason, ChannelId, CloseReason, Config, Connection, ConsumerId, GiveUpReason, Instant, Reply,
+    RequestId, SendError,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +103,18 @@ impl State {
         if let (Some(recovering), Ok(tag)) = (&mut self.recovering, ShortStr::new(tag)) {
             let topology = recovering.recorder.topology_mut();
             topology.consumer_cancelled(key(place), tag);
+        }
+    }
+
+    /// Where a consumer of a stream is to go on.
+    pub(crate) fn note_position(&mut self, consumer: ConsumerId, next: u64) {
+        let place = self.channels.place_of(consumer.channel());
+        let entry = place.and_then(|place| Some((place, self.channels.get_mut(place)?)));
+        let found = entry.and_then(|(place, entry)| Some((place, entry.inbox(consumer)?)));
+        if let Some((place, inbox)) = found
+            && let (Some(recovering), Ok(tag)) = (&mut self.recovering, ShortStr::new(&inbox.tag))
+        {
+            recovering.topology.set_stream_offset(key(place), tag, next);
         }
     }
 

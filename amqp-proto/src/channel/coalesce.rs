@@ -182,6 +182,7 @@ impl ChannelState {
     pub(super) fn note_delivery(&mut self, link: &mut Link, tag: u64, no_ack: bool) {
         if !no_ack && !self.unsettled.insert(tag) {
             self.end_coalescing(link);
+            self.consumers.stop_progress(&self.unsettled);
         }
     }
 
@@ -218,6 +219,12 @@ impl ChannelState {
     /// What was delivered so far is delivered again.
     pub(super) fn note_recovered(&mut self, link: &mut Link) {
         self.flush_acks(link);
+        self.forget_unsettled();
+    }
+
+    /// What is not settled is delivered again, be it to others.
+    pub(super) fn forget_unsettled(&mut self) {
+        self.consumers.stop_progress(&self.unsettled);
         self.unsettled.clear();
     }
 

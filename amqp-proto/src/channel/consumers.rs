@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::progress::Progress;
 use super::request::Purpose;
+use super::unsettled::Unsettled;
 
 /// In the order of their tags, since that is what deliveries name; mostly there is one.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct Consumers {
     next_number: u32,
     /// What comes may be from a stream and be unsettled, even if nobody knows its consumer any more.
     had_stream: bool,
+    /// By number, how far those of streams have come.
+    progress: Vec<(u32, Progress)>,
     /// Where the last one was found: the next delivery is mostly for the same.
     recent: usize,
 }
@@ -82,6 +86,38 @@ impl Consumers {
         number
     }
 
+    /// A delivery from a stream was told.
+    pub(crate) fn note_offset(&mut self, number: u32, tag: u64, offset: u64, unsettled: &Unsettled) {
+        let known = self.progress.iter().position(|(other, _)| *other == number);
+        let place = known.unwrap_or_else(|| {
+            self.progress.push((number, Progress::default()));
+            self.progress.len().saturating_sub(1)
+        });
+        if let Some((_, progress)) = self.progress.get_mut(place) {
+            progress.delivered(tag, offset, unsettled);
+        }
+    }
+
+    /// What is settled is not known any more.
+    #[cold]
+    pub(crate) fn stop_progress(&mut self, unsettled: &Unsettled) {
+        for (_, progress) in &mut self.progress {
+            progress.stop(unsettled);
+        }
+    }
+
+    /// Where that one would go on in its stream.
+    pub(crate) fn position(&self, number: u32, unsettled: &Unsettled) -> Option<u64> {
+        let mut all = self.positions(unsettled);
+        all.find(|(other, _)| *other == number).map(|(_, next)| next)
+    }
+
+    /// Where they would go on in their streams, by number.
+    pub(crate) fn positions(&self, unsettled: &Unsettled) -> impl Iterator<Item = (u32, u64)> {
+        let all = self.progress.iter();
+        all.filter_map(|(number, progress)| Some((*number, progress.position(unsettled)?)))
+    }
+
     /// Whether one of them, or of those that are gone, was of a stream, with acknowledgements.
     pub(crate) const fn had_stream(&self) -> bool {
         self.had_stream
@@ -117,6 +153,7 @@ impl Consumers {
 
     pub(crate) fn remove_number(&mut self, number: u32) {
         self.by_tag.retain(|(_, consumer)| consumer.number != number);
+        self.progress.retain(|(other, _)| *other != number);
     }
 
     /// How many the peer may still send something to that is no reply.

@@ -135,6 +135,9 @@ impl ChannelState {
         link.counters.frames_received += 3;
         link.counters.octets_received += end as u64;
         let message = Message::within(input.take(end), envelope, header, body);
+        if tag.is_from_stream() {
+            self.note_offset(consumer, tag, &message);
+        }
         Some(Event::Delivery(Delivery::new(
             tag,
             consumer,
@@ -229,6 +232,7 @@ impl ChannelState {
         } = carried
         {
             self.note_delivery(link, tag.value(), no_ack);
+            self.note_offset(consumer, tag, &message);
             self.partial = Some(Partial::Stream { tag, left: body_size });
             link.counters.delivered += 1;
             if body_size == 0 {
@@ -351,6 +355,20 @@ impl ChannelState {
         Step::Consumed
     }
 
+    /// Where in its stream a delivery is that was told, if it comes from one.
+    fn note_offset(&mut self, consumer: ConsumerId, tag: DeliveryTag, message: &Message) {
+        if !tag.is_from_stream() || !self.unsettled.contains(tag.value()) {
+            return;
+        }
+        let found = message.properties().headers;
+        let found = found.and_then(|headers| headers.get("x-stream-offset").ok()?);
+        let offset = found.and_then(|offset| offset.as_i64());
+        if let Some(offset) = offset.and_then(|offset| u64::try_from(offset).ok()) {
+            self.consumers
+                .note_offset(consumer.number(), tag.value(), offset, &self.unsettled);
+        }
+    }
+
     /// A message is complete.
     fn complete(&mut self, link: &mut Link, carried: Carried, message: Message) -> Step {
         Step::Event(match carried {
@@ -363,6 +381,7 @@ impl ChannelState {
             } => {
                 link.counters.delivered += 1;
                 self.note_delivery(link, tag.value(), no_ack);
+                self.note_offset(consumer, tag, &message);
                 Event::Delivery(Delivery::new(tag, consumer, redelivered, message))
             }
             Carried::Got {

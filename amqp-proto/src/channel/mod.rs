@@ -14,6 +14,7 @@ mod coalesce;
 pub(crate) mod confirm;
 mod consumers;
 mod content;
+mod progress;
 mod publish;
 mod request;
 mod state;
@@ -287,7 +288,7 @@ impl<'c> Channel<'c> {
         self.link.check_high_water()?;
         self.state.flush_acks(self.link);
         self.link.method(self.state.id.number(), method)?;
-        self.state.unsettled.clear();
+        self.state.forget_unsettled();
         Ok(())
     }
 

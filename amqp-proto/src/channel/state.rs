@@ -373,12 +373,20 @@ impl ChannelState {
         let (number, was_unwanted) = (consumer.number, consumer.is_unwanted);
         consumer.is_unwanted = true;
         consumer.is_cancelling = true;
+        let position = self.consumers.position(number, &self.unsettled);
         self.forget_ended(number);
         if was_unwanted {
             return Step::Consumed;
         }
         let consumer = ConsumerId::new(self.id, number);
-        Step::Event(Event::ConsumerCancelled { consumer })
+        let cancelled = Event::ConsumerCancelled { consumer };
+        match position {
+            None => Step::Event(cancelled),
+            Some(next) => {
+                link.events.push_back(cancelled);
+                Step::Event(Event::StreamPosition { consumer, next })
+            }
+        }
     }
 
     /// Forgets a consumer that was ended, unless something was asked about it that is not answered.
@@ -530,6 +538,10 @@ impl ChannelState {
                 let outcome = ConfirmOutcome::Lost(reason.clone());
                 events.push_back(Event::Confirmed { tags, outcome });
             });
+        }
+        for (number, next) in self.consumers.positions(&self.unsettled) {
+            let consumer = ConsumerId::new(id, number);
+            events.push_back(Event::StreamPosition { consumer, next });
         }
         events.push_back(Event::ChannelClosed { channel: id, reason });
     }

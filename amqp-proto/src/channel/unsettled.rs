@@ -55,6 +55,16 @@ impl Unsettled {
         true
     }
 
+    /// Whether it was told and not settled.
+    pub(crate) fn contains(&self, tag: u64) -> bool {
+        let (word, bit) = split(tag);
+        let bits = match word == self.newest {
+            true => self.bits,
+            false => self.older.get(&word).copied().unwrap_or_default(),
+        };
+        bits & bit != 0
+    }
+
     /// It was settled. Says whether it had not been.
     #[inline]
     pub(crate) fn remove(&mut self, tag: u64) -> bool {
@@ -164,6 +174,7 @@ mod tests {
                 }
                 _ => {
                     let tag = model.range(some..).next().copied().unwrap_or(some);
+                    assert_eq!(tags.contains(tag), model.contains(&tag));
                     assert_eq!(tags.remove(tag), model.remove(&tag));
                 }
             }

@@ -285,6 +285,16 @@ impl ConsumerRecord {
         }
     }
 
+    /// Has it go on at that offset of its stream. Arguments that cannot be read stay as they are.
+    pub fn set_stream_offset(&mut self, offset: u64) {
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        if let Ok(mut arguments) = FieldTableRef::from_encoded(&self.arguments).to_owned()
+            && arguments.insert("x-stream-offset", offset).is_ok()
+        {
+            self.arguments = arguments.as_ref().as_encoded().into();
+        }
+    }
+
     pub(super) fn rename_queue(&mut self, old: &Name, new: &Name) {
         if self.queue == *old {
             self.queue = new.clone();

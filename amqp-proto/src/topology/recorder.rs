@@ -196,20 +196,14 @@ impl Topology {
         }
     }
 
-    /// Has a consumer start with other arguments the next time, such as an `x-stream-offset` further on. Says whether there
-    /// was such a consumer.
-    pub fn set_consumer_arguments(
-        &mut self,
-        channel: ChannelKey,
-        tag: ShortStr<'_>,
-        arguments: FieldTableRef<'_>,
-    ) -> bool {
+    /// Has a consumer of a stream go on at that offset the next time ([`Event::StreamPosition`](crate::Event::StreamPosition)). Says
+    /// whether there was such a consumer.
+    pub fn set_stream_offset(&mut self, channel: ChannelKey, tag: ShortStr<'_>, offset: u64) -> bool {
         let channel = self.channels.get_mut(&channel);
-        let Some(consumer) = channel.and_then(|channel| channel.consumers.get_mut(&tag.into())) else {
-            return false;
-        };
-        consumer.arguments = arguments.as_encoded().into();
-        true
+        let consumer = channel.and_then(|channel| channel.consumers.get_mut(&tag.into()));
+        consumer
+            .map(|consumer| consumer.set_stream_offset(offset))
+            .is_some()
     }
 
     /// Takes a queue out as if it had been deleted: because somebody else deleted it, or because it shall not be declared

@@ -208,3 +208,104 @@ fn what_must_wait_for_a_commit_is_acknowledged_behind_it() {
         ]
     );
 }
+
+/// The broker sends a message that stands there in its stream.
+fn send_at(peer: &mut Peer, consumer: &str, tag: u64, offset: i64, body: &[u8]) -> DeliveryTag {
+    let headers = FieldTable::new().with("x-stream-offset", offset).unwrap();
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Properties::default()
+    };
+    peer.send(1, deliver(consumer, tag));
+    peer.send_header(1, body.len() as u64, properties);
+    peer.send_body(1, body);
+    match peer.events().swap_remove(0) {
+        Event::Delivery(delivery) | Event::DeliveryStarted { delivery, .. } => delivery.tag,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn positions(events: &[Event]) -> Vec<(ConsumerId, u64)> {
+    let position = |event: &Event| match event {
+        Event::StreamPosition { consumer, next } => Some((*consumer, *next)),
+        _ => None,
+    };
+    events.iter().filter_map(position).collect()
+}
+
+#[test]
+fn when_a_channel_ends_it_is_told_how_far_the_consumers_of_streams_have_come() {
+    let (mut peer, id, first) = consuming();
+    let (second, _) = ask(&mut peer, id, "second", false);
+    let (silent, _) = ask(&mut peer, id, "silent", false);
+    peer.consume(id, "of a queue", false);
+    peer.events();
+    let large = vec![0; 5000];
+    let mut tags = vec![send_at(&mut peer, "s", 1, 100, b"m")];
+    tags.push(send_at(&mut peer, "second", 2, 7, b"m"));
+    peer.channel(id).stream_bodies(first, true).unwrap();
+    tags.push(send_at(&mut peer, "s", 3, 101, b"m"));
+    peer.channel(id).stream_bodies(first, false).unwrap();
+    tags.push(send_at(&mut peer, "s", 4, 102, &large));
+    tags.push(send_at(&mut peer, "second", 5, 8, &large));
+    tags.push(send_at(&mut peer, "of a queue", 6, 1000, b"m"));
+    // What is settled behind a gap does not count.
+    for place in [0, 3, 1, 4] {
+        peer.channel(id).ack(tags[place]).unwrap();
+    }
+    peer.send(1, close_406());
+    let events = peer.events();
+    assert_eq!(positions(&events), [(first, 101), (second, 9)], "{silent:?}");
+    assert!(
+        matches!(events.last(), Some(Event::ChannelClosed { .. })),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn when_a_consumer_of_a_stream_is_cancelled_it_is_told_how_far_it_has_come() {
+    let (mut peer, id, first) = consuming();
+    let (second, _) = ask(&mut peer, id, "second", false);
+    answer(&mut peer, "second");
+    peer.event();
+    send_at(&mut peer, "second", 1, 7, b"m");
+    let tag = send_at(&mut peer, "s", 2, 5, b"m");
+    peer.channel(id).ack_multiple(tag).unwrap();
+    let cancel = |consumer_tag| BasicCancel {
+        consumer_tag: short(consumer_tag),
+        no_wait: true,
+    };
+    peer.send(1, cancel("s"));
+    let expected = [
+        Event::StreamPosition {
+            consumer: first,
+            next: 6,
+        },
+        Event::ConsumerCancelled { consumer: first },
+    ];
+    assert_eq!(peer.events(), expected);
+    // It is not told again, and neither is one that is given up here.
+    peer.channel(id).cancel(second).unwrap();
+    peer.send(
+        1,
+        BasicCancelOk {
+            consumer_tag: short("second"),
+        },
+    );
+    peer.send(1, close_406());
+    assert_eq!(positions(&peer.events()), []);
+}
+
+#[test]
+fn what_is_given_back_to_a_stream_is_not_taken_for_settled() {
+    let (mut peer, id, consumer) = consuming();
+    send_at(&mut peer, "s", 1, 5, b"m");
+    peer.channel(id)
+        .recover_async(&BasicRecoverAsync { requeue: true })
+        .unwrap();
+    send_at(&mut peer, "s", 2, 6, b"m");
+    // Nonsense in the header is no offset.
+    send_at(&mut peer, "s", 3, -7, b"m");
+    peer.send(1, close_406());
+    assert_eq!(positions(&peer.events()), [(consumer, 5)]);
+}

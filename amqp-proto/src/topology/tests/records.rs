@@ -470,15 +470,24 @@ fn a_queue_remembers_its_last_sixteen_names() {
 }
 
 #[test]
-fn a_consumers_arguments_can_be_replaced() {
-    let mut topology = Topology::default().consuming(ONE, "stream", "t");
-    let offset = FieldTable::new().with("x-stream-offset", 42_i64).unwrap();
-    assert!(topology.set_consumer_arguments(ONE, short("t"), offset.as_ref()));
-    assert!(!topology.set_consumer_arguments(ONE, short("u"), offset.as_ref()));
-    assert!(!topology.set_consumer_arguments(TWO, short("t"), offset.as_ref()));
+fn a_consumer_of_a_stream_goes_on_somewhere_else_with_its_other_arguments() {
+    let mut topology = Topology::default();
+    let arguments = FieldTable::new().with("x-stream-offset", "first").unwrap();
+    let arguments = arguments.with("x-priority", 3_i64).unwrap();
+    let consume = BasicConsume {
+        queue: short("stream"),
+        arguments: arguments.as_ref(),
+        ..BasicConsume::default()
+    };
+    topology.consumer_started(ONE, &consume, short("t"));
+    assert!(topology.set_stream_offset(ONE, short("t"), 42));
+    assert!(!topology.set_stream_offset(ONE, short("u"), 42));
+    assert!(!topology.set_stream_offset(TWO, short("t"), 42));
     let consumer = topology.consumers(ONE).next().unwrap();
     assert_eq!((consumer.queue(), consumer.tag()), (&name("stream"), &name("t")));
-    assert_eq!(consumer.consume().arguments, offset.as_ref());
+    let arguments = consumer.consume().arguments.to_owned().unwrap();
+    let expected = FieldTable::new().with("x-stream-offset", 42_i64).unwrap();
+    assert_eq!(arguments, expected.with("x-priority", 3_i64).unwrap());
 }
 
 #[test]
