@@ -1,5 +1,8 @@
 //! Connections that are lost and made again, with everything that was on them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use amqp_async::proto::{CloseReason, ConnectionParameters};
 use amqp_async::{Connection, ConnectionEvent, Events, ExchangeKind, Message, Qos, RecoveryReport};
 
@@ -34,7 +37,11 @@ pub(crate) async fn after_an_operator_closed_it_messages_flow_to_a_queue_of_anot
         .unwrap();
     let queue = channel.declare_queue("").exclusive(true).await.unwrap();
     queue.bind(&exchange, "a.#").await.unwrap();
-    let mut consumer = queue.consume().await.unwrap();
+    let gaps = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&gaps);
+    let mut consumer = queue.consume().await.unwrap().on_interruption(move |_| {
+        seen.fetch_add(1, Ordering::SeqCst);
+    });
     let old_name = queue.name();
     exchange.publish("before", "a.b").await.unwrap();
     let unsettled = consumer.next().await.unwrap().unwrap();
@@ -45,6 +52,7 @@ pub(crate) async fn after_an_operator_closed_it_messages_flow_to_a_queue_of_anot
     assert_eq!(&*reason.peer().unwrap().text, "CONNECTION_FORCED - come again");
     assert!(report.is_complete(), "{report:?}");
     assert_ne!(queue.name(), *old_name);
+    assert!(unsettled.is_stale());
     unsettled.ack().await.unwrap_err();
     exchange.publish("after", "a.b").await.unwrap();
     channel
@@ -55,6 +63,8 @@ pub(crate) async fn after_an_operator_closed_it_messages_flow_to_a_queue_of_anot
     for body in ["after", "by name"] {
         let delivery = consumer.next().await.unwrap().unwrap();
         assert_eq!(&*delivery.body(), body.as_bytes());
+        assert_eq!(gaps.load(Ordering::SeqCst), 1);
+        assert!(!delivery.is_stale());
         delivery.ack().await.unwrap();
     }
     close(&connection).await;

@@ -320,7 +320,7 @@ impl Entry {
         self.unsaid.clear();
         self.interrupt_kept(reason, wakes);
         for inbox in &mut self.consumers {
-            inbox.interrupt();
+            inbox.interrupt(reason);
         }
         self.changed.drain_into(wakes);
         self.room.drain_into(wakes);

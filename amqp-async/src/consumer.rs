@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
 use crate::idle::UntilIdle;
 use crate::inbox::{ConsumerEnd, Inbox, Link, SOFT_LIMIT};
+use crate::interruption::{Interruption, OnInterruption};
 use crate::shared::State;
 
 /// What comes to a consumer. The stream ends when the consumer was [cancelled](Self::cancel) here; if anything else ended it, that is
@@ -46,6 +47,7 @@ pub struct Consumer {
     link: Arc<Link>,
     /// How many losses it knows of.
     losses: u32,
+    on_interruption: Option<OnInterruption>,
 }
 
 /// What a consumer that waits for so long and no longer comes to ([`Consumer::next_within`]).
@@ -75,7 +77,26 @@ impl Consumer {
             has_ended: false,
             link,
             losses: 0,
+            on_interruption: None,
         }
+    }
+
+    /// Has that called when it goes on after an interruption: before the first delivery that came behind it is given away, and where
+    /// deliveries are waited for, a [handler](Self::handle)'s included. It is not called when the consumer ends. There is one such
+    /// function; a later one takes its place.
+    ///
+    /// ```no_run
+    /// # async fn example(queue: amqp_async::Queue) -> Result<(), amqp_async::Error> {
+    /// let consumer = queue.consume().await?.on_interruption(|interruption| {
+    ///     println!("what is not settled comes again: {}", interruption.cause);
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_interruption(mut self, call: impl Fn(&Interruption) + Send + Sync + 'static) -> Self {
+        self.on_interruption = Some(OnInterruption(Arc::new(call)));
+        self
     }
 
     /// Its tag, which is the broker's name for it.
@@ -231,6 +252,7 @@ impl Consumer {
         };
         // What comes from here on is of this life.
         self.losses = self.link.losses();
+        let interruption = inbox.take_interruption();
         let was_over = inbox.is_over(SOFT_LIMIT);
         let taken = inbox.take(&mut self.ready, cx, &mut state.retired);
         self.link.set(self.ready.len());
@@ -239,6 +261,9 @@ impl Consumer {
         drop(locked);
         if let Some(driver) = driver {
             driver.wake();
+        }
+        if let (Some(interruption), Some(call)) = (&interruption, &self.on_interruption) {
+            (call.0)(interruption);
         }
         match taken {
             Poll::Pending => Poll::Pending,

@@ -172,6 +172,15 @@ impl Delivery {
         self.redelivered
     }
 
+    /// Whether it cannot be settled any more, since the life of the channel that it came on has ended: the connection was lost, or the
+    /// channel was closed. If it was not settled before and wants that, it comes again; work on it can be given up.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let mut state = self.channel().shared().lock();
+        let core = state.connection.channel(self.tag.channel());
+        !core.is_ok_and(|core| core.is_open())
+    }
+
     /// The channel that it came on.
     #[must_use]
     pub fn channel(&self) -> &Channel {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery, Instant};
 
+use crate::interruption::Interruption;
 use crate::wakers;
 
 /// Above that many octets a consumer without acknowledgements, or without a prefetch limit, has the socket read no more.
@@ -65,6 +66,10 @@ pub(crate) struct Inbox {
     waker: Option<Waker>,
     end: Option<ConsumerEnd>,
     pub(crate) link: Arc<Link>,
+    /// Why nothing comes at the moment.
+    interrupted: Option<ConsumerEnd>,
+    /// What its consumer does not know yet, and how many of those that wait came before.
+    gap: Option<Box<(Interruption, usize)>>,
     /// What comes are answers, which somebody waits for.
     pub(crate) takes_replies: bool,
     /// Until when it may take nothing while reading is held back for it and somebody waits for the broker.
@@ -133,6 +138,8 @@ impl Inbox {
             waker: None,
             end: None,
             link: Arc::default(),
+            interrupted: None,
+            gap: None,
             takes_replies: false,
             patience: None,
         }
@@ -141,7 +148,7 @@ impl Inbox {
     /// A message came.
     #[inline]
     pub(crate) fn push(&mut self, delivery: Delivery, wakes: &mut Vec<Waker>) {
-        self.octets += delivery.message.body_len() + OVERHEAD;
+        self.octets += octets(&delivery);
         self.waiting.push_back(delivery);
         // Mostly nobody waits; `extend` would make room first.
         if let Some(waker) = self.waker.take() {
@@ -149,19 +156,30 @@ impl Inbox {
         }
     }
 
-    /// The connection was lost. What was not taken comes again, if it wants acknowledgements.
-    pub(crate) fn interrupt(&mut self) {
+    /// Its channel ended for that reason. What was not taken comes again, if it wants acknowledgements.
+    pub(crate) fn interrupt(&mut self, reason: &ChannelCloseReason) {
+        self.interrupted = Some(ConsumerEnd::Channel(reason.clone()));
         self.link.losses.fetch_add(1, Ordering::Relaxed);
         if !self.no_ack {
-            self.waiting.clear();
-            self.octets = 0;
+            self.drain();
         }
         self.patience = None;
     }
 
-    /// It goes on as that consumer of the core's.
-    pub(crate) fn restart(&mut self, id: ConsumerId) {
+    /// It goes on as that consumer of the core's. What waits came before.
+    pub(crate) fn restart(&mut self, id: ConsumerId, wakes: &mut Vec<Waker>) {
         self.id = id;
+        if let Some(cause) = self.interrupted.take() {
+            let interruption = Interruption::new(cause, id.channel());
+            self.gap = Some(Box::new((interruption, self.waiting.len())));
+            wakes.extend(self.waker.take());
+        }
+    }
+
+    /// What comes next came behind that interruption.
+    pub(crate) fn take_interruption(&mut self) -> Option<Interruption> {
+        let is_next = |gap: &mut Box<(Interruption, usize)>| gap.1 == 0;
+        self.gap.take_if(is_next).map(|gap| gap.0)
     }
 
     /// Nothing more comes. What is there can still be taken, and the first reason counts.
@@ -182,6 +200,11 @@ impl Inbox {
             mem::swap(&mut self.waiting, empty);
             self.octets = 0;
             self.patience = None;
+            if let Some(gap) = &mut self.gap {
+                let behind = empty.split_off(mem::take(&mut gap.1).min(empty.len()));
+                self.octets = behind.iter().map(octets).sum();
+                self.waiting = behind;
+            }
             return Poll::Ready(None);
         }
         if let Some(end) = &self.end {
@@ -205,6 +228,9 @@ impl Inbox {
     /// What nobody will take.
     pub(crate) fn drain(&mut self) -> VecDeque<Delivery> {
         self.octets = 0;
+        if let Some(gap) = &mut self.gap {
+            gap.1 = 0;
+        }
         mem::take(&mut self.waiting)
     }
 
@@ -238,4 +264,10 @@ impl Inbox {
     pub(crate) const fn forget_patience(&mut self) {
         self.patience = None;
     }
+}
+
+/// What a delivery takes, roughly.
+#[inline]
+fn octets(delivery: &Delivery) -> usize {
+    delivery.message.body_len() + OVERHEAD
 }

@@ -1,10 +1,12 @@
 //! A consumer whose deliveries are asked for.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use amqp_async::{ConsumerEnd, Error};
+use amqp_async::{ConsumerEnd, Error, Interruption};
 
 use crate::channel::BlockingChannel;
 use crate::connection::Step;
@@ -22,6 +24,30 @@ pub struct Consumer {
     channel: BlockingChannel,
     consumer: amqp_async::Consumer,
     inactivity: Option<Duration>,
+    interruptions: Option<Interruptions>,
+}
+
+/// Interruptions come up where a lock is held, and are told where none is.
+struct Interruptions {
+    waiting: Arc<Mutex<Option<Interruption>>>,
+    call: Box<dyn FnMut(&Interruption) + Send>,
+}
+
+impl fmt::Debug for Interruptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interruptions")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Interruptions {
+    fn tell(&mut self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(interruption) = waiting {
+            (self.call)(&interruption);
+        }
+    }
 }
 
 impl Consumer {
@@ -30,7 +56,22 @@ impl Consumer {
             channel,
             consumer,
             inactivity: None,
+            interruptions: None,
         }
+    }
+
+    /// Has that called, on the thread that asks for deliveries, when it went on after an interruption: before the first delivery that
+    /// came behind it is given.
+    #[must_use]
+    pub fn on_interruption(mut self, call: impl FnMut(&Interruption) + Send + 'static) -> Self {
+        let waiting: Arc<Mutex<Option<Interruption>>> = Arc::default();
+        let place = Arc::clone(&waiting);
+        self.consumer = self.consumer.on_interruption(move |interruption| {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(interruption.clone());
+        });
+        let call = Box::new(call);
+        self.interruptions = Some(Interruptions { waiting, call });
+        self
     }
 
     /// For how long the next delivery is waited for. Default: as long as the connection lasts.
@@ -73,7 +114,11 @@ impl Consumer {
         loop {
             let consumer = &mut self.consumer;
             let connection = self.channel.connection();
-            match connection.step(deadline, |_, cx| pin!(consumer.next()).poll(cx))? {
+            let step = connection.step(deadline, |_, cx| pin!(consumer.next()).poll(cx));
+            if let Some(interruptions) = &mut self.interruptions {
+                interruptions.tell();
+            }
+            match step? {
                 Step::Found(Some(Ok(delivery))) => {
                     return Ok(Some(Delivery::new(delivery, self.channel.timeout())));
                 }

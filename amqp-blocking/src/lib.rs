@@ -55,8 +55,8 @@ pub use amqp_async as asynchronous;
 pub use amqp_async::{
     BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd,
     CredentialsProvider, CredentialsSource, DeliverySource, Error, ExchangeKind, FieldTable, FieldValue,
-    HandlerError, Message, OnLoss, ProvidedCredentials, PublishError, Qos, Recovery, RecoveryReport,
-    RefreshError, Republish, StepDecision,
+    HandlerError, Interruption, Message, OnLoss, ProvidedCredentials, PublishError, Qos, Recovery,
+    RecoveryReport, RefreshError, Republish, StepDecision,
 };
 pub use amqp_mio::Stream;
 pub use amqp_net::{

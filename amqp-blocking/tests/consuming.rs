@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use amqp_blocking::proto::CloseReason;
 use amqp_blocking::proto::wire::ReplyCode;
+use amqp_blocking::proto::{CloseReason, ConnectionParameters};
 use amqp_blocking::{
     BlockingChannel, BlockingConnection, Connector, ConsumeOptions, ConsumerEnd, Delivery, DispatchError,
-    IoThread, PostError, Qos, QueueOptions,
+    IoThread, PostError, Qos, QueueOptions, Recovery,
 };
 use amqp_testbroker::TestBroker;
 use world::{LONG, World, until};
@@ -388,4 +388,35 @@ mod rabbitmq {
         let uri = std::env::var("AMQP_TEST_URL").expect("AMQP_TEST_URL is not set: run `cargo xtask test`");
         sleep_in_a_handler(&uri, Duration::from_secs(10), 60);
     }
+}
+
+#[test]
+fn an_iterator_is_told_of_a_gap_where_the_connection_can_be_used() {
+    let broker = TestBroker::start().unwrap();
+    let parameters = ConnectionParameters::from_uri(&broker.uri()).unwrap();
+    let connector = Connector::new(parameters).recovery(Recovery::default());
+    let connection = connector.connect().unwrap();
+    let channel = connection.channel().unwrap();
+    let queue = QueueOptions::default().durable(true);
+    channel.queue_declare("q", queue).unwrap();
+    let (sender, gaps) = mpsc();
+    let other = channel.clone();
+    let consumer = channel.consume("q", ConsumeOptions::default()).unwrap();
+    let mut consumer = consumer.on_interruption(move |interruption| {
+        other.basic_publish("", "q", "behind the gap").unwrap();
+        sender.send(interruption.clone()).unwrap();
+    });
+    let key = broker.connections()[0].key;
+    let now = broker.now();
+    broker.with(|broker| {
+        let words = "CONNECTION_FORCED - by the operator";
+        broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, words);
+    });
+    let delivery = consumer.next_within(LONG).unwrap().unwrap();
+    assert_eq!(&*delivery.body(), b"behind the gap");
+    let gap = gaps.try_recv().unwrap();
+    assert!(matches!(gap.cause, ConsumerEnd::Channel(_)) && !gap.is_stale(delivery.tag()));
+    delivery.ack().unwrap();
+    drop(consumer);
+    connection.close().unwrap();
 }

@@ -1,6 +1,7 @@
 //! Puts right what a loss has interrupted: has the plan carried out, and gives handles their new channels and consumers.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use amqp_proto::topology::{Outcome, Plan, Restorer, Sent, Step, StepError, StepKind, Topology};
 use amqp_proto::wire::ReplyCode;
@@ -83,6 +84,7 @@ impl State {
         }
         let mut taken = Taken {
             channels: &mut self.channels,
+            wakes: &mut self.wakes,
             opened: Vec::new(),
             started: Vec::new(),
         };
@@ -206,6 +208,7 @@ impl State {
 /// What was sent, and whose it is.
 struct Taken<'c> {
     channels: &'c mut Channels,
+    wakes: &'c mut Vec<Waker>,
     opened: Vec<(usize, ChannelId)>,
     started: Vec<(RequestId, ConsumerId)>,
 }
@@ -237,7 +240,7 @@ impl Taken<'_> {
             && let Some(entry) = self.channels.get_mut(place)
             && let Some(inbox) = entry.inbox_of_tag(&record.tag().as_short_str().to_string())
         {
-            inbox.restart(consumer);
+            inbox.restart(consumer, self.wakes);
         }
     }
 }

@@ -10,6 +10,7 @@ mod flood;
 mod giving_up;
 mod handlers;
 mod handles;
+mod interruptions;
 mod judging;
 mod kill_switch;
 mod ledger;

@@ -20,7 +20,7 @@ fn patient() -> Recovery {
     Recovery::new(ReconnectPolicy::new(backoff))
 }
 
-async fn connect(world: &World) -> Connection {
+pub(crate) async fn connect(world: &World) -> Connection {
     let connection = world.start_recovering(config(), &patient());
     connection.ready().await.unwrap();
     connection
