@@ -1,7 +1,9 @@
 //! What goes wrong says why, in the broker's own words.
 
+use std::time::Duration;
+
 use amqp_async::proto::wire::{BasicQos, MethodId, ReplyCode};
-use amqp_async::proto::{ChannelCloseReason, CloseReason, SendError};
+use amqp_async::proto::{Backoff, ChannelCloseReason, CloseReason, SendError};
 use amqp_async::{ChannelOptions, ConsumeOptions, ConsumerEnd, Error, FieldTable, PublishError, Qos, Reopen};
 
 use super::{World, close, table};
@@ -136,7 +138,7 @@ pub(crate) async fn a_closed_channel_takes_no_calls(world: World) {
 /// One of ten; the others do not notice.
 pub(crate) async fn a_channel_is_opened_again_as_it_was(world: World) {
     let connection = world.connect().await;
-    let options = ChannelOptions::default().reopen(Reopen::Always);
+    let options = ChannelOptions::default().reopen(Reopen::always());
     let mut queues = Vec::new();
     for _ in 0..10 {
         let channel = connection.channel_with(options.clone()).await.unwrap();
@@ -179,6 +181,70 @@ pub(crate) async fn a_channel_is_opened_again_as_it_was(world: World) {
         assert!(other.channel().is_open());
         other.purge().await.unwrap();
     }
+    close(&connection).await;
+}
+
+/// One of ten, which is refused something twice; nothing is missing on any of them.
+pub(crate) async fn the_consumers_of_a_channel_that_is_opened_again_go_on(world: World) {
+    let connection = world.connect().await;
+    let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+    let publisher = connection.channel().await.unwrap();
+    let (mut queues, mut consumers) = (Vec::new(), Vec::new());
+    for _ in 0..10 {
+        let channel = connection.channel_with(options.clone()).await.unwrap();
+        channel.set_qos(Qos::prefetch(2)).await.unwrap();
+        let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+        consumers.push(queue.consume().await.unwrap());
+        queues.push(queue);
+    }
+    for round in 0..3_u8 {
+        for queue in &queues {
+            let exchange = publisher.default_exchange();
+            exchange.publish(vec![round], queue.name()).await.unwrap();
+        }
+        if round > 0 {
+            let error = queues[4].channel().queue(world.name("nowhere")).purge().await;
+            assert_eq!(error.unwrap_err().peer().unwrap().code, ReplyCode::NOT_FOUND);
+        }
+        for consumer in &mut consumers {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert_eq!(*delivery.body(), [round]);
+            delivery.ack().await.unwrap();
+            // It is known to the broker before the channel is refused anything.
+            consumer.channel().set_qos(Qos::prefetch(2)).await.unwrap();
+        }
+    }
+    close(&connection).await;
+}
+
+/// What ends the consumer ends neither its handle nor its channel.
+pub(crate) async fn a_queue_that_is_deleted_and_declared_again_feeds_the_same_consumer(world: World) {
+    let connection = world.connect().await;
+    let (channel, other) = (
+        connection.channel().await.unwrap(),
+        connection.channel().await.unwrap(),
+    );
+    let queue = other
+        .declare_queue(world.name("again"))
+        .exclusive(true)
+        .await
+        .unwrap();
+    let backoff = Backoff::new(1).initial(Duration::from_millis(50));
+    let options = ConsumeOptions::default().resubscribe(backoff);
+    let queue_here = channel.queue(queue.name());
+    let mut consumer = queue_here.consume_with(options).await.unwrap();
+    for _ in 0..3 {
+        queue.delete().await.unwrap();
+        // While it is not there, its absence is asked for and harms nobody.
+        channel.set_qos(Qos::prefetch(1)).await.unwrap();
+        queue.declare().await.unwrap();
+        let exchange = other.default_exchange();
+        exchange.publish("new", queue.name()).await.unwrap();
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(&*delivery.body(), b"new");
+        delivery.ack().await.unwrap();
+    }
+    assert!(channel.is_open());
     close(&connection).await;
 }
 

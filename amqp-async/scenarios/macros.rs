@@ -115,9 +115,9 @@ macro_rules! disturbing_scenarios {
 /// The same for those that need what the embedded broker does not have.
 #[allow(unused_macros, reason = "not every crate has such scenarios")]
 macro_rules! disturbing_rabbitmq_scenarios {
-    ($need:ident { $($module:ident: $($name:ident)+;)+ }) => {
+    ($($need:ident { $($module:ident: $($name:ident)+;)+ })+) => {
         mod with_rabbitmq {
-            mod $need {
+            $(mod $need {
                 mod alone {
                     $(mod $module {
                         $(#[test]
@@ -128,7 +128,7 @@ macro_rules! disturbing_rabbitmq_scenarios {
                         })+
                     })+
                 }
-            }
+            })+
         }
     };
 }

@@ -208,7 +208,9 @@ macro_rules! all_scenarios {
                 names_over_255_octets_are_refused_before_anything_is_sent
                 what_breaks_the_protocol_ends_the_connection
                 a_closed_channel_takes_no_calls
-                a_channel_is_opened_again_as_it_was;
+                a_channel_is_opened_again_as_it_was
+                the_consumers_of_a_channel_that_is_opened_again_go_on
+                a_queue_that_is_deleted_and_declared_again_feeds_the_same_consumer;
             republishing:
                 a_publish_that_closes_its_channel_is_lost_and_those_behind_it_are_not;
             misuse:
@@ -296,6 +298,10 @@ macro_rules! all_scenarios {
             with_ctl {
                 streams:
                     after_an_operator_closed_it_a_stream_goes_on_without_gap_or_repeat;
+            }
+            with_restart {
+                streams:
+                    after_the_broker_was_killed_a_stream_goes_on_without_gap_or_repeat;
             }
         }
         securing_scenarios! {

@@ -1,9 +1,10 @@
 //! Streams, and what they have not: a way back, and conditions for their end. The embedded broker has no streams.
 
-use amqp_async::proto::SendError;
 use amqp_async::proto::wire::ReplyCode;
+use amqp_async::proto::{Backoff, SendError};
 use amqp_async::{Channel, ConsumeOptions, Consumer, Delivery, Error, ProcessOptions, Qos, Queue};
 
+use super::operator::Disturbance;
 use super::{World, close, recovery, table};
 
 const REFUSED: Error = Error::Refused(SendError::StreamDelivery);
@@ -142,6 +143,24 @@ pub(crate) async fn quorum_queues_and_streams_are_deleted_without_conditions(wor
 
 /// What was settled does not come again, and all else does.
 pub(crate) async fn after_an_operator_closed_it_a_stream_goes_on_without_gap_or_repeat(world: World) {
+    let disturb = |world: &World| {
+        world.operator.close_all_connections("come again");
+        None
+    };
+    go_on_after(world, disturb, from_the_first()).await;
+}
+
+/// At first the broker knows nothing of its stream, so that it cannot be consumed from when all else is there again.
+pub(crate) async fn after_the_broker_was_killed_a_stream_goes_on_without_gap_or_repeat(world: World) {
+    let options = from_the_first().resubscribe(Backoff::new(1));
+    go_on_after(world, |world| Some(world.operator.kill()), options).await;
+}
+
+async fn go_on_after(
+    world: World,
+    disturb: impl FnOnce(&World) -> Option<Disturbance>,
+    options: ConsumeOptions,
+) {
     let connection = recovery::connect(&world).await;
     let channel = connection.channel().await.unwrap();
     channel.set_qos(Qos::prefetch(10)).await.unwrap();
@@ -150,7 +169,7 @@ pub(crate) async fn after_an_operator_closed_it_a_stream_goes_on_without_gap_or_
     for number in 0..30 {
         exchange.publish(vec![number], stream.name()).await.unwrap();
     }
-    let mut consumer = stream.consume_with(from_the_first()).await.unwrap();
+    let mut consumer = stream.consume_with(options).await.unwrap();
     for number in 0..5 {
         next(&mut consumer, number).await.ack().await.unwrap();
     }
@@ -159,14 +178,15 @@ pub(crate) async fn after_an_operator_closed_it_a_stream_goes_on_without_gap_or_
     next(&mut consumer, 6).await.ack().await.unwrap();
 
     let mut events = connection.events();
-    world.operator.close_all_connections("come again");
-    let (_, report) = recovery::recovered(&mut events).await;
-    assert!(report.is_complete(), "{report:?}");
+    let disturbance = disturb(&world);
+    recovery::recovered(&mut events).await;
+    disturbance.into_iter().for_each(Disturbance::end);
     unsettled.ack().await.unwrap_err();
-    exchange.publish(vec![30], stream.name()).await.unwrap();
-    for number in 5..=30 {
+    for number in 5..30 {
         next(&mut consumer, number).await.ack().await.unwrap();
     }
+    exchange.publish(vec![30], stream.name()).await.unwrap();
+    next(&mut consumer, 30).await.ack().await.unwrap();
     drop(consumer);
     stream.delete().await.unwrap();
     close(&connection).await;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use amqp_proto::topology::ConsumerRecord;
 use amqp_proto::wire::*;
 use amqp_proto::{
-    AckCoalescing, Answered, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag, Lint,
-    NoWait, OnLoss, Reply, Republish, Request, RequestId, SendError, ServerVersion,
+    AckCoalescing, Answered, Backoff, ChannelCloseReason, ChannelId, ConfirmLimits, ConfirmTags, DeliveryTag,
+    Lint, NoWait, OnLoss, Reply, Republish, Request, RequestId, SendError, ServerVersion,
 };
 
 use crate::batch::BatchReport;
@@ -22,6 +23,7 @@ use crate::ledger::Wait;
 use crate::observe;
 use crate::queue::{DeclareQueue, Queue};
 use crate::reopen::Reopen;
+use crate::resubscribe;
 use crate::returns::Returns;
 use crate::shared::{Answer, Shared, State};
 
@@ -47,7 +49,7 @@ struct Inner {
 }
 
 /// How a channel is to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ChannelOptions {
     /// Its number; `None`, the default, is the next free one.
@@ -433,7 +435,11 @@ impl Channel {
     }
 
     /// Starts a consumer, and waits until the broker has done so. Dropped before, it is cancelled.
-    pub(crate) async fn start_consumer(&self, method: &BasicConsume<'_>) -> Result<Consumer, Error> {
+    pub(crate) async fn start_consumer(
+        &self,
+        method: &BasicConsume<'_>,
+        resubscribe: Option<Backoff>,
+    ) -> Result<Consumer, Error> {
         let deadline = self.deadline();
         let (mut is_unlimited, mut link) = (false, Arc::default());
         let command = |state: &mut State| {
@@ -451,6 +457,13 @@ impl Channel {
                 is_unlimited = !has_prefetch && !method.no_ack;
                 let mut inbox = Inbox::new(id, &tag, method.no_ack, is_limited);
                 inbox.takes_replies = takes_replies;
+                let is_started_again = resubscribe.is_some() || entry.options.reopen.has_consumers();
+                if is_started_again && !takes_replies && !method.queue.is_empty() {
+                    let (queue, tag) = (method.queue.into(), ShortStr::new(&tag)?.into());
+                    let record = ConsumerRecord::new(method, queue, tag, entry.qos[0]);
+                    inbox.record = Some(Box::new(record));
+                    resubscribe.iter().for_each(|_| inbox.set_kept());
+                }
                 link = Arc::clone(&inbox.link);
                 entry.consumers.push(inbox);
             }
@@ -462,6 +475,10 @@ impl Channel {
         Call::new(self.shared(), request, &deadline).await?;
         if is_unlimited {
             observe::unlimited(consumer.tag());
+        }
+        if let Some(backoff) = resubscribe {
+            self.shared()
+                .spawn(Box::pin(resubscribe::keep(self.clone(), id, backoff)));
         }
         Ok(consumer)
     }

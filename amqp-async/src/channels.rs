@@ -6,7 +6,7 @@ use std::task::Waker;
 use amqp_proto::wire::BasicQos;
 use amqp_proto::{
     ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, Outbox,
-    Returned,
+    RequestId, Returned,
 };
 
 use crate::channel::ChannelOptions;
@@ -14,7 +14,7 @@ use crate::confirms::Confirms;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::observe::Sample;
-use crate::reopen::Restore;
+use crate::reopen::{Reopening, Restore};
 use crate::republish;
 use crate::returns::Listeners;
 use crate::wakers::WakerSet;
@@ -40,6 +40,10 @@ pub(crate) struct Entry {
     pub(crate) is_transactional: bool,
     /// What has to be sent before it can be used again.
     pub(crate) restore: VecDeque<Restore>,
+    /// How often and when it was opened again.
+    pub(crate) reopening: Option<Box<Reopening>>,
+    /// Consumers that are being started again, by request.
+    pub(crate) starting: VecDeque<(RequestId, ConsumerId)>,
     pub(crate) is_open: bool,
     pub(crate) is_closing: bool,
     pub(crate) closed: Option<ChannelCloseReason>,
@@ -87,6 +91,8 @@ impl Channels {
             qos: [None; 2],
             is_transactional: false,
             restore: VecDeque::new(),
+            reopening: None,
+            starting: VecDeque::new(),
             last_end: None,
             first_id: id,
             published_before: 0,
@@ -287,7 +293,7 @@ impl Entry {
     #[inline]
     pub(crate) fn inbox_of_tag(&mut self, tag: &str) -> Option<&mut Inbox> {
         let mut inboxes = self.consumers.iter_mut();
-        inboxes.find(|inbox| *inbox.tag == *tag && !inbox.has_ended())
+        inboxes.find(|inbox| *inbox.tag == *tag && !inbox.has_ended() && !inbox.is_stopped())
     }
 
     /// By what its handle knows it by.
@@ -298,25 +304,21 @@ impl Entry {
 
     /// It ended: everything that waits for it learns why.
     pub(crate) fn close(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
-        self.end_life(reason, wakes);
+        for inbox in &mut self.consumers {
+            inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
+        }
+        self.interrupt(reason, wakes);
         self.lose_kept(reason, wakes);
         self.closed = Some(reason.clone());
         self.listeners.end(wakes);
     }
 
-    /// What belongs to this life of the channel has ended with it; another one may begin.
-    pub(crate) fn end_life(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
-        for inbox in &mut self.consumers {
-            inbox.end(crate::ConsumerEnd::Channel(reason.clone()), wakes);
-        }
-        self.interrupt(reason, wakes);
-    }
-
-    /// The same, but its consumers go on with the next life.
+    /// What belongs to this life of the channel has ended with it; its consumers go on with the next one.
     pub(crate) fn interrupt(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.is_open = false;
         self.last_end = Some(reason.clone());
         self.restore.clear();
+        self.starting.clear();
         self.unsaid.clear();
         self.interrupt_kept(reason, wakes);
         for inbox in &mut self.consumers {

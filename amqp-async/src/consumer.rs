@@ -16,7 +16,7 @@ use crate::delivery::{Delivery, Origin, ProcessOptions};
 use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
 use crate::idle::UntilIdle;
-use crate::inbox::{ConsumerEnd, Inbox, Link, SOFT_LIMIT};
+use crate::inbox::{ConsumerEnd, Link, SOFT_LIMIT};
 use crate::interruption::{Interruption, OnInterruption};
 use crate::shared::State;
 
@@ -314,8 +314,10 @@ impl Consumer {
             }
             state.end_consumer(id, ConsumerEnd::Requested);
             if let Some(entry) = state.channels.get_mut(place) {
-                let inbox = entry.inbox_of(handle);
-                state.retired.extend(inbox.and_then(Inbox::take_waker));
+                if let Some(inbox) = entry.inbox_of(handle) {
+                    state.retired.extend(inbox.take_waker());
+                    inbox.end(ConsumerEnd::Requested, &mut state.wakes);
+                }
                 entry.consumers.retain(|inbox| inbox.handle != handle);
             }
             if self.origin.no_ack {

@@ -56,12 +56,14 @@ impl State {
             }
             Event::Reply(reply) => {
                 self.note_answered(&reply);
+                self.note_started(reply.request());
                 self.answer(reply.request(), Ok(Answer::Reply(reply)));
             }
             Event::Got(got) => self.answer(got.request.untyped(), Ok(Answer::Got(got))),
             Event::GetEmpty { request } => self.answer(request.untyped(), Ok(Answer::GetEmpty)),
             Event::RequestFailed { request, cause } => {
                 self.note_refused(request);
+                self.note_not_started(request, &cause);
                 self.answer(request, Err(cause));
             }
             event => self.on_change(event),
@@ -83,7 +85,7 @@ impl State {
                 let place = self.channels.place_of(consumer.channel());
                 let entry = place.and_then(|place| self.channels.get_mut(place));
                 if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer)) {
-                    inbox.end(ConsumerEnd::CancelledByBroker, wakes);
+                    inbox.stop(ConsumerEnd::CancelledByBroker, wakes);
                     let tag = inbox.tag.clone();
                     self.forget_consumer(place.unwrap_or(usize::MAX), &tag);
                 }

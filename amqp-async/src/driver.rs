@@ -214,6 +214,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
     fn turn(&mut self, cx: &Context<'_>) -> Turn {
         let now = self.timer.now();
         let mut state = self.shared.lock();
+        state.alarms.look(now);
         let unread = self.input.unread().len();
         let mut events = 0;
         while events < MOST_EVENTS
@@ -225,7 +226,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         if self.input.unread().len() != unread {
             state.on_input();
         }
-        state.restore();
+        let reopening = state.restore(now);
         if state.is_lost() {
             state.go_on_restoring(now);
         }
@@ -266,7 +267,16 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.stream.linger.get_or_insert(now + LINGER);
         }
         let linger = self.stream.linger.filter(|_| is_closed || !self.stream.is_read);
-        let deadlines = [alarm, deadline, patience, linger, leaving, retry, self.give_up_at];
+        let deadlines = [
+            alarm,
+            deadline,
+            patience,
+            linger,
+            leaving,
+            retry,
+            reopening,
+            self.give_up_at,
+        ];
         Turn {
             has_more: events == MOST_EVENTS || has_planned,
             has_unsent,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use amqp_proto::topology::ConsumerRecord;
 use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery, Instant};
 
 use crate::interruption::Interruption;
@@ -34,7 +35,8 @@ pub enum ConsumerEnd {
     /// It was cancelled here.
     #[error("cancelled")]
     Requested,
-    /// The broker cancelled it: its queue was deleted, or moved away.
+    /// The broker cancelled it: its queue was deleted, or moved away, or has waited too long for a delivery to be settled.
+    /// [`ConsumeOptions::resubscribe`](crate::ConsumeOptions::resubscribe) has it started again.
     #[error("cancelled by the broker")]
     CancelledByBroker,
     /// It took too little of what came: 64 MiB were waiting. What it had not taken went back to the queue; a stream has it anyway.
@@ -68,12 +70,24 @@ pub(crate) struct Inbox {
     pub(crate) link: Arc<Link>,
     /// Why nothing comes at the moment.
     interrupted: Option<ConsumerEnd>,
+    /// What starts it again, if anything does.
+    pub(crate) record: Option<Box<ConsumerRecord>>,
+    /// Starts it again when the broker has ended it.
+    keeper: Option<Keeper>,
     /// What its consumer does not know yet, and how many of those that wait came before.
     gap: Option<Box<(Interruption, usize)>>,
     /// What comes are answers, which somebody waits for.
     pub(crate) takes_replies: bool,
     /// Until when it may take nothing while reading is held back for it and somebody waits for the broker.
     patience: Option<Instant>,
+}
+
+/// A task that starts a consumer again.
+#[derive(Debug, Default)]
+struct Keeper {
+    waker: Option<Waker>,
+    /// It is to be started again.
+    is_due: bool,
 }
 
 /// What an inbox and its consumer know of each other. The consumer takes all that waits at once, and then one by one from that.
@@ -139,6 +153,8 @@ impl Inbox {
             end: None,
             link: Arc::default(),
             interrupted: None,
+            record: None,
+            keeper: None,
             gap: None,
             takes_replies: false,
             patience: None,
@@ -166,9 +182,52 @@ impl Inbox {
         self.patience = None;
     }
 
+    /// A task starts it again.
+    pub(crate) fn set_kept(&mut self) {
+        self.keeper = Some(Keeper::default());
+    }
+
+    /// The broker ended it, for that reason. Somebody may start it again; says whether it ended for good.
+    pub(crate) fn stop(&mut self, end: ConsumerEnd, wakes: &mut Vec<Waker>) -> bool {
+        match &mut self.keeper {
+            Some(keeper) if self.end.is_none() => {
+                keeper.is_due = true;
+                wakes.extend(keeper.waker.take());
+                self.interrupted = Some(end);
+                false
+            }
+            _ => {
+                self.end(end, wakes);
+                true
+            }
+        }
+    }
+
+    /// The broker ended it, and its keeper has not started it again.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.end.is_none() && self.keeper.as_ref().is_some_and(|keeper| keeper.is_due)
+    }
+
+    /// It is not started again: what ended it counts.
+    pub(crate) fn give_up(&mut self, wakes: &mut Vec<Waker>) {
+        if let Some(end) = self.interrupted.take() {
+            self.end(end, wakes);
+        }
+    }
+
+    /// For its keeper: whether it is to be started again; none if it has ended.
+    pub(crate) fn poll_stopped(&mut self, cx: &Context<'_>, retired: &mut Vec<Waker>) -> Option<bool> {
+        let keeper = self.keeper.as_mut().filter(|_| self.end.is_none())?;
+        retired.extend(wakers::replace(&mut keeper.waker, cx));
+        Some(keeper.is_due)
+    }
+
     /// It goes on as that consumer of the core's. What waits came before.
     pub(crate) fn restart(&mut self, id: ConsumerId, wakes: &mut Vec<Waker>) {
         self.id = id;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.is_due = false;
+        }
         if let Some(cause) = self.interrupted.take() {
             let interruption = Interruption::new(cause, id.channel());
             self.gap = Some(Box::new((interruption, self.waiting.len())));
@@ -186,6 +245,7 @@ impl Inbox {
     pub(crate) fn end(&mut self, end: ConsumerEnd, wakes: &mut Vec<Waker>) {
         self.end.get_or_insert(end);
         wakes.extend(self.waker.take());
+        wakes.extend(self.keeper.as_mut().and_then(|keeper| keeper.waker.take()));
     }
 
     /// Takes all that is there, in exchange for an empty queue; the end comes behind the last. A waker that is of no use any more goes

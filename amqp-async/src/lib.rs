@@ -62,6 +62,7 @@ mod queue;
 mod recovery;
 mod reopen;
 mod republish;
+mod resubscribe;
 mod returns;
 pub mod rpc;
 mod shared;

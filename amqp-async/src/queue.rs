@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::sync::Arc;
 
+use amqp_proto::Backoff;
 use amqp_proto::wire::*;
 
 use crate::BoxFuture;
@@ -69,6 +70,9 @@ pub struct ConsumeOptions {
     pub exclusive: bool,
     /// Arguments, such as `x-priority`, or `x-stream-offset`, which says that the queue is a [stream](Consumer).
     pub arguments: FieldTable,
+    /// When and how often it is started again after the broker has ended it; `None`, the default, is never: it ends with the reason.
+    /// See [`resubscribe`](Self::resubscribe).
+    pub resubscribe: Option<Backoff>,
 }
 
 /// Where a consumer of a stream begins (RabbitMQ page "Streams", section "Consuming").
@@ -106,6 +110,26 @@ impl ConsumeOptions {
     #[must_use]
     pub const fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
+        self
+    }
+
+    /// When the broker ends it, it is started again, with these delays before each attempt, as often as they say: when its queue was
+    /// deleted or moved to another node, when a quorum queue has waited too long for a delivery to be settled (RabbitMQ from 4.3 on), when
+    /// its channel was closed and [opened again](crate::Reopen) without it, and when it could not be had again after a loss
+    /// ([`ConsumerEnd::NotRestored`](crate::ConsumerEnd::NotRestored)).
+    ///
+    /// Whether the queue is there is asked on a channel of its own, since the broker closes the channel of who consumes from one that is
+    /// not. If it is gone between the question and that, the channel is closed all the same. The count begins anew when it has lasted
+    /// for 30 s. When the attempts are used up it ends with the reason that it had ended for. What had come from a queue that was deleted
+    /// is still handed out.
+    ///
+    /// ```
+    /// use amqp_async::{ConsumeOptions, proto::Backoff};
+    /// let options = ConsumeOptions::default().resubscribe(Backoff::new(7).attempts(10));
+    /// ```
+    #[must_use]
+    pub const fn resubscribe(mut self, backoff: Backoff) -> Self {
+        self.resubscribe = Some(backoff);
         self
     }
 
@@ -256,7 +280,9 @@ impl Queue {
             arguments: options.arguments.as_ref(),
             ..BasicConsume::default()
         };
-        self.channel.start_consumer(&method).await
+        self.channel
+            .start_consumer(&method, options.resubscribe.clone())
+            .await
     }
 
     /// Takes one message, to be settled; `None` if there is none.

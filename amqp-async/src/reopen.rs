@@ -1,49 +1,133 @@
 //! A channel that the broker has closed is opened again, if that was asked for.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqp_proto::wire::{BasicQos, ConfirmSelect, ReplyCode};
-use amqp_proto::{ChannelCloseReason, ChannelId, SendError};
+use amqp_proto::{
+    Backoff, ChannelCloseReason, ChannelId, ConsumerId, Instant, PeerClose, RequestId, SendError,
+};
 
 use crate::channels::Entry;
 use crate::events::ConnectionEvent;
+use crate::inbox::{ConsumerEnd, Inbox};
 use crate::shared::State;
+
+/// What has lasted for so long is not what goes wrong each time.
+pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// How many delays there are without a policy for them.
+const ATTEMPTS: u32 = 5;
 
 /// When a channel is opened again that the broker has closed, mostly because it refused something (404, 406 and so on). The connection
 /// and its other channels go on in any case.
 ///
 /// What begins again has the options, confirms and [`Qos`](crate::Qos) of before. What belonged to the channel's life before has ended,
-/// with the broker's reason: calls that waited, publishes that were not confirmed ([`PublishError::Lost`](crate::PublishError::Lost), unless
-/// they are [published again](crate::ChannelOptions::republish)), consumers, and deliveries, which go back to their queues; to settle one
-/// of them later is an error and does nothing. A channel is not opened again while it is being opened, and not at all once it was used
-/// for transactions: half of one would be lost in silence.
+/// with the broker's reason: calls that waited, publishes that were not confirmed ([`PublishError::Lost`](crate::PublishError::Lost),
+/// unless they are [published again](crate::ChannelOptions::republish)), and deliveries, which go back to their queues; to settle one of them later is an error and does nothing. So have its consumers, but
+/// [`with_consumers`](Self::with_consumers). A channel is not opened again while it is being opened, and not at all once it was used for
+/// transactions: half of one would be lost in silence.
+///
+/// It is opened again at once, or after a [delay](Self::backoff) if the broker has closed it again within 30 s. When these are used up it
+/// stays closed, with the last reason.
+///
+/// ```
+/// use amqp_async::{ChannelOptions, Reopen};
+/// let options = ChannelOptions::default().reopen(Reopen::on_ack_timeout().with_consumers());
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Reopen {
+    when: When,
+    has_consumers: bool,
+    backoff: Option<Backoff>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Reopen {
-    /// It stays closed, and every call on it says why: the default, as with aio-pika's and other clients' plain channels. A program
-    /// that does not know that its channel has begun again would go on without its consumers.
+enum When {
     #[default]
     Never,
-    /// Whatever the reason is.
     Always,
-    /// For these reply codes.
     Codes(Arc<[ReplyCode]>),
+    AckTimeout,
 }
 
 impl Reopen {
-    /// For these reply codes.
-    pub fn on(codes: impl IntoIterator<Item = ReplyCode>) -> Self {
-        Self::Codes(codes.into_iter().collect())
-    }
-
-    fn is_for(&self, code: ReplyCode) -> bool {
-        match self {
-            Self::Never => false,
-            Self::Always => true,
-            Self::Codes(codes) => codes.contains(&code),
+    const fn when(when: When) -> Self {
+        Self {
+            when,
+            has_consumers: false,
+            backoff: None,
         }
     }
+
+    /// It stays closed, and every call on it says why: the default, as with aio-pika's and other clients' plain channels. A program
+    /// that does not know that its channel has begun again would go on without its consumers.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self::when(When::Never)
+    }
+
+    /// Whatever the reason is.
+    #[must_use]
+    pub const fn always() -> Self {
+        Self::when(When::Always)
+    }
+
+    /// For these reply codes.
+    pub fn on(codes: impl IntoIterator<Item = ReplyCode>) -> Self {
+        Self::when(When::Codes(codes.into_iter().collect()))
+    }
+
+    /// If a delivery was not settled in time (406; RabbitMQ page "Consumers", section "Delivery Acknowledgement Timeout").
+    #[must_use]
+    pub const fn on_ack_timeout() -> Self {
+        Self::when(When::AckTimeout)
+    }
+
+    /// Its consumers are started again, in the same handles, which [tell of it](crate::Consumer::on_interruption). What they had not
+    /// handed out is dropped, since it comes again. One that is refused, since its queue is gone, ends with the broker's reason, and the
+    /// others are started without it.
+    #[must_use]
+    pub const fn with_consumers(mut self) -> Self {
+        self.has_consumers = true;
+        self
+    }
+
+    /// What is waited for before it is opened again once more. Default: half a second, doubled each time, five times.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    pub(crate) const fn has_consumers(&self) -> bool {
+        self.has_consumers
+    }
+
+    fn is_for(&self, peer: &PeerClose) -> bool {
+        match &self.when {
+            When::Never => false,
+            When::Always => true,
+            When::Codes(codes) => codes.contains(&peer.code),
+            When::AckTimeout => peer.is_ack_timeout(),
+        }
+    }
+
+    /// Channels that do not act in step.
+    fn delays(&self) -> Backoff {
+        let seeded = || Backoff::new(RandomState::new().build_hasher().finish()).attempts(ATTEMPTS);
+        self.backoff.clone().unwrap_or_else(seeded)
+    }
+}
+
+/// How often and when a channel was opened again.
+#[derive(Debug)]
+pub(crate) struct Reopening {
+    delays: Backoff,
+    /// Not before.
+    at: Instant,
 }
 
 /// What has to be sent before a channel is as it was.
@@ -52,6 +136,7 @@ pub(crate) enum Restore {
     Open,
     Confirms,
     Qos(BasicQos),
+    Consumer(ConsumerId),
 }
 
 impl Entry {
@@ -60,14 +145,54 @@ impl Entry {
         let ChannelCloseReason::Peer(peer) = reason else {
             return false;
         };
-        is_in_use && self.options.reopen.is_for(peer.code)
+        is_in_use && self.options.reopen.is_for(peer)
+    }
+
+    /// Settles when it is opened again; says whether it is.
+    fn schedule_reopening(&mut self, now: Instant) -> bool {
+        let Some(reopening) = &mut self.reopening else {
+            let delays = self.options.reopen.delays();
+            self.reopening = Some(Box::new(Reopening { delays, at: now }));
+            return true;
+        };
+        if now.duration_since(reopening.at) >= STABLE_AFTER {
+            reopening.delays.reset();
+            reopening.at = now;
+            return true;
+        }
+        let delay = reopening.delays.next_delay();
+        reopening.at = now + delay.unwrap_or_default();
+        delay.is_some()
+    }
+
+    /// Whether that one is started again when the channel is.
+    fn takes_along(&self, inbox: &Inbox) -> bool {
+        self.options.reopen.has_consumers()
+            && inbox.record.is_some()
+            && !inbox.has_ended()
+            && !inbox.is_stopped()
     }
 
     /// What has to be sent to have it again.
     fn steps(&self) -> VecDeque<Restore> {
+        let [each, all] = self.qos;
         let confirms = self.options.confirms.then_some(Restore::Confirms);
-        let qos = self.qos.into_iter().flatten().map(Restore::Qos);
-        [Restore::Open].into_iter().chain(confirms).chain(qos).collect()
+        let first = [Some(Restore::Open), confirms, all.map(Restore::Qos)];
+        let mut steps: VecDeque<_> = first.into_iter().flatten().collect();
+        // Each consumer has the limit that it was started under.
+        let mut limit = None;
+        let mut set_limit = |steps: &mut VecDeque<_>, wanted: Option<BasicQos>| {
+            if wanted != limit {
+                steps.push_back(Restore::Qos(wanted.unwrap_or_default()));
+                limit = wanted;
+            }
+        };
+        for inbox in self.consumers.iter().filter(|inbox| self.takes_along(inbox)) {
+            set_limit(&mut steps, inbox.record.as_ref().and_then(|record| record.qos()));
+            steps.push_back(Restore::Consumer(inbox.handle));
+        }
+        set_limit(&mut steps, each);
+        steps
     }
 }
 
@@ -79,16 +204,15 @@ impl State {
         let unsent = self.channels.get(place).map_or(0, Entry::unsent);
         let is_open = !self.is_closing && self.closed.is_none();
         let outlives = self.channel_outlives(channel, reason);
+        let now = self.alarms.now();
         let wakes = &mut self.wakes;
-        if let Some(entry) = self.channels.find_mut(channel) {
+        if let Some(place) = self.channels.place_of(channel)
+            && let Some(entry) = self.channels.get_mut(place)
+        {
             if outlives {
                 entry.interrupt(reason, wakes);
-            } else if is_open && entry.is_reopened_after(reason) {
-                entry.end_life(reason, wakes);
-                entry.restore = entry.steps();
-                self.has_to_restore = true;
-                self.has_to_republish = true;
-                self.restore();
+            } else if is_open && entry.is_reopened_after(reason) && entry.schedule_reopening(now) {
+                self.begin_to_reopen(place, reason);
             } else {
                 entry.close(reason, wakes);
                 self.note_channel(place, false);
@@ -101,6 +225,32 @@ impl State {
         self.answered.drain_into(&mut self.wakes);
         self.settled.drain_into(&mut self.wakes);
         self.unblocked.drain_into(&mut self.wakes);
+    }
+
+    fn begin_to_reopen(&mut self, place: usize, reason: &ChannelCloseReason) {
+        let wakes = &mut self.wakes;
+        let Some(entry) = self.channels.get_mut(place) else {
+            return;
+        };
+        let steps = entry.steps();
+        let mut left_out = Vec::new();
+        for number in 0..entry.consumers.len() {
+            let takes_along = entry
+                .consumers
+                .get(number)
+                .is_some_and(|inbox| entry.takes_along(inbox));
+            if let Some(inbox) = entry.consumers.get_mut(number).filter(|_| !takes_along) {
+                inbox.stop(ConsumerEnd::Channel(reason.clone()), wakes);
+                left_out.push(inbox.tag.clone());
+            }
+        }
+        entry.interrupt(reason, wakes);
+        entry.restore = steps;
+        self.has_to_restore = true;
+        self.has_to_republish = true;
+        for tag in left_out {
+            self.forget_consumer(place, &tag);
+        }
     }
 
     /// The broker confirmed a channel.
@@ -123,13 +273,19 @@ impl State {
         }
     }
 
-    /// Sends what channels need to be as they were, as far as there is room for it.
-    pub(crate) fn restore(&mut self) {
-        if !std::mem::take(&mut self.has_to_restore) {
-            return;
+    /// Sends what channels need to be as they were, as far as there is room for it and it is time. Gives when to look again.
+    pub(crate) fn restore(&mut self, now: Instant) -> Option<Instant> {
+        let is_time = self.restore_at.is_some_and(|at| at <= now);
+        if !std::mem::take(&mut self.has_to_restore) && !is_time {
+            return self.restore_at;
         }
+        self.restore_at = None;
         let mut has_worked = false;
         for place in self.channels.places() {
+            if let Some(at) = self.reopens_at(place).filter(|at| *at > now) {
+                self.restore_at = Some(self.restore_at.map_or(at, |other| other.min(at)));
+                continue;
+            }
             while let Some(step) = self.next_step(place) {
                 match self.try_to_restore(place, step) {
                     Ok(()) => {
@@ -149,6 +305,14 @@ impl State {
             // Who waits for room may have waited for this.
             self.writable.drain_into(&mut self.wakes);
         }
+        self.restore_at
+    }
+
+    /// When that channel is to be opened again, if that is what it waits for.
+    fn reopens_at(&self, place: usize) -> Option<Instant> {
+        let entry = self.channels.get(place)?;
+        let reopening = entry.reopening.as_ref()?;
+        matches!(entry.restore.front(), Some(Restore::Open)).then_some(reopening.at)
     }
 
     fn next_step(&self, place: usize) -> Option<Restore> {
@@ -160,7 +324,7 @@ impl State {
             return Ok(());
         };
         let (id, options) = (entry.id(), &entry.options);
-        let request = match step {
+        let request: RequestId = match step {
             Restore::Open => {
                 let id = match options.number {
                     Some(number) => self.connection.open_channel_with_number(number)?,
@@ -176,9 +340,34 @@ impl State {
                 .request(&ConfirmSelect::default())?
                 .untyped(),
             Restore::Qos(qos) => self.connection.channel(id)?.request(&qos)?.untyped(),
+            Restore::Consumer(handle) => return self.restore_consumer(place, handle),
         };
         self.connection.abandon(request);
         Ok(())
+    }
+
+    /// One that was given up meanwhile, or cannot be asked for, does not keep the channel closed.
+    fn restore_consumer(&mut self, place: usize, handle: ConsumerId) -> Result<(), SendError> {
+        let Some(entry) = self.channels.get_mut(place) else {
+            return Ok(());
+        };
+        let inbox = entry.inbox_of(handle).filter(|inbox| !inbox.has_ended());
+        let Some(record) = inbox.and_then(|inbox| inbox.record.as_deref().cloned()) else {
+            return Ok(());
+        };
+        match self.start_again(place, handle, &record) {
+            Err(error @ (SendError::Full { .. } | SendError::TooManyRequests | SendError::Stale)) => {
+                Err(error)
+            }
+            Err(_) => {
+                let entry = self.channels.get_mut(place);
+                if let Some(inbox) = entry.and_then(|entry| entry.inbox_of(handle)) {
+                    inbox.stop(ConsumerEnd::NotRestored, &mut self.wakes);
+                }
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// It cannot be opened again: it stays closed, for the reason that it was closed for.

@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use amqp_proto::{
-    ChannelId, CloseReason, CloseReport, Connection, Counters, Got, Reply, RequestError, RequestId, SendError,
+    ChannelId, CloseReason, CloseReport, Connection, Counters, Got, Instant, Reply, RequestError, RequestId,
+    SendError,
 };
 
 use crate::alarms::Alarms;
@@ -102,6 +103,8 @@ pub(crate) struct State {
     pub(crate) has_to_restore: bool,
     /// Some channel has kept publishes that are to be published again.
     pub(crate) has_to_republish: bool,
+    /// When the next channel is to be opened again that waits for that.
+    pub(crate) restore_at: Option<Instant>,
     /// The stream is held back because consumers take too little, and nobody waits for the broker.
     pub(crate) sip: Option<Sip>,
     /// Deliveries that were dropped without being settled.
@@ -164,6 +167,7 @@ impl Shared {
             has_unsaid: false,
             has_to_restore: false,
             has_to_republish: false,
+            restore_at: None,
             sip: None,
             unsettled_dropped: 0,
             notes: Notes::default(),

@@ -254,6 +254,16 @@ impl PeerClose {
         }
     }
 
+    /// Whether RabbitMQ closed the channel because a delivery was not settled in time (page "Consumers", section "Delivery
+    /// Acknowledgement Timeout"). It is a 406 like others, caused by no method, so its words tell it.
+    #[must_use]
+    pub fn is_ack_timeout(&self) -> bool {
+        self.code == ReplyCode::PRECONDITION_FAILED
+            && self.method.is_none()
+            && self.text.contains("ack")
+            && self.text.contains("timed out")
+    }
+
     /// What differs from what is there, if a declaration was refused for that (406).
     #[must_use]
     pub fn inequivalent_argument(&self) -> Option<InequivalentArgument<'_>> {

@@ -1,6 +1,6 @@
 //! What the loss of a connection does to what its handles see, and what is written down for the next one.
 
-use amqp_proto::topology::{ChannelKey, Culprits, Recorder};
+use amqp_proto::topology::{ChannelKey, ConsumerRecord, Culprits, Recorder};
 use amqp_proto::wire::{BasicConsume, Method, ReplyCode, ShortStr};
 use amqp_proto::{
     ChannelCloseReason, ChannelId, CloseReason, Config, Connection, ConsumerId, GiveUpReason, Instant, Reply,
@@ -111,10 +111,28 @@ impl State {
         let place = self.channels.place_of(consumer.channel());
         let entry = place.and_then(|place| Some((place, self.channels.get_mut(place)?)));
         let found = entry.and_then(|(place, entry)| Some((place, entry.inbox(consumer)?)));
-        if let Some((place, inbox)) = found
-            && let (Some(recovering), Ok(tag)) = (&mut self.recovering, ShortStr::new(&inbox.tag))
+        let Some((place, inbox)) = found else {
+            return;
+        };
+        if let Some(record) = &mut inbox.record {
+            record.set_stream_offset(next);
+        }
+        if let (Some(recovering), Ok(tag)) = (&mut self.recovering, ShortStr::new(&inbox.tag)) {
+            recovering
+                .recorder
+                .topology_mut()
+                .set_stream_offset(key(place), tag, next);
+        }
+    }
+
+    /// Has a record follow its queue, which may have another name by now.
+    pub(crate) fn follow_queue(&self, record: &mut ConsumerRecord) {
+        let recovering = self.recovering.as_ref();
+        let queue = record.queue().clone();
+        if let Some(present) =
+            recovering.and_then(|recovering| recovering.recorder.topology().current_queue_name(&queue))
         {
-            recovering.topology.set_stream_offset(key(place), tag, next);
+            record.rename_queue(&queue, present);
         }
     }
 

@@ -161,8 +161,10 @@ impl State {
             }
             let id = entry.id();
             let inboxes = entry.consumers.iter_mut();
-            let gone = inboxes.filter(|inbox| !inbox.has_ended() && inbox.id.channel() != id);
-            gone.for_each(|inbox| inbox.end(ConsumerEnd::NotRestored, wakes));
+            let gone = inboxes.filter(|inbox| !inbox.is_stopped() && inbox.id.channel() != id);
+            for inbox in gone.filter(|inbox| !inbox.has_ended()) {
+                inbox.stop(ConsumerEnd::NotRestored, wakes);
+            }
         }
         for place in closed {
             self.note_channel(place, false);
@@ -188,7 +190,7 @@ impl State {
                 .and_then(|entry| entry.inbox_of_tag(&tag))
             {
                 let end = reason.map_or(ConsumerEnd::NotRestored, ConsumerEnd::Channel);
-                inbox.end(end, &mut self.wakes);
+                inbox.stop(end, &mut self.wakes);
             }
             self.forget_consumer(place, &tag);
             return;
@@ -241,6 +243,9 @@ impl Taken<'_> {
             && let Some(inbox) = entry.inbox_of_tag(&record.tag().as_short_str().to_string())
         {
             inbox.restart(consumer, self.wakes);
+            if let Some(kept) = &mut inbox.record {
+                **kept = record.clone();
+            }
         }
     }
 }

@@ -167,7 +167,7 @@ fn an_orderly_end_and_a_flush_say_all() {
 fn a_channel_that_is_opened_again_joins_again_and_only_its_own() {
     everywhere(async |world| {
         let connection = world.connect().await;
-        let options = ChannelOptions::default().reopen(Reopen::Always);
+        let options = ChannelOptions::default().reopen(Reopen::always());
         let channel = connection
             .channel_with(options.coalesce_acks(2, DELAY))
             .await

@@ -25,6 +25,7 @@ mod recovery;
 mod refresh;
 mod reopen;
 mod republishing;
+mod resubscribe;
 mod round;
 mod shutdown;
 mod stalls;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use amqp_async::{Channel, ChannelOptions, ConnectionEvent, ConsumerEnd, Error, PublishError, Qos, Reopen};
 use amqp_proto::wire::{ReplyCode, TxSelect};
-use amqp_proto::{ChannelCloseReason, ConfirmLimits};
+use amqp_proto::{Backoff, ChannelCloseReason, ConfirmLimits};
 
-use crate::world::{World, config, everywhere};
+use crate::interruptions::Log;
+use crate::world::{World, config, everywhere, in_time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -15,7 +16,7 @@ fn code(error: &Error) -> Option<ReplyCode> {
 }
 
 async fn reopening(connection: &amqp_async::Connection) -> Channel {
-    let options = ChannelOptions::default().reopen(Reopen::Always);
+    let options = ChannelOptions::default().reopen(Reopen::always());
     connection.channel_with(options).await.unwrap()
 }
 
@@ -199,7 +200,7 @@ fn by_default_and_with_transactions_it_stays_closed() {
         assert!(matches!(plain.closed().await, ChannelCloseReason::Peer(_)));
         let options = ChannelOptions::default()
             .without_confirms()
-            .reopen(Reopen::Always);
+            .reopen(Reopen::always());
         for is_raw in [false, true] {
             let channel = connection.channel_with(options.clone()).await.unwrap();
             match is_raw {
@@ -363,6 +364,192 @@ fn a_publish_while_the_connection_is_closing_is_told_that_it_closes() {
         world.set_mute(false);
         world.sleep(SECOND).await;
         assert!(closed.lock().unwrap().is_some());
+    });
+    world.wind_up();
+}
+
+#[test]
+fn its_consumers_go_on_if_that_was_asked_for_and_nine_other_channels_are_undisturbed() {
+    everywhere(async |world| {
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let (mut consumers, mut logs) = (Vec::new(), Vec::new());
+        for number in 0..10 {
+            let channel = connection.channel_with(options.clone()).await.unwrap();
+            channel.set_qos(Qos::prefetch(2)).await.unwrap();
+            let queue = channel.declare_queue(format!("q{number}")).await.unwrap();
+            let log = Log::default();
+            consumers.push(log.on(queue.consume().await.unwrap()));
+            logs.push(log);
+        }
+        let publisher = connection.channel().await.unwrap();
+        let publish = async |number: usize, body: &'static str| {
+            let key = format!("q{number}");
+            publisher.default_exchange().publish(body, &key).await.unwrap();
+        };
+        for number in 0..10 {
+            publish(number, "first").await;
+            publish(number, "second").await;
+        }
+        let mut held = Vec::new();
+        for consumer in &mut consumers {
+            held.push(consumer.next().await.unwrap().unwrap());
+        }
+        publisher.declare_queue("q").await.unwrap();
+        let channel = consumers[4].channel().clone();
+        be_refused(&channel).await;
+        publish(4, "third").await;
+        for body in ["first", "second", "third"] {
+            let delivery = consumers[4].next().await.unwrap().unwrap();
+            assert_eq!((&*delivery.body(), logs[4].gaps().len()), (body.as_bytes(), 1));
+            assert_eq!(delivery.is_redelivered(), body != "third", "the limit is two");
+            delivery.ack().await.unwrap();
+        }
+        let cause = logs[4].gaps().swap_remove(0).cause;
+        assert!(
+            matches!(cause, ConsumerEnd::Channel(ChannelCloseReason::Peer(_))),
+            "{cause:?}"
+        );
+        for (number, delivery) in held.into_iter().enumerate() {
+            assert_eq!(delivery.is_stale(), number == 4);
+            assert_eq!(delivery.ack().await.is_ok(), number != 4);
+        }
+        for number in (0..10).filter(|number| *number != 4) {
+            let delivery = consumers[number].next().await.unwrap().unwrap();
+            assert_eq!(
+                (&*delivery.body(), logs[number].gaps().len()),
+                (&b"second"[..], 0)
+            );
+            assert!(!delivery.is_redelivered());
+            delivery.ack().await.unwrap();
+        }
+        world.idle().await;
+        for number in 0..10 {
+            assert_eq!(
+                (
+                    world.queue_len(&format!("q{number}")),
+                    world.consumer_count(&format!("q{number}"))
+                ),
+                (0, 1)
+            );
+        }
+    });
+}
+
+#[test]
+fn a_consumer_whose_queue_is_gone_ends_and_the_others_go_on_with_their_limits() {
+    in_time(async |world| {
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let channel = connection.channel_with(options).await.unwrap();
+        let other = connection.channel().await.unwrap();
+        let mut consumers = Vec::new();
+        for (number, limit) in [(1, 1), (2, 3), (3, 3)] {
+            channel.set_qos(Qos::prefetch(limit)).await.unwrap();
+            let queue = other.declare_queue(format!("q{number}")).await.unwrap();
+            for _ in 0..5 {
+                let key = queue.name().to_string();
+                other.default_exchange().publish("x", &key).await.unwrap();
+            }
+            consumers.push(channel.queue(queue.name()).consume().await.unwrap());
+        }
+        channel.set_qos(Qos::prefetch(4)).await.unwrap();
+        channel.queue("none").purge().await.unwrap_err();
+        channel.set_qos(Qos::prefetch(4)).await.unwrap();
+        assert_eq!(world.consumer_count("q2"), 1);
+        // The second time there is a delay, and nobody consumes.
+        channel.queue("none").purge().await.unwrap_err();
+        other.queue("q2").delete().await.unwrap();
+        let end = consumers[1].next().await.unwrap().unwrap_err();
+        let ConsumerEnd::Channel(ChannelCloseReason::Peer(peer)) = &end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(peer.code, ReplyCode::NOT_FOUND);
+        channel.declare_queue("q1").passive(true).await.unwrap();
+        world.idle().await;
+        for (place, key, left) in [(0, "q1", 4), (2, "q3", 2)] {
+            assert_eq!(world.queue_len(key), left);
+            consumers[place]
+                .next()
+                .await
+                .unwrap()
+                .unwrap()
+                .ack()
+                .await
+                .unwrap();
+        }
+        // And so is that for those to come.
+        let queue = other.declare_queue("q4").await.unwrap();
+        for _ in 0..5 {
+            other.default_exchange().publish("x", "q4").await.unwrap();
+        }
+        let consumer = channel.queue("q4").consume().await.unwrap();
+        world.idle().await;
+        assert_eq!(world.queue_len("q4"), 1);
+        drop((queue, consumer));
+    });
+}
+
+#[test]
+fn what_is_refused_again_and_again_stays_closed_after_so_many_attempts() {
+    let world = World::new();
+    world.run(async {
+        let connection = world.connect().await;
+        let backoff = Backoff::new(1).initial(SECOND).jitter(0.0).attempts(2);
+        let options = ChannelOptions::default().reopen(Reopen::always().backoff(backoff));
+        let channel = connection.channel_with(options).await.unwrap();
+        channel.declare_queue("q").await.unwrap();
+        // At once, after one second, after two more.
+        for elapsed in [0, 1, 3] {
+            be_refused(&channel).await;
+            channel.queue("q").purge().await.unwrap();
+            assert_eq!(world.elapsed(), elapsed * SECOND);
+        }
+        // What lasts for a while begins anew.
+        world.sleep(30 * SECOND).await;
+        for elapsed in [33, 34, 36] {
+            be_refused(&channel).await;
+            channel.queue("q").purge().await.unwrap();
+            assert_eq!(world.elapsed(), elapsed * SECOND);
+        }
+        let last = be_refused(&channel).await;
+        assert!(matches!(channel.closed().await, ChannelCloseReason::Peer(_)));
+        assert_eq!(channel.queue("q").purge().await.unwrap_err(), last);
+        world.idle().await;
+        assert_eq!((world.elapsed(), world.broker_channels()), (36 * SECOND, 0));
+    });
+    world.wind_up();
+}
+
+#[test]
+fn one_that_waits_to_be_opened_again_can_be_closed_and_lost() {
+    let world = World::new();
+    world.run(async {
+        let connection = crate::recovery::connect(&world).await;
+        let backoff = Backoff::new(1).initial(60 * SECOND).jitter(0.0);
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers().backoff(backoff));
+        let (closed, lost) = (
+            connection.channel_with(options.clone()).await.unwrap(),
+            connection.channel_with(options).await.unwrap(),
+        );
+        let queue = closed.declare_queue("q").await.unwrap();
+        let mut consumer = lost.queue("q").consume().await.unwrap();
+        for channel in [&closed, &lost] {
+            be_refused(channel).await;
+            channel.queue("q").purge().await.unwrap();
+            be_refused(channel).await;
+        }
+        world.idle().await;
+        assert_eq!((world.broker_channels(), world.elapsed()), (0, Duration::ZERO));
+        closed.close().await.unwrap_err();
+        let mut events = connection.events();
+        crate::recovery::close(&world);
+        assert!(crate::recovery::recovered(&mut events).await.is_complete());
+        // The recovery does not wait for it.
+        assert!(world.elapsed() < 60 * SECOND && lost.is_open() && !closed.is_open());
+        lost.default_exchange().publish("x", "q").await.unwrap();
+        assert_eq!(&*consumer.next().await.unwrap().unwrap().body(), b"x");
+        drop(queue);
     });
     world.wind_up();
 }

@@ -2,10 +2,11 @@
 //! which expects every frame.
 
 use amqp_async::{
-    Channel, ConsumeOptions, Consumer, Delivery, Error, FieldTable, PoisonPolicy, ProcessOptions, Queue,
+    Channel, ChannelOptions, ConsumeOptions, Consumer, Delivery, Error, FieldTable, PoisonPolicy,
+    ProcessOptions, Queue, Reopen, StreamOffset,
 };
 use amqp_proto::wire::*;
-use amqp_proto::{CloseReason, SendError};
+use amqp_proto::{Backoff, ChannelCloseReason, CloseReason, SendError};
 use amqp_testbroker::{CraftedFrame, Script, ScriptedPeer};
 
 use crate::world::{World, everywhere};
@@ -189,4 +190,141 @@ fn what_is_known_to_take_no_condition_is_deleted_without() {
         let queue = channel.declare_queue("classic").await.unwrap();
         assert_eq!(queue.delete_if(true, true).await, Ok(0));
     });
+}
+
+/// A message that stands there in its stream.
+fn delivery_at(script: Script, delivery_tag: u64, offset: i64) -> Script {
+    let deliver = BasicDeliver {
+        consumer_tag: name("c"),
+        delivery_tag,
+        redelivered: false,
+        exchange: name(""),
+        routing_key: name("s"),
+    };
+    let headers = FieldTable::new().with("x-stream-offset", offset).unwrap();
+    let properties = Properties {
+        headers: Some(headers.as_ref()),
+        ..Properties::default()
+    };
+    script.send_all(CraftedFrame::content(1, deliver, properties, b"x"))
+}
+
+/// The client opens its channel and consumes from there.
+fn consuming_from(script: Script, offset: &str) -> Script {
+    let consume =
+        format!(r#"ch 1 basic.consume queue="s" consumer_tag="c" arguments={{"x-stream-offset": {offset}}}"#);
+    script.expect(&consume).reply(BasicConsumeOk {
+        consumer_tag: name("c"),
+    })
+}
+
+fn opening(script: Script) -> Script {
+    script
+        .expect("channel.open")
+        .reply(ChannelOpenOk {})
+        .expect("confirm.select")
+        .reply(ConfirmSelectOk {})
+}
+
+/// What RabbitMQ 3.10 says when a delivery is not settled in time.
+fn ack_timeout(script: Script) -> Script {
+    let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms. \
+                This timeout value can be configured, see consumers doc guide to learn more";
+    let close = ChannelClose {
+        reply_code: ReplyCode::PRECONDITION_FAILED,
+        reply_text: name(text),
+        class_id: 0,
+        method_id: 0,
+    };
+    script
+        .send(CraftedFrame::method(1, close))
+        .expect("channel.close-ok")
+}
+
+#[test]
+fn after_its_channel_was_closed_or_it_was_cancelled_it_goes_on_where_it_was() {
+    let script = consuming_from(opening(Script::new().handshake()), r#""first""#);
+    // The first two are settled, the third is not.
+    let script = (1..=3).fold(script, |script, tag| delivery_at(script, tag, 9 + tag as i64));
+    let script = ack_timeout(acks(script, [1, 2]));
+    let script = consuming_from(opening(script), "12");
+    let script = acks(delivery_at(delivery_at(script, 1, 12), 2, 13), [2, 1]);
+    let cancel = BasicCancel {
+        consumer_tag: name("c"),
+        no_wait: true,
+    };
+    let script = script
+        .send(CraftedFrame::method(1, cancel))
+        .expect("ch 2 channel.open")
+        .reply(ChannelOpenOk {})
+        .expect(r#"ch 2 queue.declare queue="s" passive"#)
+        .reply(QueueDeclareOk {
+            queue: name("s"),
+            message_count: 0,
+            consumer_count: 0,
+        })
+        .expect("ch 2 channel.close")
+        .reply(ChannelCloseOk {});
+    let script = delivery_at(consuming_from(script, "14"), 3, 14);
+    let script = script
+        .skip_to("connection.close")
+        .reply(ConnectionCloseOk {})
+        .hang_up();
+    let world = World::scripted(script);
+    world.run(async {
+        let connection = world.connect().await;
+        let channel = ChannelOptions::default().number(1);
+        let channel = channel.reopen(Reopen::on_ack_timeout().with_consumers());
+        let channel = connection.channel_with(channel).await.unwrap();
+        let options = options().stream_offset(StreamOffset::First);
+        let options = options.resubscribe(Backoff::new(1).attempts(1));
+        let mut consumer = channel.queue("s").consume_with(options).await.unwrap();
+        next(&mut consumer).await.ack().await.unwrap();
+        next(&mut consumer).await.ack().await.unwrap();
+        let late = next(&mut consumer).await;
+        let third = next(&mut consumer).await;
+        assert!(late.is_stale() && late.ack().await.is_err());
+        next(&mut consumer).await.ack().await.unwrap();
+        third.ack().await.unwrap();
+        let last = next(&mut consumer).await;
+        let headers = last.properties().headers.unwrap();
+        assert_eq!(
+            headers.get("x-stream-offset").unwrap().unwrap().as_i64(),
+            Some(14)
+        );
+        last.into_message();
+        connection.close().await;
+    });
+    world.wind_up();
+    world.finish_script();
+}
+
+#[test]
+fn another_406_is_no_timeout() {
+    let script = opening(Script::new().handshake()).expect("queue.declare");
+    let close = ChannelClose {
+        reply_code: ReplyCode::PRECONDITION_FAILED,
+        reply_text: name("PRECONDITION_FAILED - inequivalent arg 'ack timed out' for queue 's'"),
+        class_id: 50,
+        method_id: 10,
+    };
+    let script = script
+        .send(CraftedFrame::method(1, close))
+        .expect("channel.close-ok");
+    let world = World::scripted(
+        script
+            .skip_to("connection.close")
+            .reply(ConnectionCloseOk {})
+            .hang_up(),
+    );
+    world.run(async {
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().reopen(Reopen::on_ack_timeout());
+        let channel = connection.channel_with(options).await.unwrap();
+        channel.declare_queue("s").await.unwrap_err();
+        assert!(matches!(channel.closed().await, ChannelCloseReason::Peer(_)));
+        connection.close().await;
+    });
+    world.wind_up();
+    world.finish_script();
 }

@@ -247,7 +247,9 @@ impl BindingRecord {
 }
 
 impl ConsumerRecord {
-    pub(super) fn new(consume: &BasicConsume<'_>, queue: Name, tag: Name, qos: Option<BasicQos>) -> Self {
+    /// A consumer of that name that was started while that limit was in force for new ones.
+    #[must_use]
+    pub fn new(consume: &BasicConsume<'_>, queue: Name, tag: Name, qos: Option<BasicQos>) -> Self {
         Self {
             queue,
             tag,
@@ -269,6 +271,12 @@ impl ConsumerRecord {
     #[must_use]
     pub const fn tag(&self) -> &Name {
         &self.tag
+    }
+
+    /// The limit that was in force for new consumers when it was started.
+    #[must_use]
+    pub const fn qos(&self) -> Option<BasicQos> {
+        self.qos
     }
 
     /// What starts it again.
@@ -295,7 +303,8 @@ impl ConsumerRecord {
         }
     }
 
-    pub(super) fn rename_queue(&mut self, old: &Name, new: &Name) {
+    /// Follows a queue to its new name.
+    pub fn rename_queue(&mut self, old: &Name, new: &Name) {
         if self.queue == *old {
             self.queue = new.clone();
         }
