@@ -352,9 +352,10 @@ impl State {
             return Ok(());
         };
         let inbox = entry.inbox_of(handle).filter(|inbox| !inbox.has_ended());
-        let Some(record) = inbox.and_then(|inbox| inbox.record.as_deref().cloned()) else {
+        let Some(mut record) = inbox.and_then(|inbox| inbox.record.as_deref().cloned()) else {
             return Ok(());
         };
+        self.follow_queue(&mut record);
         match self.start_again(place, handle, &record) {
             Err(error @ (SendError::Full { .. } | SendError::TooManyRequests | SendError::Stale)) => {
                 Err(error)

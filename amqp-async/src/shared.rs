@@ -334,12 +334,10 @@ impl State {
         self.connection.channel(id)
     }
 
-    /// The same, for what came before: that is not there any more once the connection was lost, and is not waited for.
+    /// The same, for what came before: that is not there any more once the connection was lost or the channel was closed, and is not
+    /// waited for.
     pub(crate) fn core_to_settle(&mut self, channel: usize) -> Result<amqp_proto::Channel<'_>, SendError> {
-        if !self.is_lost() {
-            return self.core(channel);
-        }
-        if !self.connection.is_open() {
+        if self.is_lost() && !self.connection.is_open() {
             return Err(SendError::Stale);
         }
         // Consumers get deliveries before everything is there again.

@@ -56,6 +56,13 @@ impl Delivery {
         self.delivery.is_redelivered()
     }
 
+    /// Whether it cannot be settled any more, since the connection was lost or the channel was closed after it came. If it was not
+    /// settled and wants that, it comes again.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.delivery.is_stale()
+    }
+
     /// How it came: to which consumer, or because it was asked for.
     #[must_use]
     pub fn source(&self) -> DeliverySource<'_> {

@@ -56,7 +56,7 @@ pub use amqp_async::{
     BlockedPolicy, Body, ChannelOptions, CloseReport, ConnectionEvent, ConsumeOptions, ConsumerEnd,
     CredentialsProvider, CredentialsSource, DeliverySource, Error, ExchangeKind, FieldTable, FieldValue,
     HandlerError, Interruption, Message, OnLoss, ProvidedCredentials, PublishError, Qos, Recovery,
-    RecoveryReport, RefreshError, Republish, StepDecision,
+    RecoveryReport, RefreshError, Reopen, Republish, StepDecision,
 };
 pub use amqp_mio::Stream;
 pub use amqp_net::{

@@ -415,6 +415,7 @@ fn an_iterator_is_told_of_a_gap_where_the_connection_can_be_used() {
     let delivery = consumer.next_within(LONG).unwrap().unwrap();
     assert_eq!(&*delivery.body(), b"behind the gap");
     let gap = gaps.try_recv().unwrap();
+    assert!(!delivery.is_stale());
     assert!(matches!(gap.cause, ConsumerEnd::Channel(_)) && !gap.is_stale(delivery.tag()));
     delivery.ack().unwrap();
     drop(consumer);

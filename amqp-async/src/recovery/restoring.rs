@@ -161,8 +161,8 @@ impl State {
             }
             let id = entry.id();
             let inboxes = entry.consumers.iter_mut();
-            let gone = inboxes.filter(|inbox| !inbox.is_stopped() && inbox.id.channel() != id);
-            for inbox in gone.filter(|inbox| !inbox.has_ended()) {
+            let gone = inboxes.filter(|inbox| !inbox.has_ended() && inbox.id.channel() != id);
+            for inbox in gone {
                 inbox.stop(ConsumerEnd::NotRestored, wakes);
             }
         }
@@ -243,9 +243,6 @@ impl Taken<'_> {
             && let Some(inbox) = entry.inbox_of_tag(&record.tag().as_short_str().to_string())
         {
             inbox.restart(consumer, self.wakes);
-            if let Some(kept) = &mut inbox.record {
-                **kept = record.clone();
-            }
         }
     }
 }

@@ -537,8 +537,18 @@ fn one_that_waits_to_be_opened_again_can_be_closed_and_lost() {
         for channel in [&closed, &lost] {
             be_refused(channel).await;
             channel.queue("q").purge().await.unwrap();
+        }
+        lost.default_exchange()
+            .publish("settled in vain", "q")
+            .await
+            .unwrap();
+        let held = consumer.next().await.unwrap().unwrap();
+        for channel in [&closed, &lost] {
             be_refused(channel).await;
         }
+        // What cannot be done is not waited for.
+        let error = held.ack().await.unwrap_err();
+        assert_eq!(code(&error), Some(ReplyCode::PRECONDITION_FAILED));
         world.idle().await;
         assert_eq!((world.broker_channels(), world.elapsed()), (0, Duration::ZERO));
         closed.close().await.unwrap_err();
@@ -547,9 +557,105 @@ fn one_that_waits_to_be_opened_again_can_be_closed_and_lost() {
         assert!(crate::recovery::recovered(&mut events).await.is_complete());
         // The recovery does not wait for it.
         assert!(world.elapsed() < 60 * SECOND && lost.is_open() && !closed.is_open());
-        lost.default_exchange().publish("x", "q").await.unwrap();
-        assert_eq!(&*consumer.next().await.unwrap().unwrap().body(), b"x");
+        let again = consumer.next().await.unwrap().unwrap();
+        assert!(again.is_redelivered() && *again.body() == *b"settled in vain");
         drop(queue);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn after_a_recovery_it_is_opened_again_as_it_is_now() {
+    let world = World::new();
+    world.run(async {
+        let connection = crate::recovery::connect(&world).await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let channel = connection.channel_with(options).await.unwrap();
+        let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+        let mut consumer = queue.consume().await.unwrap();
+        let old_name = queue.name();
+        let mut events = connection.events();
+        crate::recovery::close(&world);
+        assert!(crate::recovery::recovered(&mut events).await.is_complete());
+        assert_ne!(queue.name(), *old_name);
+        channel.queue("none").purge().await.unwrap_err();
+        channel
+            .default_exchange()
+            .publish("x", queue.name())
+            .await
+            .unwrap();
+        assert_eq!(&*consumer.next().await.unwrap().unwrap().body(), b"x");
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_recovery_brings_back_no_consumer_that_ended_with_its_channel() {
+    let world = World::new();
+    world.run(async {
+        let connection = crate::recovery::connect(&world).await;
+        let channel = reopening(&connection).await;
+        let queue = channel.declare_queue("q").await.unwrap();
+        let mut consumer = queue.consume().await.unwrap();
+        channel.queue("none").purge().await.unwrap_err();
+        assert!(consumer.next().await.unwrap().is_err());
+        assert!(channel.set_qos(Qos::prefetch(1)).await.is_ok());
+        let mut events = connection.events();
+        crate::recovery::close(&world);
+        let report = crate::recovery::recovered(&mut events).await;
+        // The queue, the channel, its confirms and its limit.
+        assert_eq!((report.restored, report.unrestored.len()), (4, 0));
+    });
+    world.wind_up();
+}
+
+#[test]
+fn what_has_lasted_for_a_while_is_opened_again_at_once_though_nothing_happened_meanwhile() {
+    let world = World::new();
+    world.run(async {
+        let connection = world.connect_with(config().request_timeout(SECOND)).await;
+        let backoff = Backoff::new(1).attempts(0);
+        let options = ChannelOptions::default().reopen(Reopen::always().backoff(backoff));
+        let channel = connection.channel_with(options).await.unwrap();
+        let key = world.key();
+        for round in 0..3 {
+            world.idle().await;
+            let number = channel.number();
+            world.broker(|broker, now| {
+                let text = "INTERNAL_ERROR";
+                broker.close_channel(key, now, number, ReplyCode::INTERNAL_ERROR, text);
+            });
+            world.idle().await;
+            assert!(channel.is_open(), "round {round}");
+            world.sleep(31 * SECOND).await;
+        }
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_recovery_brings_back_no_consumer_that_was_refused() {
+    let world = World::new();
+    world.run(async {
+        let connection = crate::recovery::connect(&world).await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let channel = connection.channel_with(options).await.unwrap();
+        let key = world.key();
+        let other = world.connect().await.channel().await.unwrap();
+        let queue = other.declare_queue("q").await.unwrap();
+        let mut consumer = channel.queue("q").consume().await.unwrap();
+        channel.queue("none").purge().await.unwrap_err();
+        channel.declare_queue("q").passive(true).await.unwrap();
+        channel.queue("none").purge().await.unwrap_err();
+        queue.delete().await.unwrap();
+        assert!(consumer.next().await.unwrap().is_err());
+        channel.set_qos(Qos::prefetch(1)).await.unwrap();
+        let mut events = connection.events();
+        world.broker(|broker, now| {
+            broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, "CONNECTION_FORCED - bye");
+        });
+        let report = crate::recovery::recovered(&mut events).await;
+        assert!(report.is_complete(), "{report:?}");
     });
     world.wind_up();
 }

@@ -136,12 +136,10 @@ fn one_that_nobody_wants_is_not_started_again_and_keeps_nothing_open() {
         world.idle().await;
         assert_eq!(cancelled.cancel().await, Ok(0));
         drop(dropped);
-        declared(&channel).await;
-        world.sleep(10 * SECOND).await;
-        assert_eq!((world.consumer_count("q"), world.broker_channels()), (0, 1));
+        let before = world.elapsed();
         drop((queue, channel));
         world.idle().await;
-        assert_eq!(world.broker_channels(), 0);
+        assert_eq!((world.broker_channels(), world.elapsed()), (0, before));
         // And one that waits while everything is left.
         let channel = connection.channel().await.unwrap();
         let queue = declared(&channel).await;
@@ -150,7 +148,33 @@ fn one_that_nobody_wants_is_not_started_again_and_keeps_nothing_open() {
         world.idle().await;
         connection.close().await;
         assert!(consumer.next().await.unwrap().is_err());
+        assert_eq!(world.elapsed(), before);
     });
+}
+
+#[test]
+fn it_follows_its_queue_to_another_name() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let key = world.key();
+        let other = world.connect().await.channel().await.unwrap();
+        let channel = connection.channel().await.unwrap();
+        let queue = channel.declare_queue("").await.unwrap();
+        let mut consumer = queue.consume_with(options()).await.unwrap();
+        let old_name = queue.name();
+        other.queue(&*old_name).delete().await.unwrap();
+        world.idle().await;
+        let mut events = connection.events();
+        world.broker(|broker, now| {
+            broker.close_connection(key, now, ReplyCode::CONNECTION_FORCED, "CONNECTION_FORCED - bye");
+        });
+        assert!(recovered(&mut events).await.is_complete());
+        assert_ne!(queue.name(), *old_name);
+        other.default_exchange().publish("x", queue.name()).await.unwrap();
+        expect(&mut consumer, "x").await;
+    });
+    world.wind_up();
 }
 
 #[test]
