@@ -12,6 +12,7 @@ use crate::error::{Error, PublishError};
 use crate::message::Message;
 use crate::observe::publishing;
 use crate::publish::{Confirm, Publish};
+use crate::queue::Queue;
 
 /// How an exchange finds the queues for a message (RabbitMQ page "Exchanges").
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -178,6 +179,18 @@ impl Exchange {
         publishing(&self.name, routing_key, &message, publish.send_awaited()).await
     }
 
+    /// The same for a message that is answered to that queue.
+    pub(crate) async fn publish_call(
+        &self,
+        message: &Message,
+        routing_key: &str,
+        reply_to: &Queue,
+    ) -> Result<Confirm, Error> {
+        let mut publish = self.message(message, routing_key, true);
+        publish.reply_to = Some(reply_to);
+        publishing(&self.name, routing_key, message, publish.send_awaited()).await
+    }
+
     /// Publishes a message as soon as there is room for it, without anything to wait for. What no queue gets comes back if somebody
     /// listens ([`Channel::returns`]); [`Channel::wait_for_confirms`] tells of it too.
     ///
@@ -202,6 +215,7 @@ impl Exchange {
             routing_key,
             message,
             mandatory,
+            reply_to: None,
         }
     }
 

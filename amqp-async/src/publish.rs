@@ -14,6 +14,7 @@ use crate::channels::Entry;
 use crate::confirms::Settled;
 use crate::error::{Error, PublishError};
 use crate::message::Message;
+use crate::queue::Queue;
 use crate::shared::State;
 use crate::wakers::WakerKey;
 
@@ -103,6 +104,8 @@ pub(crate) struct Publish<'p> {
     pub(crate) routing_key: &'p str,
     pub(crate) message: &'p Message,
     pub(crate) mandatory: bool,
+    /// Where the answer is to go, in place of what the message says: the queue may have another name when it is written.
+    pub(crate) reply_to: Option<&'p Queue>,
 }
 
 impl Publish<'_> {
@@ -218,7 +221,11 @@ impl Publish<'_> {
             ..BasicPublish::default()
         };
         let expiration = self.message.expiration_digits();
-        let properties = self.message.properties(expiration.as_deref())?;
+        let mut properties = self.message.properties(expiration.as_deref())?;
+        let reply_to = self.reply_to.map(Queue::name);
+        if let Some(name) = &reply_to {
+            properties.reply_to = Some(ShortStr::new(name)?);
+        }
         let body = self.message.shared_body();
         let is_kept = |entry: &Entry| entry.outbox.is_some();
         if state.channels.get(place).is_some_and(is_kept) {

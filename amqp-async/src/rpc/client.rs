@@ -166,11 +166,11 @@ impl RpcClient {
         let call = Call::new(calls);
         let message = message
             .into()
-            .reply_to(reply_to.name())
             .correlation_id(call.number.to_string())
             .expiration(timeout);
         // The answer may come before the confirm, and the confirm need not come at all then.
-        let confirm = channel.default_exchange().publish_deferred(message, queue).await;
+        let exchange = channel.default_exchange();
+        let confirm = exchange.publish_call(&message, queue, reply_to).await;
         let mut confirm = Some(confirm.map_err(|error| RpcError::Publish(error.into()))?);
         let answer = poll_fn(|cx| {
             if let Poll::Ready(answer) = call.poll(cx.waker()) {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use amqp_async::rpc::{RpcClient, RpcClientOptions, serve};
 use amqp_async::{
     Channel, ChannelOptions, Connection, ConnectionEvent, ConsumeOptions, ConsumerEnd, Error, Events,
-    ExchangeKind, Qos, Recovery, RecoveryReport,
+    ExchangeKind, Message, Qos, Recovery, RecoveryReport,
 };
 use amqp_proto::topology::StepKind;
 use amqp_proto::wire::ReplyCode;
@@ -314,6 +315,30 @@ fn a_call_that_waits_knows_the_queue_by_its_new_name() {
         close(&world);
         assert!(recovered(&mut events).await.is_complete());
         channel.exchange("amq.direct").publish("y", "key").await.unwrap();
+    });
+    world.wind_up();
+}
+
+#[test]
+fn a_call_that_is_made_meanwhile_is_answered_to_the_new_name() {
+    let world = World::new();
+    world.run(async {
+        let server = world.connect().await.channel().await.unwrap();
+        let queue = server.declare_queue("double").await.unwrap();
+        let echo = |message: amqp_proto::Message| async move { Ok(Message::new(message.body().to_vec())) };
+        let _serving = serve(&queue, 1, echo).await.unwrap();
+        let connection = connect(&world).await;
+        let channel = connection.channel().await.unwrap();
+        let options = RpcClientOptions::default().exclusive_queue(true);
+        let client = RpcClient::with_options(&channel, options).await.unwrap();
+        let mut events = connection.events();
+        for _ in 0..2 {
+            close(&world);
+            assert!(matches!(events.next().await, Some(ConnectionEvent::Lost { .. })));
+            let answer = client.call("double", "x").await.unwrap();
+            assert_eq!(&*answer.body(), b"x");
+            assert!(recovered(&mut events).await.is_complete());
+        }
     });
     world.wind_up();
 }
