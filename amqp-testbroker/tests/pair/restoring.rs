@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use amqp_proto::topology::{ChannelKey, Culprits, Outcome, Plan, Restorer, StepError, Topology};
 use amqp_proto::wire::*;
 use amqp_proto::{CloseReason, Config, Event, RequestError, SendError};
-use amqp_testbroker::{Broker, BrokerConfig, LinkConfig, MethodFault, Simulation, Step};
+use amqp_testbroker::{Broker, BrokerConfig, Ending, LinkConfig, MethodFault, Side, Simulation, Step};
 
 const ONE: ChannelKey = ChannelKey::new(1);
 const TWO: ChannelKey = ChannelKey::new(2);
@@ -70,9 +70,13 @@ impl World {
 
     /// Connects, and has everything restored; says what became of each step, or how the connection ended.
     fn live(&mut self) -> Result<Plan, CloseReason> {
+        self.live_on(LinkConfig::perfect())
+    }
+
+    fn live_on(&mut self, link: LinkConfig) -> Result<Plan, CloseReason> {
         let config = Arc::new(Config::default());
         self.sim.clients.clear();
-        self.sim.connect(config, LinkConfig::perfect(), self.incarnation);
+        self.sim.connect(config, link, self.incarnation);
         let mut restorer = None;
         for _ in 0..STEPS {
             let client = &mut self.sim.clients[0];
@@ -82,9 +86,11 @@ impl World {
                         let plan = Plan::new(&self.topology);
                         *restorer = Some(Restorer::new(plan).avoiding(self.culprits.clone()));
                     }
-                    (Event::Closed(reason), Some(_)) => {
+                    (Event::Closed(reason), _) => {
                         self.incarnation = client.connection.next_incarnation();
-                        self.culprits = restorer.unwrap().into_culprits(&reason);
+                        if let Some(restorer) = restorer {
+                            self.culprits = restorer.into_culprits(&reason);
+                        }
                         return Err(reason);
                     }
                     (event, Some(restorer)) => drop(restorer.on_event(&event, &mut self.topology)),
@@ -106,6 +112,14 @@ impl World {
     fn check_channels(&self, count: usize) {
         let connections = self.sim.server.connections();
         assert_eq!(connections.last().unwrap().channels, count, "{connections:?}");
+    }
+
+    /// The broker learns that they are gone.
+    fn forget_clients(&mut self) {
+        let now = self.sim.now();
+        for info in self.sim.server.connections() {
+            self.sim.server.handle_disconnect(info.key, now);
+        }
     }
 
     fn count(&self, method: &str) -> usize {
@@ -269,4 +283,75 @@ fn a_broker_that_allows_less_channels_gets_those_that_it_takes() {
             .all(|outcome| **outcome == Outcome::Succeeded)
     );
     world.check_channels(1);
+}
+
+/// A queue that the broker named, with a binding and a consumer, beside the others.
+fn with_server_named() -> Topology {
+    let mut topology = usual();
+    let declare = QueueDeclare {
+        exclusive: true,
+        ..Default::default()
+    };
+    topology.queue_declared(ONE, &declare, short("amq.gen-old"));
+    let bind = QueueBind {
+        queue: short("amq.gen-old"),
+        exchange: short("amq.fanout"),
+        ..Default::default()
+    };
+    topology.queue_bound(ONE, &bind);
+    consumer(&mut topology, TWO, "amq.gen-old", "t5");
+    topology
+}
+
+/// What there is on the connection that lives.
+fn what_is_there(world: &World) -> (usize, usize, Vec<Option<usize>>) {
+    let broker = &world.sim.server;
+    let queues = broker.queues("/");
+    let consumers = |queue: &String| broker.consumer_count("/", queue);
+    let bindings = broker.bindings("/").into_iter();
+    let bindings = bindings.filter(|binding| binding.source == "amq.fanout").count();
+    (queues.len(), bindings, queues.iter().map(consumers).collect())
+}
+
+#[test]
+fn a_reset_behind_every_octet_of_a_restored_connection_is_followed_by_one_that_is_whole() {
+    for is_careful in [false, true] {
+        let new = || {
+            let mut world = World::new(BrokerConfig::default(), with_server_named(), |_| None);
+            if is_careful {
+                world.culprits = careful();
+            }
+            world
+        };
+        let mut whole = new();
+        assert!(whole.live().unwrap().is_recovered());
+        let expected = what_is_there(&whole);
+        assert_eq!((expected.0, expected.1), (5, 1));
+        for side in [Side::Client, Side::Server] {
+            let count = whole.sim.clients[0].link.written(side);
+            assert!(count > 500, "{count}");
+            let mut cuts = 0;
+            for after in 0..count {
+                let mut world = new();
+                let link = LinkConfig::perfect().cut(side, after, Ending::Reset);
+                // What is cut off may be what nobody waits for.
+                cuts += usize::from(world.live_on(link).is_err());
+                world.forget_clients();
+                let plan = world.live().unwrap();
+                assert!(plan.is_recovered(), "{side:?} {after}");
+                assert_eq!(what_is_there(&world), expected, "{side:?} {after}");
+                world.check_channels(2);
+            }
+            assert!(cuts > 400, "{cuts}");
+        }
+    }
+}
+
+/// As after a connection that was ended for an unknown reason.
+fn careful() -> Culprits {
+    let mut world = World::new(BrokerConfig::default(), usual(), |method| {
+        names(method, "q1").then(internal_error)
+    });
+    world.live().unwrap_err();
+    world.culprits
 }
