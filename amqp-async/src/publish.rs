@@ -212,12 +212,12 @@ impl Publish<'_> {
     fn write(&self, state: &mut State, is_awaited: bool) -> Result<Option<ConfirmTag>, SendError> {
         let place = self.channel.place();
         // Nobody would learn that it came back, but for those who listen.
-        let has_listeners = |entry: &Entry| !entry.listeners.is_empty();
-        let is_listened_to = || state.channels.get(place).is_some_and(has_listeners);
+        let look = |entry: &Entry| (entry.outbox.is_some(), !entry.listeners.is_empty());
+        let (is_kept, is_listened_to) = state.channels.get(place).map(look).unwrap_or_default();
         let method = BasicPublish {
             exchange: ShortStr::new(self.exchange)?,
             routing_key: ShortStr::new(self.routing_key)?,
-            mandatory: self.mandatory || !is_awaited && is_listened_to(),
+            mandatory: self.mandatory || !is_awaited && is_listened_to,
             ..BasicPublish::default()
         };
         let expiration = self.message.expiration_digits();
@@ -227,8 +227,7 @@ impl Publish<'_> {
             properties.reply_to = Some(ShortStr::new(name)?);
         }
         let body = self.message.shared_body();
-        let is_kept = |entry: &Entry| entry.outbox.is_some();
-        if state.channels.get(place).is_some_and(is_kept) {
+        if is_kept {
             return state.publish_kept(place, &method, &properties, body);
         }
         let mut core = state.core(place)?;
