@@ -340,6 +340,36 @@ fn so_much_is_kept_and_no_more() {
 }
 
 #[test]
+fn what_is_new_goes_when_all_is_published_again_and_need_not_be_confirmed() {
+    let mut world = World::new();
+    // It takes a while to publish all of it again.
+    world.set_window(61);
+    world.run(async {
+        let config = config().outbound_high_water(2000);
+        let connection = world.start_recovering(config, &patient());
+        connection.ready().await.unwrap();
+        let channel = republishing(&connection, Republish::default()).await;
+        let exchange = channel.default_exchange();
+        confirm_late(&world);
+        for _ in 0..50 {
+            exchange.publish_unconfirmed(vec![b'x'; 200], "q").await.unwrap();
+        }
+        world.idle().await;
+        let mut events = connection.events();
+        close(&world);
+        confirm_late(&world);
+        assert!(matches!(events.next().await, Some(ConnectionEvent::Lost { .. })));
+        exchange.publish_unconfirmed("new", "q").await.unwrap();
+        world.idle().await;
+        assert_eq!((world.elapsed(), channel.unconfirmed()), (SECOND, 51));
+        let arrived = arrived(&world);
+        assert_eq!(arrived.len(), 101);
+        assert_eq!(arrived[100].0, "new");
+    });
+    world.wind_up();
+}
+
+#[test]
 fn an_id_of_the_message_s_own_stays() {
     in_time(async |world| {
         let connection = connect(world).await;
