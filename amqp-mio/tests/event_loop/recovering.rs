@@ -483,6 +483,9 @@ fn it_can_be_closed_and_shut_down_while_it_is_lost() {
         }
         let noted = life.until("closed: closed on request, and the peer did not confirm that");
         assert_eq!(noted, ["channel closed"]);
+        life.event_loop.run_once(Duration::ZERO).unwrap();
+        let rest: &[&str] = if is_shut_down { &["shut down"] } else { &[] };
+        assert_eq!(life.event_loop.state(), rest, "it is told once");
         assert!(life.event_loop.context().connection(connection).is_err());
     }
 }
