@@ -54,7 +54,7 @@ fn a_loop_that_is_stopped_leaves_its_timers_for_the_next_run() {
     let handle = event_loop.context().handle();
     event_loop
         .context()
-        .call_later(std::time::Duration::from_millis(5), |ctx| note(ctx, "timer"));
+        .call_later(std::time::Duration::from_millis(300), |ctx| note(ctx, "timer"));
     handle.call_soon(|ctx| ctx.stop()).unwrap();
     event_loop.run().unwrap();
     assert_eq!(event_loop.state(), &[""; 0]);

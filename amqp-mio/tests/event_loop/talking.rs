@@ -383,7 +383,7 @@ fn timers_come_in_their_order_and_can_be_removed() {
     let mut event_loop = EventLoop::new(Log::new()).unwrap();
     let mut ctx = event_loop.context();
     let at = Duration::from_millis;
-    ctx.call_later(at(20), |ctx| note(ctx, "third"));
+    ctx.call_later(at(300), |ctx| note(ctx, "third"));
     ctx.call_later(at(10), |ctx| note(ctx, "first"));
     ctx.call_later(at(10), |ctx| {
         note(ctx, "second");
