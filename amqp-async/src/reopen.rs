@@ -26,9 +26,9 @@ const ATTEMPTS: u32 = 5;
 ///
 /// What begins again has the options, confirms and [`Qos`](crate::Qos) of before. What belonged to the channel's life before has ended,
 /// with the broker's reason: calls that waited, publishes that were not confirmed ([`PublishError::Lost`](crate::PublishError::Lost),
-/// unless they are [published again](crate::ChannelOptions::republish)), and deliveries, which go back to their queues; to settle one of them later is an error and does nothing. So have its consumers, but
-/// [`with_consumers`](Self::with_consumers). A channel is not opened again while it is being opened, and not at all once it was used for
-/// transactions: half of one would be lost in silence.
+/// unless they are [published again](crate::ChannelOptions::republish)), and deliveries, which go back to their queues; to settle one of
+/// them later is an error and does nothing. Its consumers have ended too, unless they are [to go on](Self::with_consumers). A channel is not
+/// opened again while it is being opened, and not at all once it was used for transactions: half of one would be lost in silence.
 ///
 /// It is opened again at once, or after a [delay](Self::backoff) if the broker has closed it again within 30 s. When these are used up it
 /// stays closed, with the last reason.

@@ -98,7 +98,7 @@ fn what_was_not_confirmed_is_told_as_lost_with_its_cause_however_late_somebody_a
 const HEADER: &str = "x-deduplication-header";
 
 async fn republishing(connection: &Connection, how: Republish) -> Channel {
-    let options = ChannelOptions::default().republish(how).reopen(Reopen::Always);
+    let options = ChannelOptions::default().republish(how).reopen(Reopen::always());
     let channel = connection.channel_with(options).await.unwrap();
     channel.declare_queue("q").durable(true).await.unwrap();
     channel

@@ -295,3 +295,29 @@ fn a_refusal_is_the_consumer_s_and_not_the_channel_s() {
     });
     world.wind_up();
 }
+
+/// As RabbitMQ 4.3 does for a quorum queue when a delivery is not settled in time, and any when the queue's leader moves.
+#[test]
+fn one_that_is_cancelled_though_its_queue_is_there_goes_on_and_its_channel_with_it() {
+    let world = World::new();
+    world.run(async {
+        let (_connection, channel) = world.channel().await;
+        let queue = declared(&channel).await;
+        let log = Log::default();
+        let mut consumer = log.on(queue.consume_with(options()).await.unwrap());
+        publish(&channel, "held").await;
+        let held = consumer.next().await.unwrap().unwrap();
+        let key = world.key();
+        let is_cancelled =
+            world.broker(|broker, now| broker.cancel_consumer(key, now, channel.number(), consumer.tag()));
+        assert!(is_cancelled);
+        publish(&channel, "next").await;
+        expect(&mut consumer, "next").await;
+        assert_eq!((log.gaps().len(), world.elapsed()), (1, SECOND));
+        // The channel is the same one: it may still be settled.
+        assert!(!held.is_stale() && !log.gaps()[0].is_stale(held.tag()));
+        held.ack().await.unwrap();
+        assert!(channel.is_open());
+    });
+    world.wind_up();
+}
