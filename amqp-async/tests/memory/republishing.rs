@@ -98,7 +98,10 @@ fn what_was_not_confirmed_is_told_as_lost_with_its_cause_however_late_somebody_a
 const HEADER: &str = "x-deduplication-header";
 
 async fn republishing(connection: &Connection, how: Republish) -> Channel {
-    let options = ChannelOptions::default().republish(how).reopen(Reopen::always());
+    // A publish that the broker does not take closes the channel twice: once among others, once alone.
+    let at_once = Backoff::new(0).initial(Duration::ZERO).max(Duration::ZERO);
+    let reopen = Reopen::always().backoff(at_once);
+    let options = ChannelOptions::default().republish(how).reopen(reopen);
     let channel = connection.channel_with(options).await.unwrap();
     channel.declare_queue("q").durable(true).await.unwrap();
     channel
