@@ -154,8 +154,12 @@ impl Record {
 
     /// The broker does not take it.
     pub(crate) fn refused(&self, number: usize, why: &dyn Display) -> Next {
-        eprintln!("drill: message {number} is refused: {why}");
-        self.state().figures.refused += 1;
+        let mut state = self.state();
+        state.figures.refused += 1;
+        // A broker without a leader refuses thousands.
+        if state.figures.refused == 1 {
+            eprintln!("drill: message {number} is the first that is refused: {why}");
+        }
         Next::Publish(number)
     }
 
@@ -219,7 +223,8 @@ impl Record {
 
 impl State {
     fn lines(&self) -> String {
-        let sent = |published: &&Published| published.attempts > 0;
+        let messages = self.published.iter().rev().skip(1);
+        let sent = messages.filter(|published| published.attempts > 0);
         let again = |published: &Published| published.attempts.saturating_sub(1);
         let republished: u32 = self.published.iter().map(again).sum();
         let pairs = self.published.iter().zip(&self.delivered);
@@ -228,10 +233,7 @@ impl State {
         let explained = self.unmarked.iter().filter(is_again).count();
         let figures = &self.figures;
         let lines = [
-            (
-                "sent",
-                self.published.iter().filter(sent).count().saturating_sub(1),
-            ),
+            ("sent", sent.count()),
             ("lost", figures.lost),
             ("refused", figures.refused),
             ("unsent", figures.unsent),

@@ -91,9 +91,7 @@ fn connect(ctx: &mut Ctx<'_, Program>, number: usize) -> Result<ConnectionId> {
         if number == 0 {
             program.channel = None;
         }
-        if !program.drill.record.has_ended() {
-            program.outages[number].lost(reason);
-        }
+        program.outages[number].lost(reason);
     });
     connection.on_reconnect(move |ctx, _, delay| ctx.state().outages[number].retrying(delay));
     connection.on_give_up(move |ctx, _, reason| ctx.state().outages[number].gave_up(reason));
