@@ -227,8 +227,10 @@ impl<'a, S> ConnectionView<'a, S> {
     }
 
     /// Closes it: cancels consumers, closes channels, then itself. The close callbacks are called when the broker has confirmed that, or in
-    /// [`Config::close_timeout`](amqp_proto::Config::close_timeout).
+    /// [`Config::close_timeout`](amqp_proto::Config::close_timeout). It is not made [again](Ctx::connect_with), however it ends.
     pub fn close(&mut self, code: ReplyCode, text: &str) {
+        // The broker may close it or be lost before this is through.
+        self.entry.reconnecting = None;
         self.entry.connection.close(code, text);
     }
 

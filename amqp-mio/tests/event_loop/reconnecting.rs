@@ -100,6 +100,25 @@ fn a_lost_connection_is_made_again_and_nothing_old_counts_there() {
 }
 
 #[test]
+fn one_that_the_broker_closes_before_our_close_is_through_is_not_made_again() {
+    let broker = TestBroker::start().unwrap();
+    let (mut event_loop, connection) = start(&connector(&broker), after(Duration::ZERO));
+    event_loop.run().unwrap();
+    let mut ctx = event_loop.context();
+    let mut view = ctx.connection(connection).unwrap();
+    // Its channel is closed first.
+    view.open_channel(|ctx, channel| {
+        close(ctx, channel.connection());
+        ctx.stop();
+    })
+    .unwrap();
+    event_loop.run().unwrap();
+    end_by_force(&broker);
+    event_loop.run().unwrap();
+    assert_eq!(event_loop.state(), &["open", "closed: 320"]);
+}
+
+#[test]
 fn each_host_is_tried_at_once_and_then_they_all_wait() {
     let ((first, _one), (second, _two)) = (closed_port(), closed_port());
     let parameters = ConnectionParameters::default()
