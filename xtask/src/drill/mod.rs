@@ -70,15 +70,17 @@ pub(crate) fn main(options: &DrillOptions) -> Result<()> {
         _ => Broker::private(options.harm())?,
     };
     let mut faults = Vec::new();
-    let mut rows = Vec::new();
+    println!("{}", figures::HEAD);
     for adapter in adapters {
-        let (figures, limits) =
-            drill(adapter, options, &broker).with_context(|| format!("with {adapter}"))?;
-        let found = figures.faults(options.messages, &limits);
-        faults.extend(found.into_iter().map(|fault| format!("{adapter}: {fault}")));
-        rows.push(figures.row(adapter, &limits));
+        match drill(adapter, options, &broker) {
+            Ok((figures, limits)) => {
+                println!("{}", figures.row(adapter, &limits));
+                let found = figures.faults(options.messages, &limits);
+                faults.extend(found.into_iter().map(|fault| format!("{adapter}: {fault}")));
+            }
+            Err(error) => faults.push(format!("{adapter}: {error:#}")),
+        }
     }
-    println!("{}\n{}", figures::HEAD, rows.join("\n"));
     ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())
 }
