@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 /// For the handshake and everything that is made again, and for the deliveries of a broker that is busy.
 const RESTORING: Duration = Duration::from_secs(2);
 /// KiB: twice what was seen.
-const MEMORY: usize = 48 * 1024;
+const MEMORY: usize = 16 * 1024;
 
 /// The head of a table with one row an adapter.
 pub(super) const HEAD: &str = "\
@@ -170,7 +170,7 @@ mod tests {
             ["a consumer was without deliveries for 2701 ms, more than 2700"]
         );
         assert_eq!(faults("outages 0"), ["no connection was lost"]);
-        assert_eq!(faults("peak 49153"), ["49153 KiB of memory, more than 49152"]);
+        assert_eq!(faults("peak 16385"), ["16385 KiB of memory, more than 16384"]);
     }
 
     #[test]
