@@ -384,6 +384,10 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
             // What was read comes first: it is in the cache, and its memory is used again when it is gone.
             let read = if has_more { Read::Skipped } else { this.read(cx) };
             let turn = this.turn(cx);
+            if this.unrestored.is_some() {
+                // Whoever drives it gives up now: nobody is asked again, and nothing goes on.
+                return Poll::Pending;
+            }
             let has_written = this.write(cx);
             if turn.is_closed && this.leave(cx).is_ready() {
                 return Poll::Ready(this.reason());

@@ -90,6 +90,36 @@ fn what_fails_for_ever_is_left_out_after_ten_times() {
 }
 
 #[test]
+fn a_decision_to_give_up_is_asked_for_once_and_stands() {
+    let world = World::new();
+    world.run(async {
+        let asked = Arc::<Mutex<usize>>::default();
+        let count = Arc::clone(&asked);
+        let recovery = recovery().on_step(move |step, _| {
+            if !step.declares_queue() {
+                return StepDecision::LeaveOut;
+            }
+            let mut asked = lock(&count);
+            *asked += 1;
+            match *asked {
+                1 => StepDecision::GiveUp,
+                _ => StepDecision::LeaveOut,
+            }
+        });
+        let connection = locked(&world, 1, &recovery).await;
+        let mut events = connection.events();
+        close(&world);
+        connection.closed().await;
+        let mut has_given_up = false;
+        while let Some(event) = events.next().await {
+            has_given_up |= matches!(event, ConnectionEvent::GaveUp(GiveUpReason::Unrestored(_)));
+        }
+        assert_eq!((has_given_up, *lock(&asked)), (true, 1));
+    });
+    world.wind_up();
+}
+
+#[test]
 fn what_there_is_no_going_on_without_ends_the_recovery() {
     let world = World::new();
     world.run(async {
