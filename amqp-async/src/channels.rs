@@ -6,7 +6,7 @@ use std::task::Waker;
 use amqp_proto::wire::BasicQos;
 use amqp_proto::{
     ChannelCloseReason, ChannelId, ConfirmOutcome, ConfirmTag, ConfirmTags, ConsumerId, DeliveryTag, Outbox,
-    RequestId, Returned,
+    Returned,
 };
 
 use crate::channel::ChannelOptions;
@@ -14,7 +14,7 @@ use crate::confirms::Confirms;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::observe::Sample;
-use crate::reopen::{Reopening, Restore};
+use crate::reopen::{Reopening, Restore, Starting};
 use crate::republish;
 use crate::returns::Listeners;
 use crate::wakers::WakerSet;
@@ -42,8 +42,8 @@ pub(crate) struct Entry {
     pub(crate) restore: VecDeque<Restore>,
     /// How often and when it was opened again.
     pub(crate) reopening: Option<Box<Reopening>>,
-    /// Consumers that are being started again, by request.
-    pub(crate) starting: VecDeque<(RequestId, ConsumerId)>,
+    /// Consumers that are being started again, in the order in which they were asked for.
+    pub(crate) starting: VecDeque<Starting>,
     pub(crate) is_open: bool,
     pub(crate) is_closing: bool,
     pub(crate) closed: Option<ChannelCloseReason>,

@@ -88,7 +88,7 @@ impl Reopen {
 
     /// Its consumers are started again, in the same handles, which [tell of it](crate::Consumer::on_interruption). What they had not
     /// handed out is dropped, since it comes again. One that is refused, since its queue is gone, ends with the broker's reason, and the
-    /// others are started without it.
+    /// others are started without it, whatever the channel is to be opened again for, and at once.
     #[must_use]
     pub const fn with_consumers(mut self) -> Self {
         self.has_consumers = true;
@@ -128,6 +128,17 @@ pub(crate) struct Reopening {
     delays: Backoff,
     /// Not before.
     at: Instant,
+    /// A consumer was refused that was to begin with it: the broker closes it for that.
+    has_refused: bool,
+}
+
+/// A consumer that is being started again.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    pub(crate) request: RequestId,
+    pub(crate) handle: ConsumerId,
+    /// With its channel, not alone.
+    pub(crate) is_with_channel: bool,
 }
 
 /// What has to be sent before a channel is as it was.
@@ -145,16 +156,25 @@ impl Entry {
         let ChannelCloseReason::Peer(peer) = reason else {
             return false;
         };
-        is_in_use && self.options.reopen.is_for(peer)
+        let has_refused = self.reopening.as_ref().is_some_and(|it| it.has_refused);
+        is_in_use && (has_refused || self.options.reopen.is_for(peer))
     }
 
     /// Settles when it is opened again; says whether it is.
     fn schedule_reopening(&mut self, now: Instant) -> bool {
         let Some(reopening) = &mut self.reopening else {
             let delays = self.options.reopen.delays();
-            self.reopening = Some(Box::new(Reopening { delays, at: now }));
+            self.reopening = Some(Box::new(Reopening {
+                delays,
+                at: now,
+                has_refused: false,
+            }));
             return true;
         };
+        // That one is left out, so it is not what goes wrong each time.
+        if std::mem::take(&mut reopening.has_refused) {
+            return true;
+        }
         if now.duration_since(reopening.at) >= STABLE_AFTER {
             reopening.delays.reset();
             reopening.at = now;
@@ -163,6 +183,13 @@ impl Entry {
         let delay = reopening.delays.next_delay();
         reopening.at = now + delay.unwrap_or_default();
         delay.is_some()
+    }
+
+    /// The broker closes it because it refuses that one.
+    pub(crate) fn note_refused(&mut self, starting: &Starting) {
+        if let Some(reopening) = self.reopening.as_mut().filter(|_| starting.is_with_channel) {
+            reopening.has_refused = true;
+        }
     }
 
     /// Whether that one is started again when the channel is.
@@ -367,7 +394,13 @@ impl State {
                 }
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let entry = self.channels.get_mut(place);
+                if let Some(starting) = entry.and_then(|entry| entry.starting.back_mut()) {
+                    starting.is_with_channel = true;
+                }
+                Ok(())
+            }
         }
     }
 

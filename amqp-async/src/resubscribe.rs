@@ -12,7 +12,7 @@ use crate::call::{Deadline, retry};
 use crate::channel::{Channel, ChannelOptions, refusal};
 use crate::error::Error;
 use crate::inbox::ConsumerEnd;
-use crate::reopen::STABLE_AFTER;
+use crate::reopen::{STABLE_AFTER, Starting};
 use crate::shared::State;
 
 /// One consumer, by what its handle calls it.
@@ -140,7 +140,11 @@ impl State {
         let (id, request) = self.connection.channel(channel)?.consume(&consume)?;
         self.note_consumer(place, &consume, &record.tag().as_short_str().to_string());
         if let Some(entry) = self.channels.get_mut(place) {
-            entry.starting.push_back((request.untyped(), handle));
+            entry.starting.push_back(Starting {
+                request: request.untyped(),
+                handle,
+                is_with_channel: false,
+            });
             if let Some(inbox) = entry.inbox_of(handle) {
                 inbox.record = Some(Box::new(record.clone()));
                 inbox.restart(id, &mut self.wakes);
@@ -152,7 +156,7 @@ impl State {
     /// A request was answered, maybe that for such a consumer.
     pub(crate) fn note_started(&mut self, request: RequestId) {
         if let Some(entry) = self.channels.find_mut(request.channel()) {
-            entry.starting.retain(|(starting, _)| *starting != request);
+            entry.starting.retain(|starting| starting.request != request);
         }
     }
 
@@ -164,11 +168,14 @@ impl State {
         let Some(entry) = self.channels.get_mut(place) else {
             return;
         };
-        let known = entry.starting.iter().find(|(starting, _)| *starting == request);
-        let Some(&(_, handle)) = known else {
+        let known = entry
+            .starting
+            .iter()
+            .position(|starting| starting.request == request);
+        let Some(starting) = known.and_then(|known| entry.starting.remove(known)) else {
             return;
         };
-        entry.starting.retain(|(starting, _)| *starting != request);
+        let handle = starting.handle;
         let end = match cause {
             RequestError::Timeout => ConsumerEnd::NotRestored,
             RequestError::ChannelClosed(reason @ ChannelCloseReason::Peer(peer))
@@ -176,6 +183,7 @@ impl State {
             {
                 // Requests are answered in their order: those behind it were not looked at.
                 entry.starting.clear();
+                entry.note_refused(&starting);
                 ConsumerEnd::Channel(reason.clone())
             }
             RequestError::ChannelClosed(_) => return,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use amqp_async::{Channel, ChannelOptions, ConnectionEvent, ConsumerEnd, Error, PublishError, Qos, Reopen};
-use amqp_proto::wire::{ReplyCode, TxSelect};
+use amqp_proto::wire::{Method, ReplyCode, TxSelect};
 use amqp_proto::{Backoff, ChannelCloseReason, ConfirmLimits};
+use amqp_testbroker::MethodFault;
 
 use crate::interruptions::Log;
 use crate::world::{World, config, everywhere, in_time};
@@ -488,6 +489,48 @@ fn a_consumer_whose_queue_is_gone_ends_and_the_others_go_on_with_their_limits() 
         assert_eq!(world.queue_len("q4"), 1);
         drop((queue, consumer));
     });
+}
+
+#[test]
+fn consumers_that_are_refused_do_not_cost_the_others_their_channel_whatever_it_is_opened_again_for() {
+    for reopen in [Reopen::always(), Reopen::on([ReplyCode::PRECONDITION_FAILED])] {
+        let world = World::new();
+        world.run(async {
+            let connection = world.connect().await;
+            let options = ChannelOptions::default().reopen(reopen.with_consumers());
+            let channel = connection.channel_with(options).await.unwrap();
+            let other = connection.channel().await.unwrap();
+            let mut consumers = Vec::new();
+            for number in 0..10 {
+                let name = format!("q{number}");
+                let queue = other.declare_queue(name).await.unwrap();
+                consumers.push(channel.queue(queue.name()).consume().await.unwrap());
+            }
+            // All but the last cannot be had again.
+            world.broker(|broker, _| {
+                broker.fail_methods(|method| match method {
+                    Method::BasicConsume(consume) if consume.queue.to_str() != Ok("q9") => {
+                        let text = "NOT_FOUND - no queue".to_owned();
+                        Some(MethodFault::ClosesChannel(ReplyCode::NOT_FOUND, text))
+                    }
+                    _ => None,
+                });
+            });
+            other.declare_queue("q").await.unwrap();
+            be_refused(&channel).await;
+            for consumer in &mut consumers[..9] {
+                let end = consumer.next().await.unwrap().unwrap_err();
+                let ConsumerEnd::Channel(ChannelCloseReason::Peer(peer)) = &end else {
+                    panic!("{end:?}");
+                };
+                assert_eq!(peer.code, ReplyCode::NOT_FOUND);
+            }
+            other.default_exchange().publish("x", "q9").await.unwrap();
+            let _ = consumers[9].next().await.unwrap().unwrap();
+            assert_eq!(world.elapsed(), Duration::ZERO);
+        });
+        world.wind_up();
+    }
 }
 
 #[test]
