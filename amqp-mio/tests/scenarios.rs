@@ -97,6 +97,11 @@ scenarios! {
         many_channels_work_at_the_same_time;
 }
 
+embedded_scenarios! {
+    restoring:
+        a_consumer_that_is_not_answered_takes_no_other_with_it;
+}
+
 disturbing_scenarios! {
     with_ctl {
         alarms:
@@ -110,6 +115,8 @@ disturbing_scenarios! {
             a_virtual_host_that_is_deleted_takes_its_connections;
         recovery:
             after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
+        restoring:
+            a_program_with_all_channel_numbers_gets_them_again;
         refusing:
             a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
     }

@@ -15,7 +15,7 @@ use amqp_proto::topology::{
     Unrestored,
 };
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{ChannelCloseReason, ChannelId, CloseReason, ConsumerId, Event, RequestId, SendError};
+use amqp_proto::{ChannelCloseReason, ChannelId, CloseReason, ConsumerId, Event, RequestId};
 
 use super::channel::{ChannelCallbacks, ChannelRef};
 use super::connection::{ConnectionId, Entry};
@@ -222,13 +222,16 @@ impl<S> Ctx<'_, S> {
         let id = channel.connection();
         let goes_on = match reason {
             ChannelCloseReason::Connection(reason) => self.inner.outlives(id, reason),
-            // Mostly the plan opens it again.
-            ChannelCloseReason::Peer(_) => {
-                let lost = self.recovering(id).filter(|recovering| recovering.is_lost());
-                lost.map(|recovering| recovering.closed.insert(channel.id(), reason.clone()))
-                    .is_some()
-            }
-            _ => false,
+            // Mostly the plan opens it again, if it has not closed it for that.
+            _ => match self.recovering(id).filter(|recovering| recovering.is_lost()) {
+                Some(recovering) => {
+                    if *reason != ChannelCloseReason::Requested {
+                        recovering.closed.insert(channel.id(), reason.clone());
+                    }
+                    true
+                }
+                None => false,
+            },
         };
         let stays = self.with_channel(channel, |callbacks| {
             callbacks.now = None;
@@ -345,15 +348,9 @@ impl<S> Ctx<'_, S> {
         for request in unwanted {
             connection.abandon(request);
         }
-        match result {
-            Err(SendError::Full { .. }) => {}
-            Err(error) => {
-                // Such as a channel more than this broker allows: it is another one than before.
-                let text = format!("what was there cannot be had again: {error}");
-                connection.close(ReplyCode::INTERNAL_ERROR, &text);
-            }
-            Ok(()) if restorer.is_finished() => return self.on_restored(id, &restorer),
-            Ok(()) => {}
+        // If there is no room, there is more to send when there is.
+        if result.is_ok() && restorer.is_finished() {
+            return self.on_restored(id, &restorer);
         }
         if let Some(recovering) = self.recovering(id) {
             recovering.restorer = Some(restorer);

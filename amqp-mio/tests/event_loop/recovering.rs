@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use amqp_mio::proto::topology::StepKind;
 use amqp_mio::proto::wire::{
-    BasicConsume, BasicPublish, ConfirmSelect, Properties, QueueDeclare, QueueDelete, ReplyCode, TxSelect,
+    BasicConsume, BasicPublish, ConfirmSelect, Method, Properties, QueueDeclare, QueueDelete, ReplyCode,
+    TxSelect,
 };
 use amqp_mio::proto::{
     Backoff, ConfirmLimits, ConfirmOutcome, ConsumerId, Credentials, GiveUpReason, ReconnectPolicy, SendError,
 };
 use amqp_mio::{ChannelOptions, ChannelRef, ChannelView, ConnectionId, Connector, Ctx, EventLoop, Recovery};
-use amqp_testbroker::TestBroker;
+use amqp_testbroker::{MethodFault, TestBroker};
 
 use crate::world::{CLOSED, Log, close, connector, from, note, queue, short, to};
 
@@ -663,22 +664,30 @@ fn a_channel_that_breaks_before_everything_is_there_ends_with_its_reason() {
         })
         .unwrap();
     });
-    // This one takes longer.
+    // This one has to be opened once more, which takes longer.
     let other = life.open(&ChannelOptions::default());
-    for name in ["a", "b", "c", "d"] {
+    for name in ["refused", "d"] {
         life.declare(other, &durable(name));
         life.consume(other, &from(name));
     }
+    broker.with(|broker| {
+        broker.fail_methods(|method| {
+            let is_meant = matches!(method, Method::BasicConsume(consume) if consume.queue == *"refused");
+            is_meant.then(|| MethodFault::ClosesChannel(ReplyCode::ACCESS_REFUSED, "not you".into()))
+        });
+    });
     lose(&broker);
     life.until("lost");
     let mut sender = Life::new(&connector(&broker), soon());
     let channel = sender.open(&ChannelOptions::default());
     sender.publish(channel, "q", "early");
     sender.end();
-    let noted = life.until("recovered without [\"channel.open\"]");
-    assert_eq!(noted[0], "channel closed");
+    let words =
+        r#"recovered without ["basic.consume queue=\"refused\" consumer_tag=\"ctag1.0\"", "channel.open"]"#;
+    let noted = life.until(words);
+    assert_eq!(noted[..2], ["cancelled", "channel closed"]);
     assert!(
-        noted[1].contains("NOT_FOUND - no exchange 'nowhere'"),
+        noted[2].contains("NOT_FOUND - no exchange 'nowhere'"),
         "{noted:?}"
     );
     let gone = life.event_loop.context().channel(rash).map(drop);

@@ -11,17 +11,20 @@ use super::client::{Client, Told, from, short, to};
 use super::operator::Operator;
 
 /// A connection that is made again, and what it says of that.
-struct Survivor {
-    client: Client,
+pub(super) struct Survivor {
+    pub(super) client: Client,
     lost: Told<CloseReason>,
     renamed: Told<(String, String)>,
-    recovered: Told<RecoveryReport>,
+    pub(super) recovered: Told<RecoveryReport>,
 }
 
 impl Survivor {
     fn new(world: &World) -> Self {
-        let connector = Connector::from_uri(&world.url).unwrap();
-        let mut client = Client::connect_recovering(&connector, Recovery::default()).unwrap();
+        Self::connect(&Connector::from_uri(&world.url).unwrap(), Recovery::default())
+    }
+
+    pub(super) fn connect(connector: &Connector, recovery: Recovery) -> Self {
+        let mut client = Client::connect_recovering(connector, recovery).unwrap();
         let (lost, renamed, recovered) = (Told::new(), Told::new(), Told::new());
         let (loss, name, report) = (lost.clone(), renamed.clone(), recovered.clone());
         client.connection(|view| {
