@@ -22,6 +22,8 @@ use crate::offload::{Offload, Panicked};
 use crate::session::Session;
 use crate::stream::Stream;
 
+mod source;
+
 /// A connection to a broker as a source of events for a [`mio::Poll`]. It never waits and starts no thread, but one for each name that
 /// the system has to look up, and for each call of a [provider of credentials](CredentialsSource).
 ///
@@ -260,9 +262,7 @@ impl MioConnection {
                             return Ok(Some(event));
                         }
                         None if open_by.is_some_and(|at| at <= now) => {
-                            let handshaking = session.stream.is_handshaking();
-                            let stage = if handshaking { Stage::Tls } else { Stage::Amqp };
-                            self.fail_late(stage, self.way.parameters.stack_timeout);
+                            self.fail_late(self.phase.stage(), self.way.parameters.stack_timeout);
                         }
                         None => return Ok(None),
                     }
@@ -691,6 +691,20 @@ impl MioConnection {
         matches!(&self.phase, Phase::Session(session, _) if session.is_leaving())
     }
 
+    /// It has taken too long: what is under way fails, and nothing else is tried.
+    pub(crate) fn break_off(&mut self) {
+        let (now, late) = (self.now(), io::Error::other("it has taken too long"));
+        match &mut self.phase {
+            Phase::Failed(_) | Phase::Abandoned(_) => {}
+            Phase::Session(session, _) if self.is_settled => session.disconnect(now, Some(late)),
+            phase => {
+                let stage = phase.stage();
+                self.is_settled = true;
+                self.fail(AttemptError::io(stage, &late));
+            }
+        }
+    }
+
     /// Another multiplier than [`Config::backpressure_multiplier`], for this connection.
     pub fn set_backpressure_multiplier(&mut self, multiplier: u32) {
         if let Ok(core) = self.commands() {
@@ -729,6 +743,7 @@ impl MioConnection {
     }
 }
 
+/// It reads and writes.
 const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 fn is_requested(reason: &CloseReason) -> bool {
@@ -746,56 +761,14 @@ pub(crate) fn over_tls(
     Ok(Stream::from(socket).with_tls(tls))
 }
 
-impl MioConnection {
-    /// Does it to all that is registered.
-    fn each_source(&mut self, mut act: impl FnMut(&mut dyn Source) -> io::Result<()>) -> io::Result<()> {
-        if let Some(source) = self.phase.source() {
-            act(source)?;
-        }
-        match self.refreshing.as_mut().and_then(|refreshing| refreshing.call()) {
-            Some(call) => act(call),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Phase {
-    /// What is registered.
-    fn source(&mut self) -> Option<&mut dyn Source> {
+    /// What is being done.
+    fn stage(&self) -> Stage {
         match self {
-            Self::Resolving(resolver, _) => Some(resolver),
-            Self::Asking(asking, _) => Some(&mut asking.call),
-            Self::Connecting(_, socket) => Some(socket),
-            Self::Session(session, _) => Some(&mut session.stream),
-            Self::Searching | Self::Waiting(_) | Self::Failed(_) | Self::Abandoned(_) => None,
+            Self::Resolving(..) => Stage::Resolve,
+            Self::Session(session, _) if session.stream.is_handshaking() => Stage::Tls,
+            Self::Session(..) => Stage::Amqp,
+            _ => Stage::Tcp,
         }
-    }
-}
-
-/// The interests do not count: the connection reads and writes.
-impl Source for MioConnection {
-    fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        let kept = registry.try_clone()?;
-        self.each_source(|source| source.register(registry, token, INTERESTS))?;
-        self.registration = Some(Registration {
-            registry: kept,
-            token,
-        });
-        Ok(())
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        let kept = registry.try_clone()?;
-        self.each_source(|source| source.reregister(registry, token, INTERESTS))?;
-        self.registration = Some(Registration {
-            registry: kept,
-            token,
-        });
-        Ok(())
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.registration = None;
-        self.each_source(|source| source.deregister(registry))
     }
 }

@@ -162,8 +162,9 @@ impl Session {
         0
     }
 
-    fn disconnect(&mut self, now: Instant, error: Option<io::Error>) {
-        self.is_read = true;
+    /// The stream has ended, or is not worth going on with.
+    pub(crate) fn disconnect(&mut self, now: Instant, error: Option<io::Error>) {
+        (self.is_read, self.has_more) = (true, true);
         if self.stream.is_handshaking() {
             let end = io::Error::from(io::ErrorKind::UnexpectedEof);
             self.tls_error = Some(AttemptError::io(Stage::Tls, error.as_ref().unwrap_or(&end)));
@@ -258,7 +259,6 @@ impl Session {
         self.has_more |= self.leave_by().is_some_and(|at| at <= now);
         if !self.is_read && self.broken.is_some_and(|at| at <= now) {
             self.disconnect(now, Some(io::Error::other("the stream takes no more octets")));
-            self.has_more = true;
         }
     }
 }

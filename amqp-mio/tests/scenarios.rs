@@ -99,7 +99,9 @@ scenarios! {
 
 embedded_scenarios! {
     restoring:
-        a_consumer_that_is_not_answered_takes_no_other_with_it;
+        what_ends_the_connection_each_time_is_left_out
+        a_consumer_that_is_not_answered_takes_no_other_with_it
+        who_leaves_while_everything_is_made_again_says_goodbye;
 }
 
 disturbing_scenarios! {
@@ -116,7 +118,8 @@ disturbing_scenarios! {
         recovery:
             after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
         restoring:
-            a_program_with_all_channel_numbers_gets_them_again;
+            a_program_with_all_channel_numbers_gets_them_again
+            a_broker_that_stays_away_is_given_up_in_time;
         refusing:
             a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
     }

@@ -117,6 +117,12 @@ impl<S> Entry<S> {
         }
     }
 
+    /// How long it may still take until it is made again, before that is given up.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let reconnecting = self.reconnecting.as_ref()?;
+        reconnecting.time_left().filter(|_| !self.connection.is_leaving())
+    }
+
     /// Whether it is to be recovered, and is not.
     pub(super) fn is_lost(&self) -> bool {
         self.recovering

@@ -67,7 +67,8 @@ impl<S> Inner<S> {
         let connections = self
             .connections
             .values()
-            .filter_map(|entry| entry.connection.next_timeout());
+            .flat_map(|entry| [entry.connection.next_timeout(), entry.time_left()])
+            .flatten();
         connections.chain(timer).min()
     }
 

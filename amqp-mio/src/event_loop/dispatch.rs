@@ -38,6 +38,9 @@ impl<S> Ctx<'_, S> {
     fn run_events(&mut self, id: ConnectionId) {
         if let Some(entry) = self.inner.connections.get_mut(&id) {
             entry.connection.on_timeout();
+            if entry.time_left().is_some_and(|left| left.is_zero()) {
+                entry.connection.break_off();
+            }
         }
         for _ in 0..MOST_EVENTS {
             let Some(entry) = self.inner.connections.get_mut(&id) else {

@@ -49,6 +49,12 @@ impl Reconnecting {
         self.plan.connected(self.now());
     }
 
+    /// How long there may still be no connection; none while there is one, and if there is no such limit.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let end = self.plan.give_up_at()?;
+        Some(end.duration_since(self.now()))
+    }
+
     /// What follows on this connection, which ended so, and after what delay.
     pub(super) fn next(
         &mut self,

@@ -11,8 +11,8 @@
 use std::collections::{HashMap, HashSet};
 
 use amqp_proto::topology::{
-    ChannelKey, Name, Outcome, Recorder, RecoveryReport, Restorer, Sent, Step, StepFilter, StepKind,
-    Unrestored,
+    ChannelKey, Culprits, Name, Outcome, Recorder, RecoveryReport, Restorer, Sent, Step, StepFilter,
+    StepKind, Unrestored,
 };
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{ChannelCloseReason, ChannelId, CloseReason, ConsumerId, Event, RequestId};
@@ -31,6 +31,8 @@ pub(super) struct Recovering {
     /// Why it is not there, or not as it was.
     lost: Option<CloseReason>,
     restorer: Option<Restorer>,
+    /// Of the lives that have ended before everything was there again.
+    culprits: Culprits,
     /// The first name of each channel of this life that has another one.
     channels: HashMap<ChannelId, ChannelId>,
     consumers: HashMap<ConsumerId, ConsumerId>,
@@ -60,6 +62,7 @@ impl Recovering {
             was_open: false,
             lost: None,
             restorer: None,
+            culprits: Culprits::default(),
             channels: HashMap::new(),
             consumers: HashMap::new(),
             closed: HashMap::new(),
@@ -110,7 +113,9 @@ impl Recovering {
             self.queues = queues.map(|queue| queue.name().clone()).collect();
         }
         self.lost = Some(reason.clone());
-        self.restorer = None;
+        if let Some(restorer) = self.restorer.take() {
+            self.culprits = restorer.into_culprits(reason);
+        }
         self.recorder.disconnected();
         self.channels = HashMap::new();
         self.consumers = HashMap::new();
@@ -301,7 +306,8 @@ impl<S> Ctx<'_, S> {
             plan = Some(StepFilter::plan(filter.as_ref(), &topology))
         });
         if let (Some(plan), Some(recovering)) = (plan, self.recovering(id)) {
-            recovering.restorer = Some(Restorer::new(plan));
+            let culprits = std::mem::take(&mut recovering.culprits);
+            recovering.restorer = Some(Restorer::new(plan).avoiding(culprits));
         }
     }
 

@@ -75,6 +75,7 @@ impl Life {
             let words = match reason {
                 GiveUpReason::Permanent(_) => "permanent",
                 GiveUpReason::Exhausted(_) => "exhausted",
+                GiveUpReason::TimedOut(_) => "too late",
                 _ => "another reason",
             };
             tell(ctx, words);
@@ -464,6 +465,47 @@ fn it_is_given_up_when_the_attempts_are_used_up() {
         life.event_loop.state()
     );
     assert!(life.event_loop.context().channel(channel).is_err());
+}
+
+#[test]
+fn whatever_is_under_way_is_given_up_in_time() {
+    // Nobody says anything there.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let limited = || {
+        let mut recovery = soon();
+        recovery.reconnect = recovery.reconnect.give_up_after(Duration::from_millis(100));
+        recovery
+    };
+    for is_reached in [false, true] {
+        let broker = TestBroker::start().unwrap();
+        let hosts =
+            [broker.port(), silent.local_addr().unwrap().port()].map(|port| format!("127.0.0.1:{port}"));
+        let others = if is_reached { &hosts[..1] } else { &hosts };
+        let uri = format!("amqp://guest:guest@{}", others.join(","));
+        let mut life = Life::new(&Connector::from_uri(&uri).unwrap(), limited());
+        let channel = life.open(&ChannelOptions::default());
+        life.declare(channel, &queue("q"));
+        let stalls = |_: &Method<'_>| Some(MethodFault::StallsChannel);
+        broker.with(|broker| broker.fail_methods(stalls));
+        lose(&broker);
+        life.until("lost");
+        let noted = life.until("too late");
+        let expected: &[&str] = if is_reached { &[] } else { &["not reached"] };
+        assert_eq!(noted, expected);
+        life.until("channel closed");
+        life.event_loop.run_once(Duration::ZERO).unwrap();
+        let noted = &life.event_loop.state()[0];
+        assert!(noted.contains("it has taken too long"), "{noted}");
+    }
+    // One that is there again is not given up.
+    let broker = TestBroker::start().unwrap();
+    let mut life = Life::new(&connector(&broker), limited());
+    lose(&broker);
+    life.until("recovered");
+    let mut ctx = life.event_loop.context();
+    ctx.call_later(Duration::from_millis(200), |ctx| tell(ctx, "later"));
+    assert_eq!(life.until("later"), [""; 0]);
+    life.end();
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! Connections that are made again on a broker that does not do its part.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use amqp_mio::proto::topology::StepError;
-use amqp_mio::proto::wire::{Method, QueueDeclare};
-use amqp_mio::proto::{Backoff, Config, ReconnectPolicy, RequestError};
+use amqp_mio::proto::wire::{Method, QueueDeclare, ReplyCode};
+use amqp_mio::proto::{Backoff, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError};
 use amqp_mio::{ChannelRef, Connector, Recovery, RecoveryReport};
 use amqp_testbroker::MethodFault;
 
 use super::World;
 use super::client::{Client, Consumer, Told, from, short};
 use super::recovery::Survivor;
+
+/// Longer than anything takes that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tries again soon.
 fn soon() -> Recovery {
@@ -63,6 +66,33 @@ fn assert_works(client: &mut Client, channel: ChannelRef, queue: &str, consumer:
     let delivery = client.wait(&consumer.deliveries);
     assert_eq!(delivery.message.body().to_vec(), b"still here");
     client.on(channel, |view| view.ack(delivery.tag)).unwrap();
+}
+
+pub(crate) fn what_ends_the_connection_each_time_is_left_out(world: World) {
+    let mut survivor = connect(&world, |config| config);
+    let client = &mut survivor.client;
+    let channel = client.channel();
+    let (good, deadly) = (world.name("good"), world.name("deadly"));
+    declare(client, channel, &good);
+    declare(client, channel, &deadly);
+    let consumer = client.consume(channel, &from(&good)).unwrap();
+    let name = deadly.clone();
+    let is_armed = fail_later(&world, move |method| {
+        let is_deadly = matches!(method, Method::QueueDeclare(declare) if declare.queue == *name);
+        is_deadly.then(|| MethodFault::ClosesConnection(ReplyCode::INTERNAL_ERROR, "INTERNAL_ERROR".into()))
+    });
+    is_armed.store(true, Ordering::SeqCst);
+    let report = interrupt(&mut survivor, &world);
+    let [unrestored] = &report.unrestored[..] else {
+        panic!("{report:?}");
+    };
+    assert!(unrestored.what.contains(&deadly), "{unrestored:?}");
+    let Some(StepError::EndedConnection(reason)) = &unrestored.error else {
+        panic!("{unrestored:?}");
+    };
+    assert_eq!(reason.peer().unwrap().code, ReplyCode::INTERNAL_ERROR);
+    assert_works(&mut survivor.client, channel, &good, &consumer);
+    survivor.client.close();
 }
 
 pub(crate) fn a_consumer_that_is_not_answered_takes_no_other_with_it(world: World) {
@@ -119,4 +149,62 @@ pub(crate) fn a_program_with_all_channel_numbers_gets_them_again(world: World) {
         assert_works(&mut survivor.client, *channel, name, consumer);
     }
     survivor.client.close();
+}
+
+pub(crate) fn who_leaves_while_everything_is_made_again_says_goodbye(world: World) {
+    for is_shutdown in [false, true] {
+        let mut survivor = connect(&world, |config| config);
+        let client = &mut survivor.client;
+        client.queue();
+        let (ask, asked) = mpsc::channel();
+        let is_armed = fail_later(&world, move |method| match method {
+            Method::QueueDeclare(_) => {
+                ask.send(()).unwrap();
+                Some(MethodFault::StallsChannel)
+            }
+            _ => None,
+        });
+        is_armed.store(true, Ordering::SeqCst);
+        let operator = world.operator.clone();
+        client.meanwhile(move || {
+            operator.close_all_connections("come again");
+            asked.recv_timeout(PATIENCE).unwrap();
+        });
+        let begin = Instant::now();
+        let requested = CloseReason::Requested { acknowledged: true };
+        match is_shutdown {
+            false => client.close(),
+            true => {
+                let reports = Told::new();
+                let report = reports.clone();
+                client.connection(|view| {
+                    view.shutdown(PATIENCE, move |ctx, _, told| report.tell(ctx, told.clone()));
+                });
+                assert_eq!(client.wait(&reports).reason, requested);
+                assert_eq!(client.closed(), requested);
+            }
+        }
+        assert!(begin.elapsed() < PATIENCE / 2);
+        is_armed.store(false, Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn a_broker_that_stays_away_is_given_up_in_time(world: World) {
+    let limit = Duration::from_secs(2);
+    let mut recovery = soon();
+    recovery.reconnect = recovery.reconnect.give_up_after(limit);
+    let mut survivor = Survivor::connect(&Connector::new(world.parameters(|config| config)), recovery);
+    let client = &mut survivor.client;
+    let given_up = Told::new();
+    let give_up = given_up.clone();
+    client.connection(|view| {
+        view.on_give_up(move |ctx, _, why| give_up.tell(ctx, why.clone()));
+    });
+    let operator = world.operator.clone();
+    let (pause, begin) = client.meanwhile(move || (operator.shut_down(), Instant::now()));
+    let reason = client.closed();
+    assert!(begin.elapsed() < limit + Duration::from_secs(10), "{reason}");
+    assert_eq!(given_up.pop(), Some(GiveUpReason::TimedOut(reason)));
+    pause.end();
+    world.connect().close();
 }
