@@ -30,13 +30,14 @@ pub(crate) enum Measure {
     Cpu,
     /// The same, in nanoseconds above what the octets alone take (`floor`).
     Own,
-    /// The time from one publish to the next.
+    /// The time from one publish to the next, in microseconds: one core runs both ends, and nobody else is in between.
     RoundTrip,
     /// The time for a message, in which a client may use more than one core.
     Time,
 }
 
-/// One client takes so many times what the best of others takes, at most; of [`Measure::Own`], so many nanoseconds.
+/// One client takes so many times what the best of others takes, at most; or so much in units of its own, which is what others are named
+/// beside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Goal {
     case: &'static str,
@@ -60,7 +61,7 @@ impl Measure {
         match self {
             Self::Cpu => "CPU",
             Self::Own => "CPU above floor, ns",
-            Self::RoundTrip => "round trip",
+            Self::RoundTrip => "round trip, µs",
             Self::Time => "time",
         }
     }
@@ -111,7 +112,7 @@ impl Goal {
         for (client, budget) in OURS.into_iter().zip([8.0, 20.0, 8.0]) {
             all.push(Self {
                 measure: Measure::RoundTrip,
-                ..Self::cpu("rpc_echo", client, &["floor"], budget / 5.8)
+                ..Self::cpu("rpc_echo", client, &OTHERS, budget)
             });
             all.push(Self::cpu("connect", client, &[RABBITMQ_C], 110.0 / 83.0));
         }
@@ -138,6 +139,7 @@ impl Goal {
         let ours = of(self.client)?;
         match self.measure {
             Measure::Own => Some((ours - best, peer)),
+            Measure::RoundTrip => Some((ours, peer)),
             _ => Some((ours / best, peer)),
         }
     }
@@ -153,7 +155,7 @@ pub(crate) fn print(rows: &[Row]) {
     if reached.peek().is_none() {
         return;
     }
-    println!("\ngoal                                                  is    at most  of the best of them");
+    println!("\ngoal                                                  is    at most  beside");
     for (goal, (share, best)) in reached {
         let what = format!("{} {} {}", goal.case, goal.client, goal.measure.name());
         let verdict = if share <= goal.at_most { "ok" } else { "MISSED" };
