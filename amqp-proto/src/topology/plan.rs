@@ -185,6 +185,15 @@ impl Plan {
         self.advance_from(0);
     }
 
+    /// A step was not answered and is to be sent once more: it stays as it is, but its channel goes, with what was on it.
+    pub(super) fn interrupted(&mut self, step: StepId) {
+        if let Some(entry) = self.pending_mut(step) {
+            let step = entry.step.clone();
+            self.close_channel_of(&step);
+            self.advance_from(0);
+        }
+    }
+
     /// A step that failed is to be tried once more, with what was skipped because of it. One that ended connections is not.
     pub(super) fn retry(&mut self, step: StepId) {
         for entry in &mut self.entries {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Carries out a [`Plan`] on a [`Connection`] that is open: sends what can be sent without waiting, and learns from events what came
-/// of it. The adapter, whose handles live on, learns which channels and consumers they are now.
+/// of it. What is not answered in time is tried once more, until something is late twice. The adapter, whose handles live on, learns which channels and consumers they are now.
 ///
 /// ```
 /// use amqp_proto::topology::{Plan, Restorer, Sent, Topology};
@@ -56,6 +56,10 @@ pub struct Restorer {
     closing: BTreeSet<ChannelId>,
     /// There may be something to send.
     is_behind: bool,
+    /// What was not answered in time, and is tried once more.
+    late: BTreeSet<StepId>,
+    /// One of those was late again: no others are tried once more, since each would take as long.
+    is_out_of_patience: bool,
     culprits: Culprits,
 }
 
@@ -87,6 +91,8 @@ impl Restorer {
             under_way: BTreeSet::new(),
             closing: BTreeSet::new(),
             is_behind: true,
+            late: BTreeSet::new(),
+            is_out_of_patience: false,
             culprits: Culprits::default(),
         }
     }
@@ -370,8 +376,19 @@ impl Restorer {
             self.closing.insert(channel);
         }
         self.is_behind = true;
-        self.plan.failed(step, cause.clone());
+        match self.is_tried_again(step, cause) {
+            true => self.plan.interrupted(step),
+            false => self.plan.failed(step, cause.clone()),
+        }
         true
+    }
+
+    /// A step was refused or not answered. A node that hangs for a while answers nobody, and then the same step at once.
+    fn is_tried_again(&mut self, step: StepId, cause: &RequestError) -> bool {
+        let is_late = *cause == RequestError::Timeout;
+        let is_tried_again = is_late && !self.is_out_of_patience && self.late.insert(step);
+        self.is_out_of_patience |= is_late && !is_tried_again;
+        is_tried_again
     }
 }
 

@@ -230,6 +230,34 @@ fn a_consumer_that_is_not_answered_in_time_leaves_the_others_and_its_channel_the
     }
 }
 
+#[test]
+fn what_is_late_once_is_there_and_patience_has_an_end() {
+    // Each of those is late so often, and asked for as often as that.
+    for (stuck, late, asked) in [
+        (&["q1"][..], 1, 2),
+        (&["t2"], 1, 2),
+        (&["t1", "t4"], 1, 4),
+        (&["q1"], usize::MAX, 2),
+        (&["t2"], usize::MAX, 2),
+        // When one was late twice, what is late behind it is given up at once.
+        (&["t1", "t2"], usize::MAX, 3),
+    ] {
+        let mut left: Vec<usize> = stuck.iter().map(|_| late).collect();
+        let times = Arc::<Mutex<usize>>::default();
+        let count = Arc::clone(&times);
+        let mut world = World::new(BrokerConfig::default(), usual(), move |method| {
+            let place = stuck.iter().position(|name| names(method, name))?;
+            *count.lock().unwrap() += 1;
+            left[place] = left[place].checked_sub(1)?;
+            Some(MethodFault::StallsChannel)
+        });
+        let plan = world.live().unwrap();
+        assert_eq!(plan.is_recovered(), late == 1, "{stuck:?}: {plan:?}");
+        assert_eq!(*times.lock().unwrap(), asked, "{stuck:?} {late}");
+        world.check_channels(2);
+    }
+}
+
 /// Those failed, for want of an answer, and nothing else did.
 fn check_timeouts(plan: &Plan, stuck: &[&str]) {
     let failures = failures(plan);
