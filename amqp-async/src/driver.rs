@@ -226,10 +226,10 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         if self.input.unread().len() != unread {
             state.on_input();
         }
-        let reopening = state.restore(now);
         if state.is_lost() {
             state.go_on_restoring(now);
         }
+        let reopening = state.restore(now);
         state.republish();
         state.say_unsaid();
         let leaving = state.step_leaving(now, &self.shared.handlers);

@@ -151,8 +151,9 @@ pub(crate) enum Restore {
 }
 
 impl Entry {
+    /// Whether it is opened again, if it was open.
     fn is_reopened_after(&self, reason: &ChannelCloseReason) -> bool {
-        let is_in_use = self.is_open && !self.is_closing && !self.is_orphaned && !self.is_transactional;
+        let is_in_use = !self.is_closing && !self.is_orphaned && !self.is_transactional;
         let ChannelCloseReason::Peer(peer) = reason else {
             return false;
         };
@@ -232,17 +233,12 @@ impl State {
         let is_open = !self.is_closing && self.closed.is_none();
         let outlives = self.channel_outlives(channel, reason);
         let now = self.alarms.now();
-        let wakes = &mut self.wakes;
-        if let Some(place) = self.channels.place_of(channel)
-            && let Some(entry) = self.channels.get_mut(place)
-        {
+        if let Some(entry) = self.channels.get_mut(place) {
+            let was_open = entry.is_open;
             if outlives {
-                entry.interrupt(reason, wakes);
-            } else if is_open && entry.is_reopened_after(reason) && entry.schedule_reopening(now) {
-                self.begin_to_reopen(place, reason);
-            } else {
-                entry.close(reason, wakes);
-                self.note_channel(place, false);
+                entry.interrupt(reason, &mut self.wakes);
+            } else if !(is_open && was_open && self.reopen(place, reason, now)) {
+                self.end_channel(place, reason);
             }
         }
         self.note_unsent(place, unsent);
@@ -254,11 +250,23 @@ impl State {
         self.unblocked.drain_into(&mut self.wakes);
     }
 
-    fn begin_to_reopen(&mut self, place: usize, reason: &ChannelCloseReason) {
+    /// It is not opened again.
+    pub(crate) fn end_channel(&mut self, place: usize, reason: &ChannelCloseReason) {
+        if let Some(entry) = self.channels.get_mut(place) {
+            entry.close(reason, &mut self.wakes);
+        }
+        self.note_channel(place, false);
+    }
+
+    /// A channel that was open has ended: has it opened again, if that was asked for. Says whether it was.
+    pub(crate) fn reopen(&mut self, place: usize, reason: &ChannelCloseReason, now: Instant) -> bool {
         let wakes = &mut self.wakes;
         let Some(entry) = self.channels.get_mut(place) else {
-            return;
+            return false;
         };
+        if !entry.is_reopened_after(reason) || !entry.schedule_reopening(now) {
+            return false;
+        }
         let steps = entry.steps();
         let mut left_out = Vec::new();
         for number in 0..entry.consumers.len() {
@@ -278,6 +286,7 @@ impl State {
         for tag in left_out {
             self.forget_consumer(place, &tag);
         }
+        true
     }
 
     /// The broker confirmed a channel.
@@ -323,6 +332,8 @@ impl State {
                         self.has_to_restore = true;
                         break;
                     }
+                    // That it ended, or the connection, is told by an event that is to come.
+                    Err(SendError::Stale | SendError::Closed | SendError::NotConnected) => break,
                     Err(_) => self.give_up(place),
                 }
                 has_worked = true;
@@ -406,12 +417,10 @@ impl State {
 
     /// It cannot be opened again: it stays closed, for the reason that it was closed for.
     fn give_up(&mut self, place: usize) {
-        if let Some(entry) = self.channels.get_mut(place) {
-            let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
-            entry.close(&reason, &mut self.wakes);
-        }
+        let entry = self.channels.get(place);
+        let reason = entry.and_then(|entry| entry.last_end.clone());
+        self.end_channel(place, &reason.unwrap_or(ChannelCloseReason::Requested));
         self.settled.drain_into(&mut self.wakes);
-        self.note_channel(place, false);
     }
 
     /// Whoever wants it closed need not wait until it is open again.

@@ -132,7 +132,7 @@ impl State {
                 _ => self.end_unrestored(step, None),
             }
         }
-        self.end_left_out(&mut report);
+        self.end_left_out(&mut report, now);
         self.lost = None;
         self.recoveries += 1;
         self.has_to_republish = true;
@@ -146,30 +146,27 @@ impl State {
     }
 
     /// What the plan did not bring back has ended: it was left out, or the broker has taken it back meanwhile.
-    fn end_left_out(&mut self, report: &mut RecoveryReport) {
-        let wakes = &mut self.wakes;
-        let mut closed = Vec::new();
+    fn end_left_out(&mut self, report: &mut RecoveryReport, now: Instant) {
         for place in self.channels.places() {
             let Some(entry) = self.channels.unclosed_mut(place) else {
                 continue;
             };
             if !entry.is_open && !entry.is_closing {
                 let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
-                entry.close(&reason, wakes);
-                closed.push(place);
+                // If the broker has closed it since, it was there.
+                if !self.reopen(place, &reason, now) {
+                    self.end_channel(place, &reason);
+                    let what = "channel.open".to_owned();
+                    report.unrestored.push(Unrestored::new(what, None));
+                }
                 continue;
             }
             let id = entry.id();
             let inboxes = entry.consumers.iter_mut();
             let gone = inboxes.filter(|inbox| !inbox.has_ended() && inbox.id.channel() != id);
             for inbox in gone {
-                inbox.stop(ConsumerEnd::NotRestored, wakes);
+                inbox.stop(ConsumerEnd::NotRestored, &mut self.wakes);
             }
-        }
-        for place in closed {
-            self.note_channel(place, false);
-            let what = "channel.open".to_owned();
-            report.unrestored.push(Unrestored::new(what, None));
         }
     }
 
