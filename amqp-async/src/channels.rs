@@ -293,7 +293,7 @@ impl Entry {
     #[inline]
     pub(crate) fn inbox_of_tag(&mut self, tag: &str) -> Option<&mut Inbox> {
         let mut inboxes = self.consumers.iter_mut();
-        inboxes.find(|inbox| *inbox.tag == *tag && !inbox.has_ended() && !inbox.is_stopped())
+        inboxes.find(|inbox| *inbox.tag == *tag && inbox.is_running())
     }
 
     /// By what its handle knows it by.

@@ -174,7 +174,10 @@ impl Inbox {
 
     /// Its channel ended for that reason. What was not taken comes again, if it wants acknowledgements.
     pub(crate) fn interrupt(&mut self, reason: &ChannelCloseReason) {
-        self.interrupted = Some(ConsumerEnd::Channel(reason.clone()));
+        // One that waits to be started again has ended before, for its own reason.
+        if !self.is_stopped() {
+            self.interrupted = Some(ConsumerEnd::Channel(reason.clone()));
+        }
         self.link.losses.fetch_add(1, Ordering::Relaxed);
         if !self.no_ack {
             self.drain();
@@ -206,6 +209,11 @@ impl Inbox {
     /// The broker ended it, and its keeper has not started it again.
     pub(crate) fn is_stopped(&self) -> bool {
         self.end.is_none() && self.keeper.as_ref().is_some_and(|keeper| keeper.is_due)
+    }
+
+    /// It has neither ended nor waits to be started again.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.has_ended() && !self.is_stopped()
     }
 
     /// It is not started again: what ended it counts.

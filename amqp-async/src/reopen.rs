@@ -195,10 +195,7 @@ impl Entry {
 
     /// Whether that one is started again when the channel is.
     fn takes_along(&self, inbox: &Inbox) -> bool {
-        self.options.reopen.has_consumers()
-            && inbox.record.is_some()
-            && !inbox.has_ended()
-            && !inbox.is_stopped()
+        self.options.reopen.has_consumers() && inbox.record.is_some() && inbox.is_running()
     }
 
     /// What has to be sent to have it again.

@@ -163,7 +163,7 @@ impl State {
             }
             let id = entry.id();
             let inboxes = entry.consumers.iter_mut();
-            let gone = inboxes.filter(|inbox| !inbox.has_ended() && inbox.id.channel() != id);
+            let gone = inboxes.filter(|inbox| inbox.is_running() && inbox.id.channel() != id);
             for inbox in gone {
                 inbox.stop(ConsumerEnd::NotRestored, &mut self.wakes);
             }

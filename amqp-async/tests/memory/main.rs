@@ -24,6 +24,7 @@ mod policies;
 mod recovery;
 mod refresh;
 mod reopen;
+mod reopen_late;
 mod republishing;
 mod resubscribe;
 mod round;

@@ -321,3 +321,32 @@ fn one_that_is_cancelled_though_its_queue_is_there_goes_on_and_its_channel_with_
     });
     world.wind_up();
 }
+
+#[test]
+fn a_loss_meanwhile_does_not_change_what_it_has_ended_for() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let channel = connection.channel().await.unwrap();
+        let queue = declared(&channel).await;
+        let log = Log::default();
+        let mut consumer = log.on(queue.consume_with(options()).await.unwrap());
+        let mut events = connection.events();
+        for is_declared in [true, false] {
+            queue.delete().await.unwrap();
+            world.idle().await;
+            close(&world);
+            assert!(recovered(&mut events).await.is_complete());
+            if is_declared {
+                declared(&channel).await;
+                world.sleep(2 * SECOND).await;
+                publish(&channel, "x").await;
+                expect(&mut consumer, "x").await;
+                assert_eq!(log.gaps().pop().unwrap().cause, ConsumerEnd::CancelledByBroker);
+            }
+        }
+        let end = consumer.next().await.unwrap().unwrap_err();
+        assert_eq!(end, ConsumerEnd::CancelledByBroker);
+    });
+    world.wind_up();
+}

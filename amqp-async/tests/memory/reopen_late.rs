@@ -1,0 +1,155 @@
+//! Channels that are opened again while something else is under way.
+
+use std::time::Duration;
+
+use amqp_async::{ChannelOptions, ConsumerEnd, Recovery, Reopen, StepDecision};
+use amqp_proto::wire::{Method, ReplyCode};
+use amqp_proto::{Backoff, ChannelCloseReason, ReconnectPolicy};
+use amqp_testbroker::MethodFault;
+
+use crate::recovery::{close, connect, recovered};
+use crate::reopen::be_refused;
+use crate::world::{World, config};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn many_consumers_that_there_is_no_room_for_go_on_without_the_one_that_is_refused() {
+    let mut world = World::new();
+    world.set_window(4096);
+    world.run(async {
+        let connection = world.connect_with(config().outbound_high_water(8192)).await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let channel = connection.channel_with(options).await.unwrap();
+        let other = connection.channel().await.unwrap();
+        other.declare_queue("q").await.unwrap();
+        let gone = other.declare_queue("gone").await.unwrap();
+        let mut consumers = vec![channel.queue("gone").consume().await.unwrap()];
+        for _ in 0..500 {
+            consumers.push(channel.queue("q").consume().await.unwrap());
+        }
+        // The broker says that the second time, in the middle of what is asked again.
+        world.broker(|broker, _| {
+            broker.fail_methods(|method| match method {
+                Method::BasicConsume(consume) if consume.queue.to_str() == Ok("gone") => {
+                    let text = "NOT_FOUND - no queue".to_owned();
+                    Some(MethodFault::ClosesChannel(ReplyCode::NOT_FOUND, text))
+                }
+                _ => None,
+            });
+        });
+        be_refused(&channel).await;
+        assert!(consumers[0].next().await.unwrap().is_err());
+        channel.declare_queue("q").passive(true).await.unwrap();
+        assert_eq!(world.consumer_count("q"), 500);
+        drop(gone);
+    });
+    world.wind_up();
+}
+
+#[test]
+fn one_that_is_closed_before_everything_else_is_there_again_is_opened_again_too() {
+    let world = World::new();
+    world.run(async {
+        let backoff = Backoff::new(1).initial(SECOND).jitter(0.0);
+        let recovery =
+            Recovery::new(ReconnectPolicy::new(backoff)).on_step(|_, _| StepDecision::TryAgain(5 * SECOND));
+        let connection = world.start_recovering(config(), &recovery);
+        connection.ready().await.unwrap();
+        let mut channels = Vec::new();
+        for reopen in [
+            Reopen::always().with_consumers(),
+            Reopen::always(),
+            Reopen::never(),
+        ] {
+            let options = ChannelOptions::default().reopen(reopen);
+            channels.push(connection.channel_with(options).await.unwrap());
+        }
+        let mut consumers = Vec::new();
+        for (number, channel) in channels.iter().enumerate() {
+            let queue = channel.declare_queue(format!("q{number}")).await.unwrap();
+            consumers.push(queue.consume().await.unwrap());
+        }
+        channels[0].declare_queue("late").await.unwrap();
+        let mut is_late = true;
+        world.broker(move |broker, _| {
+            broker.fail_methods(move |method| {
+                let is_meant = matches!(method, Method::QueueDeclare(declare) if declare.queue == *"late");
+                let text = || "not yet".to_owned();
+                (is_meant && std::mem::take(&mut is_late))
+                    .then(|| MethodFault::ClosesChannel(ReplyCode::RESOURCE_LOCKED, text()))
+            });
+        });
+        let mut events = connection.events();
+        close(&world);
+        world.sleep(3 * SECOND).await;
+        for channel in &channels {
+            let (key, number) = (world.key(), channel.number());
+            let code = ReplyCode::PRECONDITION_FAILED;
+            assert!(world.broker(|broker, now| broker.close_channel(key, now, number, code, "enough")));
+        }
+        let report = recovered(&mut events).await;
+        assert_eq!((report.unrestored.len(), world.elapsed()), (1, 6 * SECOND));
+        for (number, channel) in channels.iter().enumerate().take(2) {
+            let key = format!("q{number}");
+            channel.default_exchange().publish("x", &key).await.unwrap();
+        }
+        consumers[0].next().await.unwrap().unwrap().ack().await.unwrap();
+        for consumer in &mut consumers[1..] {
+            let end = consumer.next().await.unwrap().unwrap_err();
+            let ConsumerEnd::Channel(ChannelCloseReason::Peer(peer)) = &end else {
+                panic!("{end:?}");
+            };
+            assert_eq!(&*peer.text, "enough");
+        }
+        assert!(matches!(channels[2].closed().await, ChannelCloseReason::Peer(_)));
+        assert_eq!(world.elapsed(), 6 * SECOND);
+        // And the next recovery brings back what is there.
+        close(&world);
+        assert!(recovered(&mut events).await.is_complete());
+        assert_eq!(
+            [0, 1, 2].map(|number| world.consumer_count(&format!("q{number}"))),
+            [1, 0, 0]
+        );
+    });
+    world.wind_up();
+}
+
+#[test]
+fn one_that_is_closed_while_another_is_waited_for_is_opened_again_when_that_is_there() {
+    let world = World::new();
+    world.run(async {
+        let connection = connect(&world).await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let channel = connection.channel_with(options).await.unwrap();
+        let other = connection.channel().await.unwrap();
+        let mut consumer = channel.declare_queue("q").await.unwrap().consume().await.unwrap();
+        let stuck = other.declare_queue("stuck").await.unwrap().consume().await;
+        let mut is_stuck = true;
+        world.broker(move |broker, _| {
+            broker.fail_methods(move |method| {
+                let is_meant = matches!(method, Method::BasicConsume(consume) if consume.queue == *"stuck");
+                (is_meant && std::mem::take(&mut is_stuck)).then_some(MethodFault::StallsChannel)
+            });
+        });
+        let mut events = connection.events();
+        close(&world);
+        world.sleep(2 * SECOND).await;
+        let (key, number, code) = (world.key(), channel.number(), ReplyCode::PRECONDITION_FAILED);
+        assert!(world.broker(|broker, now| broker.close_channel(key, now, number, code, "enough")));
+        assert!(recovered(&mut events).await.is_complete());
+        let then = world.elapsed();
+        assert_eq!(
+            then,
+            SECOND + config().request_timeout,
+            "what was stuck was tried once more"
+        );
+        world.idle().await;
+        assert_eq!((world.consumer_count("q"), world.consumer_count("stuck")), (1, 1));
+        other.default_exchange().publish("x", "q").await.unwrap();
+        consumer.next().await.unwrap().unwrap().ack().await.unwrap();
+        assert_eq!(world.elapsed(), then);
+        drop(stuck);
+    });
+    world.wind_up();
+}
