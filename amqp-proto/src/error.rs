@@ -264,6 +264,13 @@ impl PeerClose {
             && self.text.contains("timed out")
     }
 
+    /// Whether RabbitMQ refused it because the node that a queue lives on is not there, or the queue has just been stopped there: a
+    /// durable classic queue until the node is back, a stream for some seconds. It is a 404 like others, so its words tell it.
+    #[must_use]
+    pub fn is_queue_down(&self) -> bool {
+        self.code == ReplyCode::NOT_FOUND && self.text.starts_with("NOT_FOUND - home node '")
+    }
+
     /// What differs from what is there, if a declaration was refused for that (406).
     #[must_use]
     pub fn inequivalent_argument(&self) -> Option<InequivalentArgument<'_>> {

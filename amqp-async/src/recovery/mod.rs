@@ -85,6 +85,8 @@ impl Recovery {
     /// // The broker may take a moment until it knows that the last connection, which had an exclusive queue, is gone.
     /// let recovery = Recovery::default().on_step(|step, outcome| match outcome {
     ///     Outcome::Failed(_) if step.declares_queue() => StepDecision::TryAgain(Duration::from_secs(1)),
+    ///     // A node of the cluster is about to come back, or a stream to move.
+    ///     Outcome::Failed(error) if error.is_transient() => StepDecision::TryAgain(Duration::from_secs(2)),
     ///     _ => StepDecision::LeaveOut,
     /// });
     /// ```

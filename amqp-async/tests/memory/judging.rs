@@ -151,3 +151,44 @@ fn what_there_is_no_going_on_without_ends_the_recovery() {
     });
     world.wind_up();
 }
+
+#[test]
+fn a_queue_whose_node_is_down_is_waited_for_and_one_that_is_gone_is_not() {
+    let down = "home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or inaccessible";
+    for (words, seconds) in [(down, 7), ("no queue 'q' in vhost '/'", 1)] {
+        let world = World::new();
+        world.run(async {
+            let recovery = recovery().on_step(|_, outcome| match outcome {
+                Outcome::Failed(error) if error.is_transient() => StepDecision::TryAgain(2 * SECOND),
+                _ => StepDecision::LeaveOut,
+            });
+            let connection = world.start_recovering(config(), &recovery);
+            connection.ready().await.unwrap();
+            let channel = connection.channel().await.unwrap();
+            let queue = channel.declare_queue("q").durable(true).await.unwrap();
+            let mut consumer = queue.consume().await.unwrap();
+            let mut left = 3;
+            world.broker(move |broker, _| {
+                broker.fail_methods(move |method| {
+                    let is_meant = left > 0 && matches!(method, Method::BasicConsume(_));
+                    left -= usize::from(is_meant);
+                    let text = || format!("NOT_FOUND - {words}");
+                    is_meant.then(|| MethodFault::ClosesChannel(ReplyCode::NOT_FOUND, text()))
+                });
+            });
+            let mut events = connection.events();
+            close(&world);
+            let report = recovered(&mut events).await;
+            let is_there = words == down;
+            assert_eq!(
+                (report.is_complete(), world.elapsed()),
+                (is_there, seconds * SECOND)
+            );
+            assert_eq!(world.consumer_count("q"), usize::from(is_there));
+            if !is_there {
+                assert!(consumer.next().await.unwrap().is_err());
+            }
+        });
+        world.wind_up();
+    }
+}

@@ -141,6 +141,19 @@ impl Step {
 }
 
 impl StepError {
+    /// Whether it may succeed a while later although nothing is done about it: it was not answered in time, or the node that a queue
+    /// lives on is not there ([`PeerClose::is_queue_down`](crate::PeerClose::is_queue_down)).
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Request(RequestError::Timeout) => true,
+            Self::Request(RequestError::ChannelClosed(ChannelCloseReason::Peer(peer))) => {
+                peer.is_queue_down()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether no step can succeed any more on this connection.
     #[must_use]
     pub const fn is_connection_lost(&self) -> bool {
