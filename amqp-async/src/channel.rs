@@ -457,6 +457,7 @@ impl Channel {
                 is_unlimited = !has_prefetch && !method.no_ack;
                 let mut inbox = Inbox::new(id, &tag, method.no_ack, is_limited);
                 inbox.takes_replies = takes_replies;
+                inbox.request = Some(request.untyped());
                 let is_started_again = resubscribe.is_some() || entry.options.reopen.has_consumers();
                 if is_started_again && !takes_replies && !method.queue.is_empty() {
                     let (queue, tag) = (method.queue.into(), ShortStr::new(&tag)?.into());

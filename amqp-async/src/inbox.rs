@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use amqp_proto::topology::ConsumerRecord;
-use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery, Instant};
+use amqp_proto::{ChannelCloseReason, ConsumerId, Delivery, Instant, RequestId};
 
 use crate::interruption::Interruption;
 use crate::wakers;
@@ -60,6 +60,8 @@ pub(crate) struct Inbox {
     /// What its handle calls it: its first.
     pub(crate) handle: ConsumerId,
     pub(crate) tag: Box<str>,
+    /// What the program asked for it with: if that fails, nobody gets it.
+    pub(crate) request: Option<RequestId>,
     pub(crate) no_ack: bool,
     /// The broker holds back by itself: prefetch is limited and acknowledgements are asked for.
     pub(crate) is_limited: bool,
@@ -149,6 +151,7 @@ impl Inbox {
             is_limited,
             waiting: VecDeque::new(),
             octets: 0,
+            request: None,
             waker: None,
             end: None,
             link: Arc::default(),

@@ -160,11 +160,31 @@ impl State {
         }
     }
 
+    /// A consumer that was asked for is not there, since its channel has ended: whoever asked learns that, and it is not started again.
+    fn note_not_had(&mut self, place: usize, request: RequestId, reason: &ChannelCloseReason) {
+        let Some(entry) = self.channels.get_mut(place) else {
+            return;
+        };
+        let mut inboxes = entry.consumers.iter_mut();
+        if let Some(inbox) = inboxes.find(|inbox| inbox.request == Some(request)) {
+            inbox.end(ConsumerEnd::Channel(reason.clone()), &mut self.wakes);
+            let tag = inbox.tag.clone();
+            if is_refusal(reason) {
+                // Those behind it were not looked at.
+                entry.starting.clear();
+            }
+            self.forget_consumer(place, &tag);
+        }
+    }
+
     /// A request was not answered. If it was for such a consumer and is to blame, that one ends, or waits for another attempt.
     pub(crate) fn note_not_started(&mut self, request: RequestId, cause: &RequestError) {
         let Some(place) = self.channels.place_of(request.channel()) else {
             return;
         };
+        if let RequestError::ChannelClosed(reason) = cause {
+            self.note_not_had(place, request, reason);
+        }
         let Some(entry) = self.channels.get_mut(place) else {
             return;
         };
@@ -178,9 +198,7 @@ impl State {
         let handle = starting.handle;
         let end = match cause {
             RequestError::Timeout => ConsumerEnd::NotRestored,
-            RequestError::ChannelClosed(reason @ ChannelCloseReason::Peer(peer))
-                if peer.method == Some(BasicConsume::SPEC.id) =>
-            {
+            RequestError::ChannelClosed(reason) if is_refusal(reason) => {
                 // Requests are answered in their order: those behind it were not looked at.
                 entry.starting.clear();
                 entry.note_refused(&starting);
@@ -195,4 +213,12 @@ impl State {
             self.forget_consumer(place, &tag);
         }
     }
+}
+
+/// Whether the broker has closed a channel because it refused a consumer: the first that was not answered.
+fn is_refusal(reason: &ChannelCloseReason) -> bool {
+    let ChannelCloseReason::Peer(peer) = reason else {
+        return false;
+    };
+    peer.method == Some(BasicConsume::SPEC.id)
 }

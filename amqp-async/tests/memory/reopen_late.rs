@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use amqp_async::{ChannelOptions, ConsumerEnd, Recovery, Reopen, StepDecision};
+use amqp_async::{ChannelOptions, ConnectionEvent, ConsumerEnd, Recovery, Reopen, StepDecision};
 use amqp_proto::wire::{Method, ReplyCode};
 use amqp_proto::{Backoff, ChannelCloseReason, ReconnectPolicy};
 use amqp_testbroker::MethodFault;
 
 use crate::recovery::{close, connect, recovered};
 use crate::reopen::be_refused;
-use crate::world::{World, config};
+use crate::world::{World, config, in_time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -152,4 +152,31 @@ fn one_that_is_closed_while_another_is_waited_for_is_opened_again_when_that_is_t
         drop(stuck);
     });
     world.wind_up();
+}
+
+#[test]
+fn a_consumer_that_was_refused_at_first_is_not_asked_for_again() {
+    in_time(async |world| {
+        let connection = world.connect().await;
+        let options = ChannelOptions::default().reopen(Reopen::always().with_consumers());
+        let channel = connection.channel_with(options).await.unwrap();
+        let mut consumer = channel.declare_queue("q").await.unwrap().consume().await.unwrap();
+        // The first of these is refused, and those that were asked for behind it go with it.
+        let consuming = ["none", "q", "q"].map(|name| channel.queue(name));
+        let consuming = consuming
+            .map(|queue| world.spawn_with_result(async move { queue.consume().await.map(drop).err() }));
+        let mut events = connection.events();
+        world.idle().await;
+        let [none, ..] = consuming.map(|result| result.lock().unwrap().take().unwrap());
+        assert_eq!(none.unwrap().peer().unwrap().code, ReplyCode::NOT_FOUND);
+        assert_eq!(world.consumer_count("q"), 1);
+        channel.default_exchange().publish("x", "q").await.unwrap();
+        consumer.next().await.unwrap().unwrap().ack().await.unwrap();
+        connection.close().await;
+        let mut reopened = 0;
+        while let Some(event) = events.next().await {
+            reopened += usize::from(matches!(event, ConnectionEvent::ChannelReopened { .. }));
+        }
+        assert_eq!(reopened, 1);
+    });
 }
