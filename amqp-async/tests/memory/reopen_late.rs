@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use amqp_async::{ChannelOptions, ConnectionEvent, ConsumerEnd, Recovery, Reopen, StepDecision};
+use amqp_async::{
+    ChannelOptions, ConnectionEvent, ConsumeOptions, ConsumerEnd, Qos, Recovery, Reopen, StepDecision,
+};
 use amqp_proto::wire::{Method, ReplyCode};
-use amqp_proto::{Backoff, ChannelCloseReason, ReconnectPolicy};
+use amqp_proto::{Backoff, ChannelCloseReason, CloseReason, ReconnectPolicy};
 use amqp_testbroker::MethodFault;
 
 use crate::recovery::{close, connect, recovered};
@@ -179,4 +181,48 @@ fn a_consumer_that_was_refused_at_first_is_not_asked_for_again() {
         }
         assert_eq!(reopened, 1);
     });
+}
+
+#[test]
+fn who_leaves_starts_no_consumer_again() {
+    let world = World::new();
+    world.run(async {
+        let connection = world.connect().await;
+        let backoff = Backoff::new(1).initial(SECOND).jitter(0.0);
+        let reopen = Reopen::always().with_consumers().backoff(backoff);
+        let options = ChannelOptions::default().reopen(reopen);
+        let channel = connection.channel_with(options).await.unwrap();
+        let queue = channel.declare_queue("q").await.unwrap();
+        let mut settling = queue.consume().await.unwrap();
+        let mut trusting = queue
+            .consume_with(ConsumeOptions::default().no_ack(true))
+            .await
+            .unwrap();
+        // At once, and after a second.
+        be_refused(&channel).await;
+        channel.set_qos(Qos::prefetch(1)).await.unwrap();
+        assert_eq!(world.consumer_count("q"), 2);
+        be_refused(&channel).await;
+        let working = connection.working();
+        let leaving = world.spawn_with_result({
+            let connection = connection.clone();
+            async move { connection.shutdown(9 * SECOND).await }
+        });
+        world.sleep(3 * SECOND).await;
+        assert!(channel.is_open());
+        assert_eq!(world.consumer_count("q"), 0);
+        drop(working);
+        assert_eq!(
+            connection.closed().await,
+            CloseReason::Requested { acknowledged: true }
+        );
+        world.idle().await;
+        let report = leaving.lock().unwrap().take().unwrap();
+        assert_eq!((report.handlers, world.elapsed()), (0, 3 * SECOND));
+        for consumer in [&mut settling, &mut trusting] {
+            let end = consumer.next().await;
+            assert!(end.is_none(), "{end:?}");
+        }
+    });
+    world.wind_up();
 }
