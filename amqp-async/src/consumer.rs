@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use amqp_proto::{ConsumerId, Message};
+use amqp_proto::{ConsumerId, Message, SendError};
 use futures_core::Stream;
 
-use crate::call::Deadline;
-use crate::channel::Channel;
+use crate::call::{Call, Deadline, retry};
+use crate::channel::{Channel, refusal};
 use crate::delivery::{Delivery, Origin, ProcessOptions};
 use crate::error::Error;
 use crate::handling::{self, HandlerError, Handling};
@@ -147,24 +147,33 @@ impl Consumer {
     /// # Errors
     /// As [`Channel::request`].
     pub async fn cancel(mut self) -> Result<usize, Error> {
-        let channel = self.channel().clone();
-        let id = self.core_id();
-        let answer = channel.call(|core| Ok(core.cancel(id)?.untyped())).await;
+        let answer = self.ask_to_cancel().await;
         let count = self.give_back();
         match answer {
             // It is being ended by somebody else.
-            Err(Error::Refused(amqp_proto::SendError::UnknownConsumer)) => Ok(count),
-            answer => answer.map(|_| count),
+            Err(Error::Refused(SendError::UnknownConsumer)) => Ok(count),
+            answer => answer.map(|()| count),
         }
     }
 
-    /// What the core calls it now.
-    fn core_id(&self) -> ConsumerId {
-        let channel = self.channel();
-        let mut state = channel.shared().lock();
-        let entry = state.channels.get_mut(channel.place());
-        let inbox = entry.and_then(|entry| entry.inbox_of(self.id));
-        inbox.map_or(self.id, |inbox| inbox.id)
+    /// Cancels it in the life that its channel has then, and waits for the answer.
+    async fn ask_to_cancel(&self) -> Result<(), Error> {
+        let (shared, place) = (self.channel().shared(), self.channel().place());
+        let deadline = self.channel().deadline();
+        let ask = |state: &mut State| {
+            state.core(place)?;
+            let entry = state.channels.get_mut(place);
+            let inbox = entry.and_then(|entry| entry.inbox_of(self.id));
+            let id = inbox.map_or(self.id, |inbox| inbox.id);
+            if state.has_asked_again(id) {
+                return Err(SendError::UnknownConsumer);
+            }
+            let request = state.core(place)?.cancel(id)?.untyped();
+            state.await_answer(request);
+            Ok(request)
+        };
+        let request = retry(shared, &deadline, ask, refusal(place)).await?;
+        Call::new(shared, request, &deadline).await.map(drop)
     }
 
     /// Calls a handler for each delivery, in the background and up to `limit` at a time, at least one: acknowledges those that succeed and

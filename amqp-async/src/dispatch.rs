@@ -136,7 +136,7 @@ impl State {
     /// Says that now, or as soon as there is room for it and the channel takes it. On a channel that ended it needs not be said.
     pub(crate) fn say(&mut self, channel: ChannelId, what: Unsaid) {
         if let Unsaid::Cancel(consumer) = what
-            && self.is_starting_again(consumer)
+            && (self.is_starting_again(consumer) || self.give_up_starting(consumer))
         {
             return;
         }

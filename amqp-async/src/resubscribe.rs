@@ -153,6 +153,30 @@ impl State {
         Ok(())
     }
 
+    fn starting(&mut self, consumer: ConsumerId) -> Option<RequestId> {
+        let entry = self.channels.find_mut(consumer.channel())?;
+        let handle = entry.inbox(consumer)?.handle;
+        let mut starting = entry.starting.iter();
+        let found = starting.find(|starting| starting.handle == handle)?;
+        Some(found.request)
+    }
+
+    /// Whether that consumer was asked for again, without an answer so far.
+    pub(crate) fn has_asked_again(&mut self, consumer: ConsumerId) -> bool {
+        self.starting(consumer).is_some()
+    }
+
+    /// If that consumer was asked for again and is not there, it is cancelled when it is: RabbitMQ 3 ends the connection of who does so
+    /// before (541).
+    pub(crate) fn give_up_starting(&mut self, consumer: ConsumerId) -> bool {
+        let Some(request) = self.starting(consumer) else {
+            return false;
+        };
+        self.connection.abandon(request);
+        self.note_started(request);
+        true
+    }
+
     /// A request was answered, maybe that for such a consumer.
     pub(crate) fn note_started(&mut self, request: RequestId) {
         if let Some(entry) = self.channels.find_mut(request.channel()) {

@@ -1,5 +1,6 @@
 //! Channels that are opened again while something else is under way.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amqp_async::{
@@ -9,6 +10,7 @@ use amqp_proto::wire::{Method, ReplyCode};
 use amqp_proto::{Backoff, ChannelCloseReason, CloseReason, ReconnectPolicy};
 use amqp_testbroker::MethodFault;
 
+use crate::pipe::lock;
 use crate::recovery::{close, connect, recovered};
 use crate::reopen::be_refused;
 use crate::world::{World, config, in_time};
@@ -225,4 +227,81 @@ fn who_leaves_starts_no_consumer_again() {
         }
     });
     world.wind_up();
+}
+
+#[test]
+fn a_cancel_that_waits_for_another_life_ends_the_consumer_there() {
+    for is_connection_lost in [false, true] {
+        let world = World::new();
+        world.run(async {
+            let connection = connect(&world).await;
+            let backoff = Backoff::new(1).initial(SECOND).jitter(0.0);
+            let reopen = Reopen::always().with_consumers().backoff(backoff);
+            let options = ChannelOptions::default().reopen(reopen);
+            let channel = connection.channel_with(options).await.unwrap();
+            let queue = channel.declare_queue("q").durable(true).await.unwrap();
+            let consumer = queue.consume().await.unwrap();
+            let other = queue.consume().await.unwrap();
+            if is_connection_lost {
+                close(&world);
+            } else {
+                be_refused(&channel).await;
+                channel.set_qos(Qos::prefetch(1)).await.unwrap();
+                be_refused(&channel).await;
+            }
+            world.idle().await;
+            assert_eq!(world.consumer_count("q"), 0);
+            assert_eq!(consumer.cancel().await, Ok(0), "{is_connection_lost}");
+            world.idle().await;
+            assert_eq!(world.elapsed(), SECOND);
+            assert_eq!(world.consumer_count("q"), 1);
+            drop(other);
+        });
+        world.wind_up();
+    }
+}
+
+#[test]
+fn a_consumer_that_is_being_started_again_is_cancelled_when_it_is_there() {
+    for is_dropped in [false, true] {
+        let world = World::new();
+        world.run(async {
+            let connection = world.connect().await;
+            let backoff = Backoff::new(1).initial(SECOND).jitter(0.0);
+            let reopen = Reopen::always().with_consumers().backoff(backoff);
+            let options = ChannelOptions::default().reopen(reopen);
+            let channel = connection.channel_with(options).await.unwrap();
+            let consumer = channel.declare_queue("q").await.unwrap().consume().await.unwrap();
+            be_refused(&channel).await;
+            channel.set_qos(Qos::prefetch(1)).await.unwrap();
+            be_refused(&channel).await;
+            let asked = Arc::<Mutex<Vec<bool>>>::default();
+            let log = Arc::clone(&asked);
+            world.broker(move |broker, _| {
+                broker.fail_methods(move |method| {
+                    match method {
+                        Method::BasicConsume(_) => lock(&log).push(true),
+                        Method::BasicCancel(_) => lock(&log).push(false),
+                        _ => {}
+                    }
+                    None
+                });
+            });
+            // It is opened again, and says nothing.
+            world.set_mute(true);
+            world.sleep(SECOND).await;
+            world.idle().await;
+            match is_dropped {
+                true => drop(consumer),
+                false => assert_eq!(consumer.cancel().await, Ok(0)),
+            }
+            world.idle().await;
+            assert_eq!(*lock(&asked), [true]);
+            world.set_mute(false);
+            world.idle().await;
+            assert_eq!(*lock(&asked), [true, false]);
+            assert_eq!(world.consumer_count("q"), 0);
+        });
+        world.wind_up();
+    }
 }
