@@ -134,6 +134,13 @@ disturbing_scenarios! {
     }
 }
 
+disturbing_rabbitmq_scenarios! {
+    with_ctl {
+        streams:
+            after_an_operator_closed_it_a_stream_goes_on_without_gap_or_repeat;
+    }
+}
+
 securing_scenarios! {
     a_server_of_an_unknown_authority_is_not_trusted
     a_server_of_another_name_is_not_trusted

@@ -189,6 +189,10 @@ impl<S> Ctx<'_, S> {
                 let channel = name(tags.channel());
                 self.on_confirmed(channel, tags, &outcome);
             }
+            Event::StreamPosition { consumer, next } => {
+                let (channel, consumer) = (name(consumer.channel()), recovering.consumer(consumer));
+                self.note_position(channel, consumer, next);
+            }
             Event::ConsumerCancelled { consumer } => {
                 let (channel, consumer) = (name(consumer.channel()), recovering.consumer(consumer));
                 self.end_consumer(channel, consumer);
@@ -212,12 +216,27 @@ impl<S> Ctx<'_, S> {
         self.inner.connections.get_mut(&id)?.recovering.as_deref_mut()
     }
 
-    /// A consumer has ended, and nobody has asked for that.
-    fn end_consumer(&mut self, channel: ChannelRef, consumer: ConsumerId) {
+    /// By which that consumer is known in the record.
+    fn tag(&mut self, channel: ChannelRef, consumer: ConsumerId) -> Option<Name> {
         let known = self.with_channel(channel, |callbacks| {
             callbacks.consumers.get(&consumer)?.tag.clone().into()
         });
-        if let (Some(Some(tag)), Some(recovering)) = (known, self.recovering(channel.connection())) {
+        known.flatten()
+    }
+
+    /// Where a consumer of a stream is to go on.
+    fn note_position(&mut self, channel: ChannelRef, consumer: ConsumerId, next: u64) {
+        let tag = self.tag(channel, consumer);
+        if let (Some(tag), Some(recovering)) = (tag, self.recovering(channel.connection())) {
+            let topology = recovering.recorder.topology_mut();
+            topology.set_stream_offset(key(channel.id()), tag.as_short_str(), next);
+        }
+    }
+
+    /// A consumer has ended, and nobody has asked for that.
+    fn end_consumer(&mut self, channel: ChannelRef, consumer: ConsumerId) {
+        let tag = self.tag(channel, consumer);
+        if let (Some(tag), Some(recovering)) = (tag, self.recovering(channel.connection())) {
             recovering.forget_consumer(channel.id(), &tag);
         }
         self.on_cancelled(channel, consumer);

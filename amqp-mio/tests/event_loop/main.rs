@@ -9,4 +9,5 @@ mod reconnecting;
 mod recovering;
 mod select;
 mod shutdown;
+mod streams;
 mod talking;

@@ -22,7 +22,7 @@ use amqp_testbroker::{MethodFault, TestBroker};
 
 use crate::world::{CLOSED, Log, close, connector, from, note, queue, short, to};
 
-fn soon() -> Recovery {
+pub(crate) fn soon() -> Recovery {
     after(Backoff::new(1).initial(Duration::from_millis(1)).jitter(0.0))
 }
 
@@ -31,7 +31,7 @@ fn after(backoff: Backoff) -> Recovery {
 }
 
 /// A loop with a connection that is open, and notes what happens to it.
-struct Life {
+pub(crate) struct Life {
     event_loop: EventLoop<Log>,
     connection: ConnectionId,
 }
@@ -42,7 +42,7 @@ fn tell(ctx: &mut Ctx<'_, Log>, what: impl Into<String>) {
 }
 
 impl Life {
-    fn new(connector: &Connector, recovery: Recovery) -> Self {
+    pub(crate) fn new(connector: &Connector, recovery: Recovery) -> Self {
         let mut event_loop = EventLoop::new(Log::new()).unwrap();
         let connection = event_loop.connect_recovering(connector, recovery).unwrap();
         let mut life = Self {
@@ -86,7 +86,7 @@ impl Life {
     }
 
     /// Runs until that has been noted, and forgets it all. Gives what was noted before it.
-    fn until(&mut self, what: &str) -> Log {
+    pub(crate) fn until(&mut self, what: &str) -> Log {
         loop {
             let log = self.event_loop.state_mut();
             if let Some(at) = log.iter().position(|noted| noted == what) {
@@ -99,7 +99,7 @@ impl Life {
         }
     }
 
-    fn open(&mut self, options: &ChannelOptions) -> ChannelRef {
+    pub(crate) fn open(&mut self, options: &ChannelOptions) -> ChannelRef {
         let mut ctx = self.event_loop.context();
         let mut view = ctx.connection(self.connection).unwrap();
         let channel = view
@@ -113,7 +113,11 @@ impl Life {
         channel
     }
 
-    fn on<T>(&mut self, channel: ChannelRef, act: impl FnOnce(&mut ChannelView<'_, Log>) -> T) -> T {
+    pub(crate) fn on<T>(
+        &mut self,
+        channel: ChannelRef,
+        act: impl FnOnce(&mut ChannelView<'_, Log>) -> T,
+    ) -> T {
         act(&mut self.event_loop.context().channel(channel).unwrap())
     }
 
@@ -128,7 +132,7 @@ impl Life {
     }
 
     /// Acknowledges each delivery and notes its body.
-    fn consume(&mut self, channel: ChannelRef, method: &BasicConsume<'_>) -> ConsumerId {
+    pub(crate) fn consume(&mut self, channel: ChannelRef, method: &BasicConsume<'_>) -> ConsumerId {
         let consumer = self.on(channel, |view| {
             let on_message = |ctx: &mut Ctx<'_, Log>, channel, delivery: amqp_mio::proto::Delivery| {
                 let body = String::from_utf8(delivery.message.body().to_vec()).unwrap();

@@ -22,4 +22,5 @@ mod report;
 pub(crate) mod restoring;
 pub(crate) mod routing;
 pub(crate) mod securing;
+pub(crate) mod streams;
 mod world;

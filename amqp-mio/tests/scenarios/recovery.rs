@@ -41,7 +41,7 @@ impl Survivor {
     }
 
     /// What the operator does, and why it was lost then, until all is there again.
-    fn suffer<T: Send + 'static>(
+    pub(super) fn suffer<T: Send + 'static>(
         &mut self,
         world: &World,
         deed: impl FnOnce(Operator) -> T + Send + 'static,

@@ -43,6 +43,11 @@ pub(super) const GAPS: &[Gap] = &[
          themselves",
     ),
     of_mio(
+        "streams::after_the_broker_was_killed_a_stream_goes_on_without_gap_or_repeat",
+        "the stream is not there yet when the broker is, and to start its consumer once more is amqp-async's; with callbacks: \
+         `ChannelView::on_cancel`",
+    ),
+    of_mio(
         "consuming::a_cancelled_consumer_gives_back_what_it_has_not_taken",
         "every delivery has been in a callback: nobody holds any that was not taken",
     ),
@@ -65,6 +70,14 @@ pub(super) const GAPS: &[Gap] = &[
     of_mio(
         "failing::a_channel_is_opened_again_as_it_was",
         "opening channels again is amqp-async's; with callbacks: `ChannelView::on_close`",
+    ),
+    of_mio(
+        "failing::the_consumers_of_a_channel_that_is_opened_again_go_on",
+        "opening channels again is amqp-async's; with callbacks: `ChannelView::on_close`",
+    ),
+    of_mio(
+        "failing::a_queue_that_is_deleted_and_declared_again_feeds_the_same_consumer",
+        "starting consumers again is amqp-async's; with callbacks: `ChannelView::on_cancel`",
     ),
     of_mio(
         "flow::a_consumer_without_acks_may_wait_for_confirms",
