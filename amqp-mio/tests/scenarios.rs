@@ -120,6 +120,8 @@ disturbing_scenarios! {
         restoring:
             a_program_with_all_channel_numbers_gets_them_again
             a_broker_that_stays_away_is_given_up_in_time;
+        republishing:
+            of_a_burst_that_an_operator_interrupts_everything_arrives_with_its_id;
         refusing:
             a_message_over_the_broker_s_limit_is_refused_with_both_sizes;
     }

@@ -16,6 +16,7 @@ use super::connection::{ConnectionId, Entry};
 use super::context::Ctx;
 use super::options::ChannelOptions;
 use super::recovering::key;
+use super::republishing::Kept;
 
 /// A channel of a connection of an [`EventLoop`](super::EventLoop). It stays this one's name when the channel is closed, and when it is
 /// another one of the core's because its connection was [recovered](super::Recovery).
@@ -105,6 +106,8 @@ pub(super) struct ChannelCallbacks<S> {
     /// By what they were called first.
     pub(super) consumers: HashMap<ConsumerId, ConsumerEntry<S>>,
     pub(super) confirms: BTreeMap<u64, Confirming<S>>,
+    /// What is published again after a loss; none if nothing is.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 impl<S> ChannelCallbacks<S> {
@@ -121,6 +124,7 @@ impl<S> ChannelCallbacks<S> {
             on_confirm: Callbacks::new(),
             consumers: HashMap::new(),
             confirms: BTreeMap::new(),
+            kept: None,
         }
     }
 
@@ -140,15 +144,21 @@ impl<S> fmt::Debug for ChannelCallbacks<S> {
 /// A channel, to do something with it and to add callbacks.
 #[derive(Debug)]
 pub struct ChannelView<'a, S> {
-    channel: ChannelRef,
-    now: Option<ChannelId>,
-    entry: &'a mut Entry<S>,
+    pub(super) channel: ChannelRef,
+    pub(super) now: Option<ChannelId>,
+    is_keeping: bool,
+    pub(super) entry: &'a mut Entry<S>,
 }
 
 impl<'a, S> ChannelView<'a, S> {
     pub(super) fn new(channel: ChannelRef, entry: &'a mut Entry<S>) -> Result<Self, SendError> {
-        let now = entry.channels.get(&channel.id).ok_or(SendError::Stale)?.now;
-        Ok(Self { channel, now, entry })
+        let callbacks = entry.channels.get(&channel.id).ok_or(SendError::Stale)?;
+        Ok(Self {
+            channel,
+            now: callbacks.now,
+            is_keeping: callbacks.kept.is_some(),
+            entry,
+        })
     }
 
     /// Its name.
@@ -158,7 +168,7 @@ impl<'a, S> ChannelView<'a, S> {
     }
 
     /// The core's view of it, for all commands that no callback answers. What is declared by it is not there again after a
-    /// [recovery](super::Recovery).
+    /// [recovery](super::Recovery), and nothing may be published by it on a channel that [publishes again](ChannelOptions::republish).
     ///
     /// # Errors
     /// [`SendError::Stale`], [`SendError::Closed`]; [`SendError::NotConnected`] while its connection is lost and not as it was, as for all
@@ -334,13 +344,16 @@ impl<'a, S> ChannelView<'a, S> {
     /// Publishes a message. In confirm mode it has a tag, by which [`on_confirm`](Self::on_confirm) tells what became of it.
     ///
     /// # Errors
-    /// As [`Channel::publish`].
+    /// As [`Channel::publish`], and as [`ChannelOptions::republish`] says.
     pub fn publish<'p>(
         &mut self,
         method: &BasicPublish<'_>,
         properties: &Properties<'_>,
         body: impl Into<Payload<'p>>,
     ) -> Result<Option<ConfirmTag>, SendError> {
+        if self.is_keeping {
+            return self.publish_kept(method, properties, body.into());
+        }
         self.core()?.publish(method, properties, body)
     }
 

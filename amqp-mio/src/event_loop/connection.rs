@@ -209,7 +209,9 @@ impl<'a, S> ConnectionView<'a, S> {
             Some(number) => connection.open_channel_with_number(number)?,
         };
         options.apply(&mut connection.channel(id)?)?;
-        let callbacks = ChannelCallbacks::new(id, options.clone(), Box::new(opened));
+        let mut callbacks = ChannelCallbacks::new(id, options.clone(), Box::new(opened));
+        let recovering = self.entry.recovering.as_mut();
+        callbacks.kept = recovering.and_then(|recovering| recovering.keep(id, &options.on_loss));
         self.entry.channels.insert(id, callbacks);
         Ok(ChannelRef::new(self.id, id))
     }

@@ -16,6 +16,7 @@ mod poller;
 mod reconnecting;
 mod recovering;
 mod recovery;
+mod republishing;
 mod timers;
 
 use std::io;

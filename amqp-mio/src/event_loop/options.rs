@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amqp_proto::{AckCoalescing, Channel, ConfirmLimits, SendError};
+use amqp_proto::{AckCoalescing, Channel, ConfirmLimits, OnLoss, Republish, SendError};
 
 /// How a channel is opened. A recovered one is as these say again, but for its number.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,9 @@ pub struct ChannelOptions {
     pub limits: ConfirmLimits,
     /// Whether acknowledgements of single deliveries are joined, and how. Default: each is said at once.
     pub ack_coalescing: Option<AckCoalescing>,
+    /// What becomes of publishes that are not confirmed when the connection is lost and [recovered](super::Recovery). On any other
+    /// connection they are lost. Default: they are [`Lost`](amqp_proto::ConfirmOutcome::Lost).
+    pub on_loss: OnLoss,
 }
 
 impl ChannelOptions {
@@ -47,6 +50,26 @@ impl ChannelOptions {
     #[must_use]
     pub const fn coalesce_acks(mut self, count: u16, delay: Duration) -> Self {
         self.ack_coalescing = Some(AckCoalescing::new(count, delay));
+        self
+    }
+
+    /// Publishes again, behind a [recovery](super::Recovery), what was published by [`publish`](super::ChannelView::publish) and
+    /// [`publish_confirmed`](super::ChannelView::publish_confirmed) on this channel in confirm mode and was not confirmed, in its order
+    /// and before anything new: each arrives once or more often. Those that come twice have the same id in a header. Their callbacks
+    /// are called once, with the outcome of the last time, and their tags go on over all lives of the channel.
+    ///
+    /// A publish over the limits, or before all is published again, is refused with [`SendError::InFlight`]: publish it when others are
+    /// confirmed. They are [`Lost`](amqp_proto::ConfirmOutcome::Lost) when the channel ends for good, and so is one that the broker
+    /// closes the connection for. Nothing may be published by the core's view of this channel.
+    ///
+    /// ```
+    /// use amqp_mio::ChannelOptions;
+    /// use amqp_mio::proto::Republish;
+    /// let options = ChannelOptions::default().republish(Republish::default());
+    /// ```
+    #[must_use]
+    pub fn republish(mut self, how: Republish) -> Self {
+        self.on_loss = OnLoss::Republish(how);
         self
     }
 

@@ -38,6 +38,10 @@ pub(super) struct Recovering {
     consumers: HashMap<ConsumerId, ConsumerId>,
     /// Why the broker closed channels, by their first names, while it was not as it was.
     closed: HashMap<ChannelId, ChannelCloseReason>,
+    /// Some channel keeps its publishes.
+    pub(super) is_keeping: bool,
+    /// There may be some to be published again.
+    pub(super) has_to_republish: bool,
     /// Of the queues, as the program knows them, when it was lost.
     queues: Vec<Name>,
 }
@@ -66,6 +70,8 @@ impl Recovering {
             channels: HashMap::new(),
             consumers: HashMap::new(),
             closed: HashMap::new(),
+            is_keeping: false,
+            has_to_republish: false,
             queues: Vec::new(),
         })
     }
@@ -161,6 +167,7 @@ impl<S> Ctx<'_, S> {
             return self.go_on_restoring(id);
         }
         recovering.note(&event);
+        let is_keeping = recovering.is_keeping;
         let name = |channel| ChannelRef::new(id, recovering.name(channel));
         match event {
             Event::Connected if recovering.was_open => self.begin_to_restore(id),
@@ -183,11 +190,17 @@ impl<S> Ctx<'_, S> {
             }
             Event::Returned(returned) => {
                 let channel = name(returned.channel);
-                self.on_returned(channel, &returned);
+                match is_keeping {
+                    true => self.on_kept_returned(channel, returned),
+                    false => self.on_returned(channel, &returned),
+                }
             }
             Event::Confirmed { tags, outcome } => {
                 let channel = name(tags.channel());
-                self.on_confirmed(channel, tags, &outcome);
+                match is_keeping {
+                    true => self.on_kept_confirmed(channel, tags, &outcome),
+                    false => self.on_confirmed(channel, tags, &outcome),
+                }
             }
             Event::StreamPosition { consumer, next } => {
                 let (channel, consumer) = (name(consumer.channel()), recovering.consumer(consumer));
@@ -207,9 +220,16 @@ impl<S> Ctx<'_, S> {
                 self.close_channels(id, &reason);
                 self.on_event(id, Event::Closed(reason));
             }
-            event => self.on_event(id, event),
+            event => {
+                // Before the program takes the room.
+                self.republish(id);
+                self.on_event(id, event);
+            }
         }
         self.go_on_restoring(id);
+        if is_keeping {
+            self.republish(id);
+        }
     }
 
     fn recovering(&mut self, id: ConnectionId) -> Option<&mut Recovering> {
@@ -261,8 +281,9 @@ impl<S> Ctx<'_, S> {
             callbacks.now = None;
             goes_on && callbacks.outlives()
         });
-        if stays != Some(true) {
-            self.end_channel(channel, reason);
+        match stays {
+            Some(true) => self.interrupt_kept(channel, reason),
+            _ => self.end_channel(channel, reason),
         }
     }
 
@@ -274,6 +295,7 @@ impl<S> Ctx<'_, S> {
                 .topology_mut()
                 .channel_closed(key(channel.id()));
         }
+        self.lose_kept(channel, reason);
         self.on_channel_closed(channel, reason);
     }
 
@@ -393,9 +415,11 @@ impl<S> Ctx<'_, S> {
             return;
         };
         let renamed = recovering.take_renamed();
+        recovering.has_to_republish = recovering.is_keeping;
         if let Some(reconnecting) = &mut entry.reconnecting {
             reconnecting.connected();
         }
+        self.republish(id);
         for (old, new) in renamed {
             self.call_all(
                 id,

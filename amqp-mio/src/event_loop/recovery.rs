@@ -9,8 +9,8 @@ use amqp_proto::{Backoff, ReconnectPolicy};
 ///
 /// Channels with their options, limits and confirms are there again afterwards, and exchanges, queues and bindings that were declared by
 /// [`ChannelView`](super::ChannelView) on this connection and not deleted, and consumers: their names and their callbacks go on. What was
-/// under way is not: requests fail, publishes that were not confirmed are [`Lost`](amqp_proto::ConfirmOutcome::Lost), and deliveries that
-/// were not settled come again; to settle one of those is refused and changes nothing. What is asked meanwhile is refused
+/// under way is not: requests fail, publishes that were not confirmed are [`Lost`](amqp_proto::ConfirmOutcome::Lost), unless their channel
+/// [publishes them again](super::ChannelOptions::republish), and deliveries that were not settled come again; to settle one of those is refused and changes nothing. What is asked meanwhile is refused
 /// ([`SendError::NotConnected`](amqp_proto::SendError::NotConnected)); [`on_recovered`](super::ConnectionView::on_recovered) says when to
 /// go on. Only what is delivered before that can be dealt with at once, on its channel. Channels in transactions end. That an empty name
 /// means the queue that was declared last on a channel is not known there any more: the broker refuses it.

@@ -7,6 +7,7 @@ mod embedded;
 mod idle;
 mod reconnecting;
 mod recovering;
+mod republishing;
 mod select;
 mod shutdown;
 mod streams;

@@ -26,17 +26,17 @@ pub(crate) fn soon() -> Recovery {
     after(Backoff::new(1).initial(Duration::from_millis(1)).jitter(0.0))
 }
 
-fn after(backoff: Backoff) -> Recovery {
+pub(crate) fn after(backoff: Backoff) -> Recovery {
     Recovery::new(ReconnectPolicy::new(backoff))
 }
 
 /// A loop with a connection that is open, and notes what happens to it.
 pub(crate) struct Life {
-    event_loop: EventLoop<Log>,
-    connection: ConnectionId,
+    pub(crate) event_loop: EventLoop<Log>,
+    pub(crate) connection: ConnectionId,
 }
 
-fn tell(ctx: &mut Ctx<'_, Log>, what: impl Into<String>) {
+pub(crate) fn tell(ctx: &mut Ctx<'_, Log>, what: impl Into<String>) {
     note(ctx, what);
     ctx.stop();
 }
@@ -121,7 +121,7 @@ impl Life {
         act(&mut self.event_loop.context().channel(channel).unwrap())
     }
 
-    fn declare(&mut self, channel: ChannelRef, declare: &QueueDeclare<'_>) {
+    pub(crate) fn declare(&mut self, channel: ChannelRef, declare: &QueueDeclare<'_>) {
         self.on(channel, |view| {
             view.request(declare, |ctx, _, answer| {
                 tell(ctx, if answer.is_ok() { "declared" } else { "refused" })
@@ -155,14 +155,14 @@ impl Life {
         consumer
     }
 
-    fn publish(&mut self, channel: ChannelRef, queue: &str, body: &'static str) {
+    pub(crate) fn publish(&mut self, channel: ChannelRef, queue: &str, body: &'static str) {
         self.on(channel, |view| {
             view.publish(&to(queue), &Properties::default(), body.as_bytes())
                 .unwrap();
         });
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let connection = self.connection;
         close(&mut self.event_loop.context(), connection);
         self.until(CLOSED);
@@ -171,7 +171,7 @@ impl Life {
     }
 }
 
-fn lose(broker: &TestBroker) {
+pub(crate) fn lose(broker: &TestBroker) {
     let now = broker.now();
     broker.with(|broker| {
         for connection in broker.connections() {
@@ -180,7 +180,7 @@ fn lose(broker: &TestBroker) {
     });
 }
 
-fn durable(name: &str) -> QueueDeclare<'_> {
+pub(crate) fn durable(name: &str) -> QueueDeclare<'_> {
     QueueDeclare {
         queue: short(name),
         durable: true,

@@ -17,11 +17,12 @@ use amqp_mio::proto::{
     RequestError,
 };
 use amqp_mio::{
-    ChannelRef, ChannelView, ConnectError, ConnectionId, ConnectionView, Connector, Ctx, EventLoop, Recovery,
+    ChannelOptions, ChannelRef, ChannelView, ConnectError, ConnectionId, ConnectionView, Connector, Ctx,
+    EventLoop, Recovery,
 };
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a callback was called with.
 pub(crate) struct Told<T>(Rc<RefCell<VecDeque<T>>>);
@@ -167,10 +168,14 @@ impl Client {
     }
 
     pub(crate) fn channel_without_confirms(&mut self) -> ChannelRef {
+        self.channel_with(&ChannelOptions::default())
+    }
+
+    pub(crate) fn channel_with(&mut self, options: &ChannelOptions) -> ChannelRef {
         let opened = Told::new();
         let open = opened.clone();
         self.connection(|view| {
-            view.open_channel(move |ctx, channel| open.tell(ctx, channel))
+            view.open_channel_with(options, move |ctx, channel| open.tell(ctx, channel))
                 .unwrap();
         });
         self.wait(&opened)

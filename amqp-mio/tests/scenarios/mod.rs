@@ -19,6 +19,7 @@ pub(crate) mod recovery;
 pub(crate) mod refusing;
 #[path = "../../../amqp-async/scenarios/report.rs"]
 mod report;
+pub(crate) mod republishing;
 pub(crate) mod restoring;
 pub(crate) mod routing;
 pub(crate) mod securing;

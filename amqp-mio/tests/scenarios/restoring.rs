@@ -11,11 +11,8 @@ use amqp_mio::{ChannelRef, Connector, Recovery, RecoveryReport};
 use amqp_testbroker::MethodFault;
 
 use super::World;
-use super::client::{Client, Consumer, Told, from, short};
+use super::client::{Client, Consumer, PATIENCE, Told, from, short};
 use super::recovery::Survivor;
-
-/// Longer than anything takes that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tries again soon.
 fn soon() -> Recovery {

@@ -24,8 +24,8 @@ pub(super) const GAPS: &[Gap] = &[
         "a handler is a callback, which is done when it returns; `amqp-mio/tests/event_loop/shutdown.rs` has what is left of it",
     ),
     of_mio(
-        "republishing",
-        "not built yet: the core has `Outbox`, which a program's callbacks can use",
+        "republishing::a_publish_that_closes_its_channel_is_lost_and_those_behind_it_are_not",
+        "opening channels again is amqp-async's; with callbacks: `ChannelView::on_close`",
     ),
     of_mio(
         "alarms::a_blocked_publish_fails_gives_up_or_waits_as_it_was_told",
