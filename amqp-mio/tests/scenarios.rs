@@ -106,6 +106,8 @@ embedded_scenarios! {
 
 disturbing_scenarios! {
     with_ctl {
+        credentials:
+            a_connection_that_is_made_again_renews_the_secret_that_it_has_then;
         alarms:
             a_close_takes_no_longer_than_it_may_although_nothing_is_read
             a_connection_that_stays_blocked_is_given_up;

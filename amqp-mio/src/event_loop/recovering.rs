@@ -171,10 +171,6 @@ impl<S> Ctx<'_, S> {
         let name = |channel| ChannelRef::new(id, recovering.name(channel));
         match event {
             Event::Connected if recovering.was_open => self.begin_to_restore(id),
-            Event::Connected => {
-                recovering.was_open = true;
-                self.on_event(id, Event::Connected);
-            }
             Event::ChannelOpened { channel } => {
                 let channel = name(channel);
                 self.on_opened(channel);
@@ -215,12 +211,9 @@ impl<S> Ctx<'_, S> {
                 recovering.channels.remove(&now);
                 self.on_channel_closed_recovering(channel, &reason);
             }
-            Event::Closed(reason) if self.inner.outlives(id, &reason) => self.on_lost(id, &reason),
-            Event::Closed(reason) => {
-                self.close_channels(id, &reason);
-                self.on_event(id, Event::Closed(reason));
-            }
+            Event::Closed(reason) => self.on_closed_recovering(id, reason),
             event => {
+                recovering.was_open |= event == Event::Connected;
                 // Before the program takes the room.
                 self.republish(id);
                 self.on_event(id, event);
@@ -310,6 +303,16 @@ impl<S> Ctx<'_, S> {
         for channel in channels {
             let reason = ChannelCloseReason::Connection(reason.clone());
             self.end_channel(ChannelRef::new(id, channel), &reason);
+        }
+    }
+
+    fn on_closed_recovering(&mut self, id: ConnectionId, reason: CloseReason) {
+        match self.inner.outlives(id, &reason) {
+            true => self.on_lost(id, &reason),
+            false => {
+                self.close_channels(id, &reason);
+                self.on_event(id, Event::Closed(reason));
+            }
         }
     }
 

@@ -11,12 +11,13 @@ use amqp_mio::proto::{
     SaslMechanism, Secret,
 };
 use amqp_mio::{
-    AttemptError, ConnectError, Connector, CredentialsEvent, CredentialsSource, ProvidedCredentials,
+    AttemptError, ConnectError, Connector, CredentialsEvent, CredentialsSource, ProvidedCredentials, Recovery,
 };
 
 use super::World;
 use super::client::{Client, Told};
 use super::connecting::{failure, free_port, only_failure};
+use super::recovery::Survivor;
 
 type Answer = Result<ProvidedCredentials, Box<dyn Error + Send + Sync>>;
 
@@ -180,5 +181,24 @@ pub(crate) fn credentials_are_erased_if_that_was_asked_for(world: World) {
     let event = client.wait(&events);
     assert!(matches!(event, CredentialsEvent::Refreshed { .. }), "{event:?}");
     assert!(given[1].is_erased());
+    client.close();
+}
+
+/// The first secret is valid for days; the second one, of the connection that was made again, not so long.
+pub(crate) fn a_connection_that_is_made_again_renews_the_secret_that_it_has_then(world: World) {
+    let (source, calls) = source(|call| match call {
+        1 => Ok(guest().valid_for(Duration::from_secs(1_000_000))),
+        2 => Ok(guest().valid_for(Duration::from_secs(60))),
+        _ => Ok(guest()),
+    });
+    let source = source.policy(soon().at(0.001));
+    let connector = Connector::new(world.parameters(|config| config)).credentials_source(source);
+    let mut survivor = Survivor::connect(&connector, Recovery::default());
+    let events = events_of(&mut survivor.client);
+    survivor.suffer(&world, |operator| operator.close_all_connections("come again"));
+    let valid_for = None;
+    let client = &mut survivor.client;
+    assert_eq!(client.wait(&events), CredentialsEvent::Refreshed { valid_for });
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
     client.close();
 }
