@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use amqp_async::ConnectionEvent;
+use amqp_async::{ConnectionEvent, RecoveryReport};
 use amqp_proto::Message;
 
 /// The header that says how often a message was published before.
@@ -341,12 +341,7 @@ impl Outages {
         match event {
             ConnectionEvent::Lost { reason } => self.lost(reason),
             ConnectionEvent::Retrying { delay, .. } => self.retrying(*delay),
-            ConnectionEvent::Recovered(report) => {
-                self.recovered();
-                for step in &report.unrestored {
-                    self.record.fail(format!("{}: not restored: {step:?}", self.name));
-                }
-            }
+            ConnectionEvent::Recovered(report) => self.restored(report),
             ConnectionEvent::GaveUp(reason) => self.gave_up(reason),
             _ => {}
         }
@@ -364,12 +359,15 @@ impl Outages {
         self.say(&format_args!("retrying in {delay:?}"));
     }
 
-    /// It is there again, if it was lost.
-    pub(crate) fn recovered(&mut self) {
+    /// It is there again, and all that was on it.
+    pub(crate) fn restored(&mut self, report: &RecoveryReport) {
         if let Some(since) = self.since.take() {
             let after = since.elapsed();
             self.record.recovered(after, mem::take(&mut self.backoff));
             self.say(&format_args!("recovered after {after:?}"));
+        }
+        for step in &report.unrestored {
+            self.record.fail(format!("{}: not restored: {step:?}", self.name));
         }
     }
 

@@ -1,15 +1,16 @@
-//! With `amqp-mio`: one loop for the three connections. They are made again by [`EventLoop::connect_with`], what is on them by the
-//! callbacks here.
+//! With `amqp-mio`: one loop for the three connections, which are made again with everything on them
+//! ([`EventLoop::connect_recovering`]).
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use amqp_mio::proto::wire::{
     BasicConsume, BasicPublish, BasicQos, ConfirmSelect, FieldTable, Properties, QueueDeclare, QueueDelete,
     ReplyCode,
 };
-use amqp_mio::proto::{Backoff, ChannelCloseReason, ConfirmOutcome, Delivery, ReconnectPolicy, RequestError};
-use amqp_mio::{ChannelRef, ConnectionId, Connector, Ctx, EventLoop};
+use amqp_mio::proto::{ConfirmOutcome, Delivery};
+use amqp_mio::{ChannelRef, ConnectionId, Connector, Ctx, EventLoop, Recovery};
 use anyhow::{Context, Result};
 
 use crate::record::{ATTEMPT, Deliveries, Next, Outages};
@@ -27,8 +28,10 @@ struct Program {
     outages: [Outages; 3],
     /// Of the consumers; the publisher's stay empty.
     deliveries: [Deliveries; 3],
-    /// Where to publish, while there is a connection.
+    /// Where to publish, when the queue is there.
     channel: Option<ChannelRef>,
+    /// The publisher's connection was lost, and is not as it was.
+    is_lost: bool,
     fresh: usize,
     again: VecDeque<usize>,
     under_way: usize,
@@ -40,6 +43,7 @@ pub(crate) fn run(drill: &Drill) -> Result<()> {
         outages: NAMES.map(|name| Outages::new(drill.record.clone(), name)),
         deliveries: NAMES.map(|name| Deliveries::new(drill.record.clone(), name)),
         channel: None,
+        is_lost: false,
         fresh: 0,
         again: VecDeque::new(),
         under_way: 0,
@@ -56,7 +60,7 @@ pub(crate) fn run(drill: &Drill) -> Result<()> {
     for deliveries in &ctx.state().deliveries {
         deliveries.end();
     }
-    let channel = ctx.state().channel.context("the publisher has no connection")?;
+    let channel = ctx.state().channel.context("the queue was not declared")?;
     let queue = QueueDelete {
         queue: drill.queue.as_str().try_into()?,
         ..Default::default()
@@ -74,9 +78,17 @@ pub(crate) fn run(drill: &Drill) -> Result<()> {
 
 fn connect(ctx: &mut Ctx<'_, Program>, number: usize) -> Result<ConnectionId> {
     let connector = Connector::new(ctx.state().drill.parameters(number));
-    let policy = ReconnectPolicy::new(Backoff::new(number as u64));
-    let id = ctx.connect_with(&connector, policy)?;
+    let id = ctx.connect_recovering(&connector, Recovery::default())?;
     let mut connection = ctx.connection(id)?;
+    connection.on_open_error(move |ctx, id, error| {
+        // Later ones are tried again.
+        if ctx
+            .connection(id)
+            .is_ok_and(|connection| !connection.is_recovering())
+        {
+            or_fail(ctx, Err(error.clone().into()));
+        }
+    });
     connection.on_open(move |ctx, id| {
         let opened = ctx.connection(id).and_then(|mut connection| {
             connection.open_channel(move |ctx, channel| {
@@ -86,14 +98,17 @@ fn connect(ctx: &mut Ctx<'_, Program>, number: usize) -> Result<ConnectionId> {
         });
         or_fail(ctx, opened.map(drop).map_err(Into::into));
     });
-    connection.on_close(move |ctx, _, reason| {
+    connection.on_lost(move |ctx, _, reason| {
         let program = ctx.state();
-        if number == 0 {
-            program.channel = None;
-        }
+        program.is_lost |= number == 0;
         program.outages[number].lost(reason);
     });
     connection.on_reconnect(move |ctx, _, delay| ctx.state().outages[number].retrying(delay));
+    connection.on_recovered(move |ctx, _, report| {
+        let program = ctx.state();
+        program.is_lost &= number != 0;
+        program.outages[number].restored(report);
+    });
     connection.on_give_up(move |ctx, _, reason| ctx.state().outages[number].gave_up(reason));
     Ok(id)
 }
@@ -115,17 +130,12 @@ fn declare(ctx: &mut Ctx<'_, Program>, channel: ChannelRef, number: usize) -> Re
         ..Default::default()
     };
     let mut view = ctx.channel(channel)?;
-    view.request(&queue, move |ctx, channel, answer| {
-        // If its connection is lost meanwhile, it is asked again.
-        match answer {
-            Err(RequestError::ChannelClosed(ChannelCloseReason::Connection(_))) => {}
-            Err(error) => or_fail(ctx, Err(error.into())),
-            Ok(_) if number == 0 => {
-                ctx.state().channel = Some(channel);
-                ctx.state().outages[0].recovered();
-            }
-            Ok(_) => {}
-        }
+    view.on_close(|ctx, _, reason| ended(ctx, reason));
+    view.on_cancel(|ctx, _, _| ended(ctx, &"a consumer has ended"));
+    view.request(&queue, move |ctx, channel, answer| match answer {
+        Err(error) => or_fail(ctx, Err(error.into())),
+        Ok(_) if number == 0 => ctx.state().channel = Some(channel),
+        Ok(_) => {}
     })?;
     if number == 0 {
         view.send_nowait(&ConfirmSelect::default())?;
@@ -140,16 +150,18 @@ fn declare(ctx: &mut Ctx<'_, Program>, channel: ChannelRef, number: usize) -> Re
         queue: name.as_str().try_into()?,
         ..Default::default()
     };
-    view.consume_then(
-        &consume,
-        move |ctx, channel, delivery| take(ctx, channel, &delivery, number),
-        move |ctx, _, answer| {
-            if answer.is_ok() {
-                ctx.state().outages[number].recovered();
-            }
-        },
-    )?;
+    view.consume(&consume, move |ctx, channel, delivery| {
+        take(ctx, channel, &delivery, number);
+    })?;
     Ok(())
+}
+
+/// Something does not go on; at the end of the drill all of it is.
+fn ended(ctx: &mut Ctx<'_, Program>, what: &dyn Display) {
+    let record = &ctx.state().drill.record;
+    if !record.has_ended() {
+        record.fail(what.to_string());
+    }
 }
 
 fn take(ctx: &mut Ctx<'_, Program>, channel: ChannelRef, delivery: &Delivery, number: usize) {
@@ -180,7 +192,7 @@ fn publish_due(ctx: &mut Ctx<'_, Program>) {
 impl Program {
     /// Which message is to be published now.
     fn next(&mut self) -> Option<usize> {
-        if self.under_way >= WINDOW {
+        if self.is_lost || self.under_way >= WINDOW {
             return None;
         }
         let number = self.again.pop_front();
