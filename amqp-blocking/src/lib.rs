@@ -29,7 +29,8 @@
 //!
 //! Callbacks and handlers run on the thread that waits: in [`start_consuming`](BlockingChannel::start_consuming),
 //! [`process_data_events`](BlockingConnection::process_data_events), [`sleep`](BlockingConnection::sleep) or a [`Consumer`]. They may take
-//! as long as they like: heartbeats, confirms and acknowledgements go on meanwhile, on the I/O thread.
+//! as long as they like: heartbeats, confirms and acknowledgements go on meanwhile, on the I/O thread. It may let what follows a command
+//! wait for a millisecond, a publish or an acknowledgement, to write many at once; never if a call waits for something.
 //!
 //! Every call has a deadline: [`Config::request_timeout`](proto::Config::request_timeout), unless
 //! [`with_timeout`](BlockingChannel::with_timeout) says otherwise. Only waiting for deliveries has none but the end of the connection.
