@@ -1,6 +1,6 @@
 //! The handle of a channel: every operation of the protocol.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use amqp_proto::topology::ConsumerRecord;
@@ -112,6 +112,15 @@ impl Default for ChannelOptions {
 }
 
 impl ChannelOptions {
+    /// Most channels have the usual ones: those are kept once.
+    fn shared(self) -> Arc<Self> {
+        static USUAL: LazyLock<Arc<ChannelOptions>> = LazyLock::new(Arc::default);
+        match self == **USUAL {
+            true => Arc::clone(&USUAL),
+            false => Arc::new(self),
+        }
+    }
+
     /// Sets [`number`](Self#structfield.number).
     #[must_use]
     pub const fn number(mut self, number: u16) -> Self {
@@ -251,6 +260,7 @@ impl Channel {
     pub(crate) async fn open(connection: Connection, options: ChannelOptions) -> Result<Self, Error> {
         let shared = Arc::clone(connection.shared());
         let deadline = Deadline::after(&shared, None);
+        let options = options.shared();
         let open = |state: &mut State| {
             state.check_there()?;
             let id = match options.number {
@@ -259,7 +269,7 @@ impl Channel {
             };
             let mut core = state.connection.channel(id)?;
             options.apply(&mut core)?;
-            Ok(state.channels.insert(id, options.clone()))
+            Ok(state.channels.insert(id, Arc::clone(&options)))
         };
         let place = retry(&shared, &deadline, open, refusal(usize::MAX)).await?;
         let inner = Arc::new(Inner {
@@ -730,7 +740,7 @@ impl Channel {
 /// A request that changes what a channel is for good.
 fn note_mode<R: Request>(entry: &mut Entry) {
     let method = R::SPEC.id;
-    entry.options.confirms |= method == ConfirmSelect::SPEC.id;
+    entry.has_confirms |= method == ConfirmSelect::SPEC.id;
     entry.is_transactional |= method == TxSelect::SPEC.id;
 }
 

@@ -1,6 +1,7 @@
 //! What is known of each channel beside what the core knows.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 
 use amqp_proto::wire::BasicQos;
@@ -32,8 +33,10 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 pub(crate) struct Entry {
     id: ChannelId,
-    /// How it is to be when it is opened again.
-    pub(crate) options: ChannelOptions,
+    /// How it is to be when it is opened again. Channels with the same options share them, if those are the usual ones.
+    pub(crate) options: Arc<ChannelOptions>,
+    /// Publishes are confirmed, or will be.
+    pub(crate) has_confirms: bool,
     /// Limits that were asked for, for each consumer and for all together.
     pub(crate) qos: [Option<BasicQos>; 2],
     /// It was used for transactions.
@@ -48,7 +51,7 @@ pub(crate) struct Entry {
     pub(crate) is_closing: bool,
     pub(crate) closed: Option<ChannelCloseReason>,
     /// Why it ended before it was opened again the last time.
-    pub(crate) last_end: Option<ChannelCloseReason>,
+    pub(crate) last_end: Option<Box<ChannelCloseReason>>,
     /// Its id in its first life, by which its publishes are known in all of them.
     first_id: ChannelId,
     /// How many were published in former lives.
@@ -82,10 +85,11 @@ pub(crate) enum Unsaid {
 
 impl Channels {
     /// A new channel; its place.
-    pub(crate) fn insert(&mut self, id: ChannelId, options: ChannelOptions) -> usize {
+    pub(crate) fn insert(&mut self, id: ChannelId, options: Arc<ChannelOptions>) -> usize {
         let outbox = republish::outbox(&options.on_loss);
         let entry = Box::new(Entry {
             id,
+            has_confirms: options.confirms,
             options,
             outbox,
             qos: [None; 2],
@@ -316,7 +320,7 @@ impl Entry {
     /// What belongs to this life of the channel has ended with it; its consumers go on with the next one.
     pub(crate) fn interrupt(&mut self, reason: &ChannelCloseReason, wakes: &mut Vec<Waker>) {
         self.is_open = false;
-        self.last_end = Some(reason.clone());
+        self.last_end = Some(Box::new(reason.clone()));
         self.restore.clear();
         self.starting.clear();
         self.unsaid.clear();

@@ -201,7 +201,7 @@ impl Entry {
     /// What has to be sent to have it again.
     fn steps(&self) -> VecDeque<Restore> {
         let [each, all] = self.qos;
-        let confirms = self.options.confirms.then_some(Restore::Confirms);
+        let confirms = self.has_confirms.then_some(Restore::Confirms);
         let first = [Some(Restore::Open), confirms, all.map(Restore::Qos)];
         let mut steps: VecDeque<_> = first.into_iter().flatten().collect();
         // Each consumer has the limit that it was started under.
@@ -299,7 +299,7 @@ impl State {
         };
         entry.is_open = true;
         entry.changed.drain_into(wakes);
-        if let Some(reason) = entry.last_end.clone().filter(|_| !is_lost) {
+        if let Some(reason) = entry.last_end.as_deref().cloned().filter(|_| !is_lost) {
             let number = channel.number();
             self.watchers
                 .tell(&ConnectionEvent::ChannelReopened { number, reason }, wakes);
@@ -415,7 +415,7 @@ impl State {
     /// It cannot be opened again: it stays closed, for the reason that it was closed for.
     fn give_up(&mut self, place: usize) {
         let entry = self.channels.get(place);
-        let reason = entry.and_then(|entry| entry.last_end.clone());
+        let reason = entry.and_then(|entry| entry.last_end.as_deref().cloned());
         self.end_channel(place, &reason.unwrap_or(ChannelCloseReason::Requested));
         self.settled.drain_into(&mut self.wakes);
     }

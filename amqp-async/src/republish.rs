@@ -148,7 +148,11 @@ impl State {
             ) => {}
             // It cannot be published again, such as on a channel without confirms because a filter has left them out.
             Err(_) if is_open => {
-                let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
+                let reason = entry
+                    .last_end
+                    .as_deref()
+                    .cloned()
+                    .unwrap_or(ChannelCloseReason::Requested);
                 entry.lose_kept(&reason, wakes);
                 self.settled.drain_into(wakes);
             }

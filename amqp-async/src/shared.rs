@@ -310,7 +310,7 @@ impl State {
             return Error::ConnectionClosed(CloseReason::Requested { acknowledged: false });
         }
         let ended = |entry: &Entry| {
-            let former = entry.last_end.clone().filter(|_| !entry.is_closing);
+            let former = entry.last_end.as_deref().cloned().filter(|_| !entry.is_closing);
             entry.closed.clone().or(former)
         };
         match (error, self.channels.get(channel).and_then(ended)) {

@@ -152,7 +152,11 @@ impl State {
                 continue;
             };
             if !entry.is_open && !entry.is_closing {
-                let reason = entry.last_end.clone().unwrap_or(ChannelCloseReason::Requested);
+                let reason = entry
+                    .last_end
+                    .as_deref()
+                    .cloned()
+                    .unwrap_or(ChannelCloseReason::Requested);
                 // If the broker has closed it since, it was there.
                 if !self.reopen(place, &reason, now) {
                     self.end_channel(place, &reason);
@@ -193,7 +197,7 @@ impl State {
             return;
         }
         if let Some(entry) = self.channels.unclosed_mut(place) {
-            let known = reason.or_else(|| entry.last_end.clone());
+            let known = reason.or_else(|| entry.last_end.as_deref().cloned());
             entry.close(&known.unwrap_or(ChannelCloseReason::Requested), &mut self.wakes);
             let id = entry.id();
             if let Ok(mut core) = self.connection.channel(id) {

@@ -293,6 +293,10 @@ impl Requests {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.wrapping_add(1);
         self.unsent += 1;
+        if self.waiting.capacity() == 0 {
+            // Most channels never have more: they are opened, and set to confirm publishes.
+            self.waiting.reserve_exact(2);
+        }
         self.waiting.push_back(Waiting {
             sequence,
             method,

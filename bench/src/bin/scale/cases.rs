@@ -21,8 +21,14 @@ const TO_SETTLE: Duration = Duration::from_secs(20);
 /// How long connections do nothing before they are measured.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The budget of a connection that does nothing, in KiB.
-const IDLE_CONNECTION: u64 = 24;
+/// The budget of a connection that does nothing, in octets.
+const IDLE_CONNECTION: u64 = 24 << 10;
+
+/// The same of a channel.
+const IDLE_CHANNEL: u64 = 1536;
+
+/// How many of these a connection has; brokers allow about 2000.
+const CHANNELS_EACH: u64 = 1000;
 
 /// How much memory may be more afterwards than before, in KiB: what an allocator keeps, and not eight octets for each of a million.
 const GROWTH: u64 = 7 << 10;
@@ -88,6 +94,12 @@ pub(crate) const CASES: &[Case] = &[
         count: 1000,
         is_repeated: false,
         run: idle_async_std,
+    },
+    Case {
+        name: "idle_channels",
+        count: 10_000,
+        is_repeated: false,
+        run: idle_channels,
     },
 ];
 
@@ -229,7 +241,23 @@ fn idle_tokio(count: u64, uri: &str) -> Result<()> {
         let connection = amqp_tokio::connect(uri).await?;
         Ok((connection.channel().await?, connection))
     };
-    runtime()?.block_on(idle(count, connect, sleep))
+    runtime()?.block_on(idle(count, IDLE_CONNECTION, connect, sleep))
+}
+
+fn idle_channels(count: u64, uri: &str) -> Result<()> {
+    runtime()?.block_on(async {
+        let mut connections = Vec::new();
+        // One more for the first.
+        for _ in 0..=count.div_ceil(CHANNELS_EACH) {
+            connections.push(amqp_tokio::connect(uri).await?);
+        }
+        let mut turns = connections.iter().cycle();
+        let open = async || {
+            let connection = turns.next().context("there are no connections")?;
+            Ok(connection.channel().await?)
+        };
+        idle(count, IDLE_CHANNEL, open, sleep).await
+    })
 }
 
 fn idle_async_std(count: u64, uri: &str) -> Result<()> {
@@ -237,21 +265,22 @@ fn idle_async_std(count: u64, uri: &str) -> Result<()> {
         let connection = amqp_async_std::connect(uri).await?;
         Ok((connection.channel().await?, connection))
     };
-    async_std::task::block_on(idle(count, connect, async_std::task::sleep))
+    async_std::task::block_on(idle(count, IDLE_CONNECTION, connect, async_std::task::sleep))
 }
 
-/// Connections with a channel each that do nothing.
+/// Connections with a channel each, or channels, that do nothing, and take so many octets at most.
 async fn idle<C, S: Future<Output = ()>>(
     count: u64,
-    connect: impl AsyncFn() -> Result<C>,
+    most: u64,
+    mut open: impl AsyncFnMut() -> Result<C>,
     sleep: fn(Duration) -> S,
 ) -> Result<()> {
-    let first = connect().await?;
+    let first = open().await?;
     sleep(IDLE).await;
     let before = Usage::now()?;
-    let mut connections = Vec::new();
+    let mut all = Vec::new();
     for _ in 0..count {
-        connections.push(connect().await?);
+        all.push(open().await?);
     }
     sleep(IDLE).await;
     let after = Usage::now()?;
@@ -260,11 +289,8 @@ async fn idle<C, S: Future<Output = ()>>(
         "{octets} octets each; threads {}, then {}; open files {}, then {}",
         before.threads, after.threads, before.files, after.files
     );
-    drop((first, connections));
-    ensure!(
-        octets <= IDLE_CONNECTION << 10,
-        "more than {IDLE_CONNECTION} KiB each"
-    );
+    drop((first, all));
+    ensure!(octets <= most, "more than {most} octets each");
     ensure!(after.threads <= before.threads, "they take threads");
     Ok(())
 }
