@@ -104,10 +104,6 @@ pub(super) const GAPS: &[Gap] = &[
         "a channel belongs to the loop's thread",
     ),
     of_mio(
-        "restoring::a_consumer_that_is_dropped_while_it_is_started_again_is_cancelled_behind_that",
-        "a consumer is no value that could be dropped, and `ChannelView::cancel` is refused while all is made again",
-    ),
-    of_mio(
         "restoring::what_somebody_else_has_locked_is_tried_again_if_the_program_says_so",
         "to decide about steps that fail is amqp-async's; with callbacks: the report of `ConnectionView::on_recovered`",
     ),
