@@ -94,8 +94,6 @@ enum Read {
 struct Turn {
     /// There are more events.
     has_more: bool,
-    /// There is more to write than was handed over.
-    has_unsent: bool,
     is_closed: bool,
     deadline: Option<Instant>,
 }
@@ -245,7 +243,6 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.output.advance(self.output.remaining());
         }
         state.connection.poll_transmit(now, &mut self.output);
-        let has_unsent = !state.connection.is_drained();
         state.note_written();
         std::mem::swap(&mut state.wakes, &mut self.wakes);
         let alarm = state.alarms.tick(now, &mut self.wakes);
@@ -279,7 +276,6 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         ];
         Turn {
             has_more: events == MOST_EVENTS || has_planned,
-            has_unsent,
             is_closed,
             deadline: deadlines.into_iter().flatten().min(),
         }
@@ -316,20 +312,6 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             }
         }
         has_written || self.stream.is_broken != was_broken
-    }
-
-    /// Something was written: whoever waits for that learns it. Says whether there is a reason to go round once more. What was asked
-    /// meanwhile is none: whoever asked has woken the driver, and to write it at once would mean to write message by message.
-    fn note_written(&mut self, turn: &Turn) -> bool {
-        let now = self.timer.now();
-        let left = self.output.remaining();
-        let mut state = self.shared.lock();
-        let has_news = state.connection.handle_written(now, left);
-        state.note_written();
-        std::mem::swap(&mut state.wakes, &mut self.wakes);
-        drop(state);
-        self.wakes.drain(..).for_each(Waker::wake);
-        has_news || turn.has_unsent && left == 0 || self.stream.is_broken
     }
 
     /// The connection is closed: all is written, then the stream ends, on both sides if the other one does its part in time.
@@ -395,7 +377,7 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
             // What there was no room to read for may be read now, and nobody would wake the driver for it.
             let can_read = read == Read::Done || read == Read::Skipped && this.can_read();
             has_more = turn.has_more;
-            if can_read || has_more || has_written && this.note_written(&turn) {
+            if can_read || has_written || has_more {
                 continue;
             }
             let Some(deadline) = turn.deadline else {
