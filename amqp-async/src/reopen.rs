@@ -1,7 +1,7 @@
 //! A channel that the broker has closed is opened again, if that was asked for.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ impl Reopen {
 
     /// Channels that do not act in step.
     fn delays(&self) -> Backoff {
-        let seeded = || Backoff::new(RandomState::new().build_hasher().finish()).attempts(ATTEMPTS);
+        let seeded = || Backoff::new(RandomState::new().hash_one(0)).attempts(ATTEMPTS);
         self.backoff.clone().unwrap_or_else(seeded)
     }
 }

@@ -1,6 +1,6 @@
 //! Publishes that are kept until they are confirmed, and published again on the next life of their channel.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::task::Waker;
 
 use amqp_proto::wire::{BasicPublish, Properties};
@@ -22,12 +22,7 @@ pub(crate) fn outbox(on_loss: &OnLoss) -> Option<Box<Outbox>> {
 fn prefix() -> String {
     // Its keys come from the system's random numbers.
     let random = RandomState::new();
-    let half = |number| {
-        let mut hasher = random.build_hasher();
-        hasher.write_u8(number);
-        hasher.finish()
-    };
-    format!("{:016x}{:016x}", half(0), half(1))
+    format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1))
 }
 
 impl Entry {

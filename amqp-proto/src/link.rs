@@ -201,8 +201,11 @@ impl Link {
 
     /// Hands over what there is if the caller has written all it had; says whether it did.
     pub(crate) fn hand_over(&mut self, out: &mut SendBuf) -> bool {
-        self.note_written(out.remaining());
+        self.unwritten = out.remaining();
         let is_handed_over = self.unwritten == 0 && self.out.has_remaining();
+        if self.unwritten == 0 {
+            self.methods_handed_over = 0;
+        }
         if is_handed_over {
             self.counters.octets_sent += self.out.remaining() as u64;
             mem::swap(&mut self.out, out);
@@ -212,13 +215,11 @@ impl Link {
         is_handed_over
     }
 
-    /// The caller has written, and has that much left.
+    /// The caller has written all it had.
     #[inline]
-    pub(crate) const fn note_written(&mut self, left: usize) {
-        self.unwritten = left;
-        if left == 0 {
-            self.methods_handed_over = 0;
-        }
+    pub(crate) const fn note_all_written(&mut self) {
+        self.unwritten = 0;
+        self.methods_handed_over = 0;
     }
 
     /// Shows what is about to be handed over.

@@ -17,7 +17,7 @@ mod restoring;
 mod run;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 use amqp_proto::topology::{Culprits, Outcome, Recorder, Restorer, Step};
 pub use amqp_proto::topology::{RecoveryReport, StepFilter, Unrestored};
@@ -51,7 +51,7 @@ pub struct Recovery {
 /// Clients that do not act in step: the delays are drawn from a seed that differs from one connection to the next.
 impl Default for Recovery {
     fn default() -> Self {
-        let seed = RandomState::new().build_hasher().finish();
+        let seed = RandomState::new().hash_one(0);
         Self::new(ReconnectPolicy::new(Backoff::new(seed)))
     }
 }
