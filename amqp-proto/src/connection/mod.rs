@@ -146,14 +146,13 @@ impl Connection {
     /// Hands over what is to be written, and says whether there is something to be written in `out`.
     ///
     /// Only an empty `out` is filled; of one that is not, it is noted how much is left, which counts as back-pressure. Call
-    /// it after a write too, until it says `false` or the socket takes no more; or leave what was added meanwhile for the next round and
-    /// call [`handle_written`](Self::handle_written).
+    /// it after a write too, until it says `false` or the socket takes no more.
     #[inline]
     pub fn poll_transmit(&mut self, now: Instant, out: &mut SendBuf) -> bool {
         let was_behind = out.has_remaining();
         let was_over_limit = self.link.is_over_limit();
         let is_left = if !was_behind && self.has_nothing_to_send(now) {
-            self.link.note_written(0);
+            self.link.note_all_written();
             false
         } else {
             self.transmit(now, out, was_behind)
@@ -223,24 +222,6 @@ impl Connection {
         if self.disconnected.is_none() {
             self.disconnected = Some(error.unwrap_or_else(TransportError::end_of_stream));
         }
-    }
-
-    /// What was handed over is written, but for `left` octets: they count as back-pressure, what is written does not any more. Says
-    /// whether it is worth going round once more, since there is something to tell or to read; what commands have added meanwhile is
-    /// none of it.
-    ///
-    /// [`poll_transmit`](Self::poll_transmit) notes the same, and hands over what there is.
-    pub fn handle_written(&mut self, now: Instant, left: usize) -> bool {
-        let was_over_limit = self.link.is_over_limit();
-        self.link.note_written(left);
-        let reads_again = was_over_limit && !self.link.is_over_limit();
-        if reads_again {
-            self.deadlines.note_timeout(now);
-        }
-        if !self.is_closed() {
-            self.link.watch_marks(left > 0);
-        }
-        reads_again || !self.link.events.is_empty() || !self.is_open()
     }
 
     /// The caller stops reading the socket, to hold the peer back; that nothing arrives means nothing until

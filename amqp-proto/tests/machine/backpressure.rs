@@ -196,69 +196,6 @@ fn room_that_a_write_made_is_not_slept_over() {
     assert_eq!(peer.connection.poll_timeout(), None);
 }
 
-/// As [`room_is_told_once_and_only_to_who_was_refused`], by who leaves what came meanwhile for the next round.
-#[test]
-fn a_write_can_be_noted_without_taking_what_came_meanwhile() {
-    let (mut peer, id, _) = stalled(marks(1000, 10_000));
-    publish(&mut peer, id, 1200).unwrap();
-    peer.transmit();
-    let handed_over = peer.output.remaining();
-    assert_eq!(peer.connection.queued_bytes(), handed_over);
-    assert!(
-        !peer.connection.handle_written(peer.now, 700),
-        "nobody was refused"
-    );
-    assert_eq!(peer.connection.queued_bytes(), 700);
-
-    publish(&mut peer, id, 400).unwrap();
-    assert!(publish(&mut peer, id, 0).is_err());
-    let meanwhile = peer.connection.queued_bytes() - 700;
-    assert!(!peer.connection.handle_written(peer.now, 500 - meanwhile + 1));
-    assert!(
-        peer.connection.handle_written(peer.now, 500 - meanwhile),
-        "there is room"
-    );
-    assert!(peer.connection.handle_written(peer.now, 0), "it was not told yet");
-    assert_eq!(
-        peer.connection.queued_bytes(),
-        meanwhile,
-        "that is still to be handed over"
-    );
-    peer.output.advance(handed_over);
-    assert_eq!(
-        peer.connection.poll_event(peer.now, &mut peer.input),
-        Some(Event::Writable)
-    );
-    assert!(!peer.connection.handle_written(peer.now, 0));
-    assert!(peer.connection.poll_transmit(peer.now, &mut peer.output));
-    assert_eq!(peer.output.remaining(), meanwhile);
-}
-
-/// Answers to what comes have filled the way out, so nothing is read; a write makes that possible again.
-#[test]
-fn a_write_that_makes_reading_possible_again_says_so() {
-    let (mut peer, id, _) = stalled(marks(100, 2000));
-    for tag in 2..402 {
-        peer.send_content(id.number(), deliver("nobody", tag), b"m");
-    }
-    assert_eq!(peer.events(), []);
-    assert!(
-        !peer.input.unread().is_empty(),
-        "answering would add to what waits"
-    );
-    assert_ne!(peer.output.remaining(), 0);
-    assert!(peer.connection.handle_written(peer.now, 0));
-    assert!(peer.connection.poll_timeout().is_some_and(|at| at <= peer.now));
-}
-
-#[test]
-fn who_is_not_open_goes_round_after_every_write() {
-    let (mut peer, ..) = stalled(marks(1000, 10_000));
-    assert!(!peer.connection.handle_written(peer.now, 0));
-    peer.connection.close(ReplyCode::REPLY_SUCCESS, "bye");
-    assert!(peer.connection.handle_written(peer.now, 0));
-}
-
 #[test]
 fn what_the_caller_has_not_written_counts_and_so_does_a_shared_body() {
     let (mut peer, id, _) = stalled(marks(1 << 20, 1 << 24));
