@@ -71,9 +71,10 @@ mod runtime {
         let (sender, result) = channel();
         let waiter = Arc::clone(&waiting);
         thread::spawn(move || {
-            // Whoever waits is told of a panic too: then there is no sender any more.
             let result = catch_unwind(AssertUnwindSafe(|| run(future)));
             let _ = result.map(|value| sender.send(value));
+            // Whoever waits is told of a panic too: there is no sender any more when it is woken.
+            drop(sender);
             let waker = waiter.lock().unwrap().take();
             waker.into_iter().for_each(Waker::wake);
         });
