@@ -13,6 +13,7 @@ use amqp_testbroker::TestBroker;
 use self::operator::Operator;
 pub(crate) use self::report::passed;
 
+pub(crate) mod ack_timeouts;
 pub(crate) mod alarms;
 pub(crate) mod connecting;
 pub(crate) mod consuming;
@@ -264,6 +265,8 @@ macro_rules! all_scenarios {
             with_ctl {
                 credentials:
                     a_connection_that_is_made_again_renews_the_secret_that_it_has_then;
+                ack_timeouts:
+                    what_is_not_settled_in_time_comes_again_in_the_same_consumer;
                 alarms:
                     a_blocked_publish_fails_gives_up_or_waits_as_it_was_told
                     a_close_takes_no_longer_than_it_may_although_nothing_is_read
@@ -275,7 +278,9 @@ macro_rules! all_scenarios {
                     a_user_who_is_deleted_is_told
                     a_virtual_host_that_is_deleted_takes_its_connections;
                 recovery:
-                    after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
+                    after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name
+                    after_the_broker_was_shut_down_and_started_it_is_there_again
+                    after_the_broker_fell_silent_what_was_not_settled_comes_again;
                 restoring:
                     a_program_with_all_channel_numbers_gets_them_again
                     a_broker_that_stays_away_is_given_up_in_time

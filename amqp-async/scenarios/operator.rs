@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use amqp_async::proto::Instant;
 use amqp_async::proto::wire::{Method, ReplyCode};
@@ -226,6 +227,31 @@ impl Operator {
                 let limit = Disturbance::until_done(move || ctl(&reset));
                 must_ctl(&set(&MAX_MESSAGE_SIZE.to_string()));
                 limit
+            }
+        }
+    }
+
+    /// Waits only a second for deliveries to be settled, on connections that begin from now on.
+    #[allow(dead_code, reason = "not every crate has such scenarios")]
+    pub(crate) fn time_out_deliveries(&self) -> Disturbance {
+        match self {
+            Self::Embedded(broker) => {
+                broker.with(|broker| broker.set_consumer_timeout(Some(Duration::from_secs(1))));
+                let broker = Arc::clone(broker);
+                Disturbance::until(move || broker.with(|broker| broker.set_consumer_timeout(None)))
+            }
+            Self::RabbitMq => {
+                let set = |timeout: u32, channel_tick: u32, queue_tick: u32| {
+                    format!(
+                        "eval '[application:set_env(rabbit, K, V) || {{K, V}} <- [{{consumer_timeout, {timeout}}}, \
+                         {{channel_tick_interval, {channel_tick}}}, {{quorum_tick_interval, {queue_tick}}}]].'"
+                    )
+                };
+                // These are RabbitMQ's defaults, in milliseconds.
+                let reset = set(1_800_000, 60_000, 5_000);
+                let timeout = Disturbance::until_done(move || ctl(&reset));
+                must_ctl(&set(1_000, 500, 500));
+                timeout
             }
         }
     }

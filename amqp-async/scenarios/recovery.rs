@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use amqp_async::proto::{CloseReason, ConnectionParameters};
+use amqp_async::proto::{CloseReason, ConnectionParameters, Heartbeat};
 use amqp_async::{Connection, ConnectionEvent, Events, ExchangeKind, Message, Qos, RecoveryReport};
 
 use super::{World, close};
@@ -15,14 +16,30 @@ pub(crate) async fn connect(world: &World) -> Connection {
 
 /// Why it was lost, and what became of it.
 pub(crate) async fn recovered(events: &mut Events) -> (CloseReason, RecoveryReport) {
-    let mut lost = None;
+    let reason = lost(events).await;
+    (reason, there_again(events).await)
+}
+
+async fn lost(events: &mut Events) -> CloseReason {
     loop {
-        match events.next().await.unwrap() {
-            ConnectionEvent::Lost { reason } => lost = Some(reason),
-            ConnectionEvent::Recovered(report) => break (lost.unwrap(), (*report).clone()),
-            ConnectionEvent::GaveUp(reason) => panic!("{reason}"),
-            _ => {}
+        if let ConnectionEvent::Lost { reason } = next(events).await {
+            break reason;
         }
+    }
+}
+
+async fn there_again(events: &mut Events) -> RecoveryReport {
+    loop {
+        if let ConnectionEvent::Recovered(report) = next(events).await {
+            break (*report).clone();
+        }
+    }
+}
+
+async fn next(events: &mut Events) -> ConnectionEvent {
+    match events.next().await.unwrap() {
+        ConnectionEvent::GaveUp(reason) => panic!("{reason}"),
+        event => event,
     }
 }
 
@@ -97,6 +114,64 @@ pub(crate) async fn after_the_broker_was_killed_it_is_there_again_with_what_it_h
     let new = consumer.next().await.unwrap().unwrap();
     assert_eq!(&*new.body(), b"new");
     new.ack().await.unwrap();
+    queue.delete().await.unwrap();
+    close(&connection).await;
+}
+
+pub(crate) async fn after_the_broker_was_shut_down_and_started_it_is_there_again(world: World) {
+    let connection = connect(&world).await;
+    let channel = connection.channel().await.unwrap();
+    let queue = channel.declare_queue("").exclusive(true).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let mut events = connection.events();
+    let pause = world.operator.shut_down();
+    let reason = lost(&mut events).await;
+    assert_eq!(
+        &*reason.peer().unwrap().text,
+        "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+    );
+    // Nobody gets in meanwhile.
+    crate::runtime::connect(&world.url).await.unwrap_err();
+    assert!(connection.is_recovering().is_some());
+    pause.end();
+    let report = there_again(&mut events).await;
+    assert!(report.is_complete(), "{report:?}");
+    let exchange = channel.default_exchange();
+    exchange.publish("new", queue.name()).await.unwrap();
+    let new = consumer.next().await.unwrap().unwrap();
+    assert_eq!(&*new.body(), b"new");
+    new.ack().await.unwrap();
+    close(&connection).await;
+}
+
+pub(crate) async fn after_the_broker_fell_silent_what_was_not_settled_comes_again(world: World) {
+    let parameters = world.parameters(|config| config.heartbeat(Heartbeat::Seconds(1)));
+    // A silent broker does not answer attempts either.
+    let parameters = parameters.stack_timeout(Duration::from_secs(1));
+    let connection = crate::runtime::connect_recovering(parameters).await.unwrap();
+    let channel = connection.channel().await.unwrap();
+    let name = world.name("silent");
+    let queue = channel.declare_queue(&*name).durable(true).await.unwrap();
+    let mut consumer = queue.consume().await.unwrap();
+    let exchange = channel.default_exchange();
+    exchange.publish("kept", &name).await.unwrap();
+    let unsettled = consumer.next().await.unwrap().unwrap();
+
+    let mut events = connection.events();
+    let pause = world.operator.freeze();
+    let reason = lost(&mut events).await;
+    assert!(
+        matches!(reason, CloseReason::HeartbeatMissed { .. }),
+        "{reason:?}"
+    );
+    pause.end();
+    let report = there_again(&mut events).await;
+    assert!(report.is_complete(), "{report:?}");
+    assert!(unsettled.is_stale());
+    unsettled.ack().await.unwrap_err();
+    let again = consumer.next().await.unwrap().unwrap();
+    assert_eq!((&*again.body(), again.is_redelivered()), (&b"kept"[..], true));
+    again.ack().await.unwrap();
     queue.delete().await.unwrap();
     close(&connection).await;
 }

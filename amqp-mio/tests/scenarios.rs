@@ -118,7 +118,9 @@ disturbing_scenarios! {
             a_user_who_is_deleted_is_told
             a_virtual_host_that_is_deleted_takes_its_connections;
         recovery:
-            after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name;
+            after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name
+            after_the_broker_was_shut_down_and_started_it_is_there_again
+            after_the_broker_fell_silent_what_was_not_settled_comes_again;
         restoring:
             a_program_with_all_channel_numbers_gets_them_again
             a_broker_that_stays_away_is_given_up_in_time;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqp_proto::wire::ReplyCode;
 use amqp_proto::{Instant, Message, RecvBuf, SendBuf};
@@ -196,6 +197,11 @@ impl Broker {
                 self.ready.insert(*key);
             }
         }
+    }
+
+    /// Sets [`BrokerConfig::consumer_timeout`] for connections that begin from now on.
+    pub const fn set_consumer_timeout(&mut self, timeout: Option<Duration>) {
+        self.common.config.consumer_timeout = timeout;
     }
 
     /// The node stops and starts again: every stream breaks off without a word, and what is not durable is gone.

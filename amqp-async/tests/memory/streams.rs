@@ -255,6 +255,7 @@ fn after_its_channel_was_closed_or_it_was_cancelled_it_goes_on_where_it_was() {
     };
     let script = script
         .send(CraftedFrame::method(1, cancel))
+        .expect(r#"ch 1 basic.cancel consumer_tag="c" no_wait"#)
         .expect("ch 2 channel.open")
         .reply(ChannelOpenOk {})
         .expect(r#"ch 2 queue.declare queue="s" passive"#)

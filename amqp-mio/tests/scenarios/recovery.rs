@@ -1,9 +1,11 @@
 //! Connections that are lost and made again, with everything that was on them.
 
+use std::time::Duration;
+
 use amqp_mio::proto::wire::{
     BasicPublish, BasicQos, ExchangeDeclare, Properties, QueueBind, QueueDeclare, QueueDelete,
 };
-use amqp_mio::proto::{CloseReason, ConfirmOutcome, SendError};
+use amqp_mio::proto::{CloseReason, ConfirmOutcome, Heartbeat, SendError};
 use amqp_mio::{Connector, Recovery, RecoveryReport};
 
 use super::World;
@@ -46,13 +48,27 @@ impl Survivor {
         world: &World,
         deed: impl FnOnce(Operator) -> T + Send + 'static,
     ) -> (T, CloseReason) {
+        let (done, reason) = self.lose(world, deed);
+        self.recover();
+        (done, reason)
+    }
+
+    /// What the operator does, and why it was lost then.
+    fn lose<T: Send + 'static>(
+        &mut self,
+        world: &World,
+        deed: impl FnOnce(Operator) -> T + Send + 'static,
+    ) -> (T, CloseReason) {
         let operator = world.operator.clone();
         let done = self.client.meanwhile(move || deed(operator));
-        let reason = self.client.wait(&self.lost);
+        (done, self.client.wait(&self.lost))
+    }
+
+    /// Until all is there again.
+    fn recover(&mut self) {
         let report = self.client.wait(&self.recovered);
         assert!(report.is_complete(), "{report:?}");
         assert_eq!((self.lost.len(), self.recovered.len()), (0, 0));
-        (done, reason)
     }
 }
 
@@ -157,6 +173,74 @@ pub(crate) fn after_the_broker_was_killed_it_is_there_again_with_what_it_had_con
     let new = client.wait(&consumer.deliveries);
     assert_eq!(new.message.body().to_vec(), b"new");
     client.on(channel, |view| view.ack(new.tag)).unwrap();
+    let delete = QueueDelete {
+        queue: short(&name),
+        ..Default::default()
+    };
+    client.ask(channel, &delete).unwrap();
+    client.close();
+}
+
+pub(crate) fn after_the_broker_was_shut_down_and_started_it_is_there_again(world: World) {
+    let mut survivor = Survivor::new(&world);
+    let (channel, queue) = survivor.client.queue();
+    let consumer = survivor.client.consume(channel, &from(&queue)).unwrap();
+    let url = world.url.clone();
+    let (pause, reason) = survivor.lose(&world, move |operator| {
+        let pause = operator.shut_down();
+        // Nobody gets in meanwhile.
+        assert!(Client::connect_uri(&url).is_err());
+        pause
+    });
+    assert_eq!(
+        &*reason.peer().unwrap().text,
+        "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+    );
+    survivor.client.meanwhile(|| pause.end());
+    survivor.recover();
+    let (_, queue) = survivor.renamed.pop().unwrap();
+    let client = &mut survivor.client;
+    client.send(channel, &queue, "new");
+    let new = client.wait(&consumer.deliveries);
+    assert_eq!(new.message.body().to_vec(), b"new");
+    client.on(channel, |view| view.ack(new.tag)).unwrap();
+    client.close();
+}
+
+pub(crate) fn after_the_broker_fell_silent_what_was_not_settled_comes_again(world: World) {
+    let parameters = world.parameters(|config| config.heartbeat(Heartbeat::Seconds(1)));
+    // A silent broker does not answer attempts either.
+    let parameters = parameters.stack_timeout(Duration::from_secs(1));
+    let mut survivor = Survivor::connect(&Connector::new(parameters), Recovery::default());
+    let client = &mut survivor.client;
+    let channel = client.channel();
+    let name = world.name("silent");
+    let declare = QueueDeclare {
+        queue: short(&name),
+        durable: true,
+        ..Default::default()
+    };
+    client.declare(channel, &declare).unwrap();
+    let consumer = client.consume(channel, &from(&name)).unwrap();
+    client.send(channel, &name, "kept");
+    let unsettled = client.wait(&consumer.deliveries);
+
+    let (pause, reason) = survivor.lose(&world, |operator| operator.freeze());
+    assert!(
+        matches!(reason, CloseReason::HeartbeatMissed { .. }),
+        "{reason:?}"
+    );
+    pause.end();
+    survivor.recover();
+    let client = &mut survivor.client;
+    let settled = client.on(channel, |view| view.ack(unsettled.tag));
+    assert_eq!(settled, Err(SendError::Stale));
+    let again = client.wait(&consumer.deliveries);
+    assert_eq!(
+        (again.message.body().to_vec(), again.redelivered),
+        (b"kept".to_vec(), true)
+    );
+    client.on(channel, |view| view.ack(again.tag)).unwrap();
     let delete = QueueDelete {
         queue: short(&name),
         ..Default::default()

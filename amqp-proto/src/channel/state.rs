@@ -364,15 +364,32 @@ impl ChannelState {
     /// The server ended a consumer.
     fn on_cancel(&mut self, link: &mut Link, cancel: &BasicCancel<'_>) -> Step {
         let consumer_tag = cancel.consumer_tag;
-        if !cancel.no_wait && self.is_usable() {
-            link.answer(self.id.number(), &BasicCancelOk { consumer_tag });
+        let (channel, is_usable) = (self.id.number(), self.is_usable());
+        if !cancel.no_wait && is_usable {
+            link.answer(channel, &BasicCancelOk { consumer_tag });
         }
         let Some(consumer) = self.consumers.by_tag(consumer_tag.as_bytes()) else {
             return Step::Consumed;
         };
         let (number, was_unwanted) = (consumer.number, consumer.is_unwanted);
+        let was_cancelling = mem::replace(&mut consumer.is_cancelling, true);
         consumer.is_unwanted = true;
-        consumer.is_cancelling = true;
+        if is_usable && !was_cancelling && !self.requests.is_about(number) {
+            if self.is_committing {
+                consumer.is_cancelling = false; // It is cancelled afterwards.
+            } else {
+                // One that RabbitMQ 4.3 has ended since a delivery was not settled in time still has its tag, and goes on after a late
+                // acknowledgement. For one that is gone this means nothing.
+                let no_wait = true;
+                link.answer(
+                    channel,
+                    &BasicCancel {
+                        consumer_tag,
+                        no_wait,
+                    },
+                );
+            }
+        }
         let position = self.consumers.position(number, &self.unsettled);
         self.forget_ended(number);
         if was_unwanted {

@@ -200,8 +200,11 @@ fn the_server_can_end_a_consumer_and_is_answered_if_it_wants() {
             },
         );
         assert_eq!(peer.event(), Event::ConsumerCancelled { consumer });
-        let answer = [r#"ch 1 basic.cancel-ok consumer_tag="c""#];
-        assert_eq!(peer.sent(), if no_wait { &answer[1..] } else { &answer[..] });
+        let answer = [
+            r#"ch 1 basic.cancel-ok consumer_tag="c""#,
+            r#"ch 1 basic.cancel consumer_tag="c" no_wait"#,
+        ];
+        assert_eq!(peer.sent(), answer[usize::from(no_wait)..]);
         assert_eq!(tag_of(&mut peer, consumer), None);
         assert_eq!(tag_of(&mut peer, other).as_deref(), Some("d"));
         assert_eq!(
@@ -221,6 +224,57 @@ fn the_server_can_end_a_consumer_and_is_answered_if_it_wants() {
         );
         peer.assert_quiet();
     }
+}
+
+/// RabbitMQ 4.3 would end the connection over a tag that it still has.
+#[test]
+fn a_tag_is_free_as_soon_as_the_server_has_ended_its_consumer() {
+    let (mut peer, id) = open();
+    peer.consume(id, "c", false);
+    let consumer_tag = short("c");
+    peer.send(
+        1,
+        BasicCancel {
+            consumer_tag,
+            no_wait: true,
+        },
+    );
+    assert!(matches!(peer.event(), Event::ConsumerCancelled { .. }));
+    peer.channel(id).consume(&with_tag("c")).unwrap();
+    assert_eq!(
+        peer.sent(),
+        [
+            r#"ch 1 basic.cancel consumer_tag="c" no_wait"#,
+            r#"ch 1 basic.consume queue="" consumer_tag="c""#,
+        ]
+    );
+}
+
+#[test]
+fn a_consumer_that_the_server_ends_during_a_commit_is_cancelled_behind_it() {
+    let (mut peer, id) = open();
+    let consumer = peer.consume(id, "c", false);
+    let select = peer.channel(id).request(&TxSelect {}).unwrap();
+    peer.send(1, TxSelectOk {});
+    assert!(matches!(peer.event(), Event::Reply(reply) if reply.read(select).is_some()));
+    let commit = peer.channel(id).request(&TxCommit {}).unwrap();
+    peer.sent();
+    let consumer_tag = short("c");
+    peer.send(
+        1,
+        BasicCancel {
+            consumer_tag,
+            no_wait: true,
+        },
+    );
+    assert_eq!(peer.event(), Event::ConsumerCancelled { consumer });
+    assert_eq!(peer.sent(), [""; 0]);
+    peer.send(1, TxCommitOk {});
+    assert!(matches!(peer.event(), Event::Reply(reply) if reply.read(commit).is_some()));
+    assert_eq!(peer.sent(), [r#"ch 1 basic.cancel consumer_tag="c""#]);
+    peer.send(1, BasicCancelOk { consumer_tag });
+    peer.assert_quiet();
+    peer.channel(id).consume(&with_tag("c")).unwrap();
 }
 
 #[test]
