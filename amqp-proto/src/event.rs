@@ -68,7 +68,8 @@ pub enum Event {
         /// What became of them.
         outcome: ConfirmOutcome,
     },
-    /// The server ended a consumer: its queue was deleted, or moved away (RabbitMQ page "Consumer Cancel Notification").
+    /// The server ended a consumer: its queue was deleted, or moved away (RabbitMQ page "Consumer Cancel Notification"), or, from
+    /// RabbitMQ 4.3 on, a delivery was not settled in time. It is cancelled from here as well, so its tag is free.
     ConsumerCancelled {
         /// The consumer.
         consumer: ConsumerId,

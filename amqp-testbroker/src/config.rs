@@ -36,7 +36,7 @@ pub struct BrokerConfig {
     pub handshake_timeout: Duration,
     /// How long a delivery may be unsettled until its channel is closed (406; RabbitMQ page "Consumers", section "Delivery
     /// Acknowledgement Timeout"). Default `None`: for ever. RabbitMQ's own is 30 minutes, and it looks once a minute; this looks at
-    /// once.
+    /// once. Whatever the release: RabbitMQ 4.3 ends the consumer instead, and of quorum queues only.
     pub consumer_timeout: Option<Duration>,
     /// The largest body of a message, in octets. Default 16 MiB, 128 MiB for 3.10.
     pub max_message_size: u64,

@@ -31,10 +31,6 @@ pub(super) const GAPS: &[Gap] = &[
         "alarms::a_blocked_publish_fails_gives_up_or_waits_as_it_was_told",
         "policies for publishes on a blocked connection are amqp-async's; with callbacks: `ConnectionView::on_blocked`",
     ),
-    of_mio(
-        "ack_timeouts",
-        "opening channels and starting consumers again is amqp-async's; with callbacks: `ChannelView::on_close` and `on_cancel`",
-    ),
     of_mio("poison", "policies for poison messages are amqp-async's"),
     of_mio(
         "rpc",
@@ -114,6 +110,10 @@ pub(super) const GAPS: &[Gap] = &[
     of_mio(
         "routing::a_queue_is_declared_again_as_it_was",
         "it is about a handle that remembers how it was declared",
+    ),
+    of_mio(
+        "ack_timeouts",
+        "opening channels and starting consumers again is amqp-async's; with callbacks: `ChannelView::on_close` and `on_cancel`",
     ),
 ];
 
