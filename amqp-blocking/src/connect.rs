@@ -18,7 +18,7 @@ use amqp_proto::{CloseReason, Config, ConnectionParameters, ProviderError};
 
 use crate::connection::BlockingConnection;
 use crate::credentials::BlockingProvider;
-use crate::io_thread::{self, IoThread, Signal};
+use crate::io_thread::{IoThread, Signal};
 use crate::offload::on_thread;
 use crate::transport::{Clock, Socket};
 use crate::wait::{wait_for, wait_until};
@@ -359,7 +359,7 @@ impl Way {
             None => IoThread::of_process().map_err(failed)?,
         };
         let shared = thread.shared();
-        let socket = shared.watch(stream).map_err(failed)?;
+        let socket = shared.socket(stream);
         let signal = Arc::clone(socket.signal());
         let clock = Clock::new(Arc::clone(&signal));
         let config = Arc::clone(&given.config);
@@ -373,7 +373,6 @@ impl Way {
             Some(recovery) => {
                 let again = Again {
                     way: Arc::clone(self),
-                    shared: Arc::clone(shared),
                     signal: Arc::clone(&signal),
                 };
                 let (first, spawner) = (Connected::new(socket, config), shared.spawner());
@@ -398,7 +397,6 @@ impl Way {
 /// The way that was gone once, gone again: on a thread of its own, which may wait.
 struct Again {
     way: Arc<Way>,
-    shared: Arc<io_thread::Shared>,
     /// Of the task that drives the connection.
     signal: Arc<Signal>,
 }
@@ -411,11 +409,7 @@ impl Connect for Again {
     }
 
     fn connect(&mut self, host: usize) -> BoxFuture<Result<Connected<Socket>, CloseReason>> {
-        let (way, shared, signal) = (
-            Arc::clone(&self.way),
-            Arc::clone(&self.shared),
-            Arc::clone(&self.signal),
-        );
+        let (way, signal) = (Arc::clone(&self.way), Arc::clone(&self.signal));
         let source = way.credentials.clone();
         Box::pin(async move {
             let search = move || {
@@ -430,7 +424,7 @@ impl Connect for Again {
             // Nothing of it panics but what the user provides, which was told there.
             let found = found.map_err(|_| failed(io::ErrorKind::Other.into()))?;
             let (stream, given, _) = found?;
-            let socket = shared.watch_again(stream, &signal).map_err(failed)?;
+            let socket = Socket::new(stream, signal);
             let left = given.left();
             let connected = Connected::new(socket, given.config);
             Ok(match source {

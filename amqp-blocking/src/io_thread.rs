@@ -108,6 +108,8 @@ pub(crate) struct Signal {
     is_queued: AtomicBool,
     /// The socket may have something. Only the thread looks at these.
     pub(crate) is_readable: AtomicBool,
+    /// Nothing will come behind what there is: no edge tells of more.
+    is_last: AtomicBool,
     /// The socket may take something.
     pub(crate) is_writable: AtomicBool,
     /// When to poll the task, unless it is woken before; [`Instant::MAX`] is never.
@@ -211,28 +213,15 @@ impl Shared {
             shared: Arc::clone(self),
             is_queued: AtomicBool::new(true),
             is_readable: AtomicBool::new(true),
+            is_last: AtomicBool::new(false),
             is_writable: AtomicBool::new(true),
             alarm: AtomicU64::new(Instant::MAX.as_nanos()),
         })
     }
 
-    /// Watches a stream for the task that will be [run](Self::run) with the socket's signal.
-    pub(crate) fn watch(self: &Arc<Self>, mut stream: Stream) -> io::Result<Socket> {
-        let signal = self.new_signal();
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        self.registry
-            .register(&mut stream, Token(signal.number), interests)?;
-        Ok(Socket::new(stream, signal))
-    }
-
-    /// Watches another stream for the same task; the one before is gone.
-    pub(crate) fn watch_again(&self, mut stream: Stream, signal: &Arc<Signal>) -> io::Result<Socket> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        self.registry
-            .register(&mut stream, Token(signal.number), interests)?;
-        signal.is_readable.store(true, Ordering::Relaxed);
-        signal.is_writable.store(true, Ordering::Relaxed);
-        Ok(Socket::new(stream, Arc::clone(signal)))
+    /// For a stream and the task that will be [run](Self::run) with the socket's signal.
+    pub(crate) fn socket(self: &Arc<Self>, stream: Stream) -> Socket {
+        Socket::new(stream, self.new_signal())
     }
 
     /// Runs a task. When the thread has ended the task is dropped, and whoever waits for it learns that.
@@ -254,6 +243,26 @@ impl Shared {
 }
 
 impl Signal {
+    /// Tells the task of this stream from now on; the one before is gone.
+    pub(crate) fn watch(&self, stream: &mut Stream) -> io::Result<()> {
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.shared
+            .registry
+            .register(stream, Token(self.number), interests)?;
+        // What there is to read is told, but for what TLS has in hand.
+        self.is_readable.store(stream.is_tls(), Ordering::Relaxed);
+        self.is_last.store(false, Ordering::Relaxed);
+        self.is_writable.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// All that had come was read.
+    pub(crate) fn note_drained(&self) {
+        if !self.is_last.load(Ordering::Relaxed) {
+            self.is_readable.store(false, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn now(&self) -> Instant {
         self.shared.now()
     }
@@ -367,6 +376,9 @@ impl Executor {
             return;
         };
         let is_over = event.is_error() || event.is_read_closed() || event.is_write_closed();
+        if is_over {
+            slot.signal.is_last.store(true, Ordering::Relaxed);
+        }
         if event.is_readable() || is_over {
             slot.signal.is_readable.store(true, Ordering::Relaxed);
         }

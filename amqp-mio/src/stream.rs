@@ -31,6 +31,12 @@ impl Stream {
         Self { socket, tls: None }
     }
 
+    /// Whether it is TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether what fails now fails in the TLS handshake.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())

@@ -56,11 +56,26 @@ impl Case {
         }
     }
 
-    /// Whether broker and client share a core: what is measured is the way between them, and not how long another core sleeps.
+    /// Where broker and client run.
     #[must_use]
-    pub const fn is_on_one_core(&self) -> bool {
-        matches!(self.work, Work::Echo)
+    pub const fn placement(&self) -> Placement {
+        match self.work {
+            Work::Echo => Placement::Shared,
+            Work::Connect => Placement::Apart,
+            _ => Placement::Free,
+        }
     }
+}
+
+/// Which cores a case is measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Whatever the system chooses.
+    Free,
+    /// The client has one core, as in the design's measurements: its threads wake one another there, and not a core that sleeps.
+    Apart,
+    /// Broker and client share a core: what is measured is the way between them.
+    Shared,
 }
 
 /// How many unacknowledged messages a consumer may have.

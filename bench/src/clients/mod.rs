@@ -17,7 +17,7 @@ use std::future::Future;
 use anyhow::Result;
 use bytes::Bytes;
 
-pub use cases::{Ack, CASES, Case, PREFETCH, SMALL, Work};
+pub use cases::{Ack, CASES, Case, PREFETCH, Placement, SMALL, Work};
 pub use measure::{Report, main};
 pub use rabbitmq_c::{RABBITMQ_C, build as build_rabbitmq_c};
 

@@ -8,7 +8,7 @@ mod processes;
 mod system_calls;
 mod table;
 
-use amqp_bench::clients::{CASES, Case, PEERS, RABBITMQ_C};
+use amqp_bench::clients::{CASES, Case, PEERS, Placement, RABBITMQ_C};
 use anyhow::{Result, ensure};
 use clap::Parser;
 
@@ -53,12 +53,17 @@ fn main() -> Result<()> {
             );
             let messages = options.messages.unwrap_or(row.case.messages);
             let messages = messages.min(row.case.most_messages(row.peer));
-            let sample = if row.case.is_on_one_core() {
-                let _one_core = OneCore::enter()?;
-                measure(row, messages, &broker_on_one_core, counter)
-            } else {
-                measure(row, messages, &broker, counter)
+            let placement = row.case.placement();
+            let one_core = match placement {
+                Placement::Free => None,
+                Placement::Apart | Placement::Shared => Some(OneCore::enter()?),
             };
+            let broker = match placement {
+                Placement::Shared => &broker_on_one_core,
+                Placement::Free | Placement::Apart => &broker,
+            };
+            let sample = measure(row, messages, broker, counter);
+            drop(one_core);
             match sample {
                 Ok(sample) => row.samples.push(sample),
                 Err(error) => {
