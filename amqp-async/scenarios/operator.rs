@@ -231,7 +231,7 @@ impl Operator {
         }
     }
 
-    /// Waits only a second for deliveries to be settled, on connections that begin from now on.
+    /// Waits only a second for deliveries to be settled, of consumers on connections that begin from now on.
     #[allow(dead_code, reason = "not every crate has such scenarios")]
     pub(crate) fn time_out_deliveries(&self) -> Disturbance {
         match self {

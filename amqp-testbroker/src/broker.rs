@@ -199,7 +199,7 @@ impl Broker {
         }
     }
 
-    /// Sets [`BrokerConfig::consumer_timeout`] for connections that begin from now on.
+    /// Sets [`BrokerConfig::consumer_timeout`] for consumers that begin from now on.
     pub const fn set_consumer_timeout(&mut self, timeout: Option<Duration>) {
         self.common.config.consumer_timeout = timeout;
     }

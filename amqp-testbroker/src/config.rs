@@ -34,9 +34,10 @@ pub struct BrokerConfig {
     pub heartbeat: u16,
     /// How long a handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
-    /// How long a delivery may be unsettled until its channel is closed (406; RabbitMQ page "Consumers", section "Delivery
-    /// Acknowledgement Timeout"). Default `None`: for ever. RabbitMQ's own is 30 minutes, and it looks once a minute; this looks at
-    /// once. Whatever the release: RabbitMQ 4.3 ends the consumer instead, and of quorum queues only.
+    /// How long a delivery may be unsettled (RabbitMQ page "Consumers", section "Delivery Acknowledgement Timeout"). Then its channel
+    /// is closed (406) in 3.10; in 4.3 only quorum queues look at it: the message goes back, and its consumer is cancelled, until it
+    /// settles the delivery after all. Default `None`: for ever. RabbitMQ's own is 30 minutes, and it looks once a minute; this looks
+    /// at once.
     pub consumer_timeout: Option<Duration>,
     /// The largest body of a message, in octets. Default 16 MiB, 128 MiB for 3.10.
     pub max_message_size: u64,

@@ -1,11 +1,11 @@
-//! Deliveries that are not settled in time: RabbitMQ closes their channel (`consumer_timeout`), and the handles say so.
+//! Deliveries that are not settled in time: RabbitMQ 3 closes their channel (`consumer_timeout`), and the handles say so.
 
 use std::time::Duration;
 
 use amqp_async::{ChannelOptions, ConsumerEnd, Error, Reopen};
 use amqp_proto::ChannelCloseReason;
 use amqp_proto::wire::ReplyCode;
-use amqp_testbroker::BrokerConfig;
+use amqp_testbroker::{BrokerConfig, Release};
 
 use crate::world::World;
 
@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A broker that waits a minute.
 fn impatient() -> World {
-    let mut config = BrokerConfig::default();
+    let mut config = BrokerConfig::of(Release::V3_10);
     config.consumer_timeout = Some(MINUTE);
     World::with_broker(config)
 }

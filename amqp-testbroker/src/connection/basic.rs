@@ -63,11 +63,15 @@ impl Channel {
             };
             let (key, now) = (cx.consumer(tag.clone()), cx.now);
             cx.host().consume(&named, key, now)?;
+            let settle_within = cx.settle_within(&queue);
+            self.has_time_limits |= settle_within.is_some();
             let consumer = Consumer {
                 queue,
                 no_ack: method.no_ack,
                 prefetch: self.consumer_prefetch,
                 in_flight: 0,
+                settle_within,
+                timed_out: 0,
             };
             self.consumers.insert(tag.clone(), consumer);
             tag
@@ -140,11 +144,15 @@ impl Channel {
         if method.no_ack {
             cx.host().acknowledge(entry, now);
         } else {
-            let timeout = cx.common.config.consumer_timeout;
+            let timeout = match cx.release() {
+                Release::V3_10 => cx.common.config.consumer_timeout,
+                Release::V4 => None,
+            };
+            self.has_time_limits |= timeout.is_some();
             self.unsettled.insert(
                 self.deliveries,
                 Unsettled {
-                    entry,
+                    entry: Some(entry),
                     consumer: None,
                     settle_by: timeout.map(|timeout| now + timeout),
                 },
@@ -165,7 +173,8 @@ impl Channel {
         };
         let is_below = |count: u32, limit: u16| limit == 0 || count < u32::from(limit);
         consumer.no_ack
-            || is_below(consumer.in_flight, consumer.prefetch)
+            || consumer.timed_out == 0
+                && is_below(consumer.in_flight, consumer.prefetch)
                 && is_below(self.in_flight, self.channel_prefetch)
     }
 
@@ -176,7 +185,7 @@ impl Channel {
         }
     }
 
-    /// Delivers it, to be settled by that time; gives it back if that settled it.
+    /// Delivers it; gives it back if that settled it.
     ///
     /// # Errors
     /// It does not fit the connection's frames. It counts as delivered.
@@ -185,7 +194,7 @@ impl Channel {
         output: &mut Output,
         consumer: &ConsumerKey,
         entry: Entry,
-        settle_by: Option<Instant>,
+        now: Instant,
         frame_max: u32,
     ) -> (Option<Entry>, Result<(), Refusal>) {
         let deliver = BasicDeliver {
@@ -200,11 +209,12 @@ impl Channel {
             Some(found) if !found.no_ack => {
                 found.in_flight = found.in_flight.saturating_add(1);
                 self.in_flight = self.in_flight.saturating_add(1);
+                let settle_by = found.settle_within.map(|limit| now + limit);
                 let consumer = Some(consumer.tag.clone());
                 self.unsettled.insert(
                     self.deliveries,
                     Unsettled {
-                        entry,
+                        entry: Some(entry),
                         consumer,
                         settle_by,
                     },

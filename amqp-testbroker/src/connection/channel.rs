@@ -1,6 +1,7 @@
 //! One channel: what it remembers, and which method goes where.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use amqp_proto::Instant;
 use amqp_proto::wire::*;
@@ -10,6 +11,7 @@ use super::content::{Assembled, Assembly};
 use super::context::Context;
 use super::frame::Delimited;
 use super::tx::Transaction;
+use crate::config::Release;
 use crate::fault::MethodFault;
 use crate::refusal::Refusal;
 use crate::vhost::{Entry, Name};
@@ -53,6 +55,8 @@ pub(super) struct Channel {
     pub(super) channel_prefetch: u16,
     pub(super) confirms: Option<Confirms>,
     pub(super) transaction: Option<Transaction>,
+    /// Some deliveries have to be settled in time.
+    pub(super) has_time_limits: bool,
     /// A fault: nothing is heard but `channel.close`.
     is_stalled: bool,
 }
@@ -63,6 +67,10 @@ pub(super) struct Consumer {
     pub(super) no_ack: bool,
     pub(super) prefetch: u16,
     pub(super) in_flight: u32,
+    /// How long its deliveries may be unsettled; none is for ever.
+    pub(super) settle_within: Option<Duration>,
+    /// How many were not settled in time: it gets nothing until they are settled after all.
+    pub(super) timed_out: u32,
 }
 
 /// The consumer of `amq.rabbitmq.reply-to`.
@@ -76,10 +84,11 @@ pub(super) struct ReplyConsumer {
 /// Delivered, and not settled.
 #[derive(Debug)]
 pub(super) struct Unsettled {
-    pub(super) entry: Entry,
+    /// None if it went back, not settled in time.
+    pub(super) entry: Option<Entry>,
     /// Who got it; `None` for `basic.get`.
     pub(super) consumer: Option<Name>,
-    /// When the channel is closed over it.
+    /// When it is not settled in time.
     pub(super) settle_by: Option<Instant>,
 }
 
@@ -228,7 +237,10 @@ impl Channel {
         }
         self.in_flight = 0;
         self.confirms = None;
-        let entries: Vec<Entry> = unsettled.into_values().map(|delivery| delivery.entry).collect();
+        let entries: Vec<Entry> = unsettled
+            .into_values()
+            .filter_map(|delivery| delivery.entry)
+            .collect();
         if !entries.is_empty() {
             let now = cx.now;
             cx.host().requeue(entries, now);
@@ -257,14 +269,27 @@ impl Channel {
         self.confirms.as_ref()?.next_due()
     }
 
-    /// When it is closed because a delivery was not settled.
+    /// When a delivery is not settled in time.
     pub(super) fn settle_by(&self) -> Option<Instant> {
-        let (_, oldest) = self.unsettled.first_key_value()?;
-        oldest.settle_by
+        if !self.has_time_limits {
+            return None;
+        }
+        let unsettled = self.unsettled.values();
+        unsettled.filter_map(|delivery| delivery.settle_by).min()
     }
 
-    /// A delivery was not settled in time.
-    pub(super) fn close_unsettled(&mut self, cx: &mut Context<'_>) {
+    /// A delivery was not settled in time. Gives the consumers that are said to be gone.
+    pub(super) fn time_out(&mut self, cx: &mut Context<'_>) -> Vec<Name> {
+        match cx.release() {
+            Release::V3_10 => {
+                self.close_unsettled(cx);
+                Vec::new()
+            }
+            Release::V4 => self.give_timed_out_back(cx),
+        }
+    }
+
+    fn close_unsettled(&mut self, cx: &mut Context<'_>) {
         let timeout = cx.common.config.consumer_timeout.unwrap_or_default();
         let text = format_args!(
             "delivery acknowledgement on channel {} timed out. Timeout value used: {} ms. This timeout value can be configured, see \
@@ -273,6 +298,27 @@ impl Channel {
             timeout.as_millis()
         );
         self.close(cx, &Refusal::precondition_failed(text), MethodId::default());
+    }
+
+    /// Their consumers keep their tags, and begin again when all of it is settled.
+    fn give_timed_out_back(&mut self, cx: &mut Context<'_>) -> Vec<Name> {
+        let now = cx.now;
+        let is_due = |delivery: &&mut Unsettled| delivery.settle_by.is_some_and(|at| at <= now);
+        let (mut entries, mut ended) = (Vec::new(), Vec::new());
+        for delivery in self.unsettled.values_mut().filter(is_due) {
+            delivery.settle_by = None;
+            entries.extend(delivery.entry.take());
+            if let Some(tag) = &delivery.consumer
+                && let Some(consumer) = self.consumers.get_mut(tag)
+            {
+                if consumer.timed_out == 0 {
+                    ended.push(tag.clone());
+                }
+                consumer.timed_out = consumer.timed_out.saturating_add(1);
+            }
+        }
+        cx.host().requeue(entries, now);
+        ended
     }
 
     /// An empty queue name stands for the one that was declared last.

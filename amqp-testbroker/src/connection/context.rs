@@ -1,6 +1,7 @@
 //! What a channel's method may touch beyond its channel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqp_proto::Instant;
 use amqp_proto::wire::{Arguments, ExchangeDeclare, ReplyCode, ShortStr};
@@ -42,6 +43,13 @@ impl Context<'_> {
 
     pub(super) const fn release(&self) -> Release {
         self.common.config.release
+    }
+
+    /// How long deliveries of that queue may be unsettled.
+    pub(super) fn settle_within(&mut self, queue: &[u8]) -> Option<Duration> {
+        let limit = self.common.config.consumer_timeout?;
+        let has_limit = self.release() == Release::V3_10 || self.host().is_quorum(queue);
+        has_limit.then_some(limit)
     }
 
     /// Says that on the channel.

@@ -101,7 +101,6 @@ pub(crate) struct Connection {
     capabilities: Capabilities,
     channel_max: u16,
     frame_max: u32,
-    consumer_timeout: Option<Duration>,
     heartbeat: Option<Heartbeat>,
     session: Option<Session>,
     channels: BTreeMap<u16, Channel>,
@@ -128,7 +127,6 @@ impl Connection {
             capabilities: Capabilities::default(),
             channel_max: config.channel_max,
             frame_max: config.frame_max,
-            consumer_timeout: config.consumer_timeout,
             heartbeat: None,
             session: None,
             channels: BTreeMap::new(),
@@ -471,7 +469,10 @@ impl Connection {
         }
         self.flush_confirms(common, now);
         for number in self.numbers_of_due(now, Channel::settle_by) {
-            self.with_channel(common, now, number, Channel::close_unsettled);
+            let ended = self.with_channel(common, now, number, Channel::time_out);
+            for tag in ended.into_iter().flatten() {
+                self.say_cancel(number, &tag);
+            }
         }
     }
 
@@ -604,8 +605,7 @@ impl Connection {
         entry: QueueEntry,
     ) -> Option<QueueEntry> {
         let channel = self.channels.get_mut(&consumer.channel)?;
-        let settle_by = self.consumer_timeout.map(|timeout| now + timeout);
-        let (entry, result) = channel.deliver(&mut self.output, consumer, entry, settle_by, self.frame_max);
+        let (entry, result) = channel.deliver(&mut self.output, consumer, entry, now, self.frame_max);
         self.check_delivered(&result);
         entry
     }

@@ -93,9 +93,15 @@ impl Channel {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 if let Some(consumer) = self.consumers.get_mut(&tag) {
                     consumer.in_flight = consumer.in_flight.saturating_sub(1);
+                    if entry.is_none() {
+                        consumer.timed_out = consumer.timed_out.saturating_sub(1);
+                    }
                     cx.host().note_room(&consumer.queue);
                 }
             }
+            let Some(entry) = entry else {
+                continue;
+            };
             match outcome {
                 Outcome::Acknowledged => cx.host().acknowledge(entry, now),
                 Outcome::Requeued => requeued.push(entry),

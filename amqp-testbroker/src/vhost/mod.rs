@@ -226,6 +226,11 @@ impl VirtualHost {
         Some(self.queues.get(queue)?.messages().cloned().collect())
     }
 
+    pub(crate) fn is_quorum(&self, queue: &[u8]) -> bool {
+        let queue = self.queues.get(queue);
+        queue.is_some_and(|queue| queue.arguments.queue_type == arguments::QueueType::Quorum)
+    }
+
     /// How many consumers it has.
     pub(crate) fn consumer_count(&self, queue: &[u8]) -> Option<usize> {
         self.queues.get(queue).map(|queue| queue.consumers.len())

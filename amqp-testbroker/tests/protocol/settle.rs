@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amqp_proto::wire::*;
-use amqp_testbroker::BrokerConfig;
+use amqp_testbroker::{BrokerConfig, Release};
 
 use crate::stage::{Stage, Who, close, name};
 
@@ -228,11 +228,16 @@ fn recovering_without_requeueing_is_not_implemented() {
     }
 }
 
-#[test]
-fn what_is_not_settled_in_time_closes_its_channel_and_goes_back() {
-    let mut config = BrokerConfig::default();
+/// Waits a minute for deliveries to be settled.
+fn impatient(release: Release) -> BrokerConfig {
+    let mut config = BrokerConfig::of(release);
     config.consumer_timeout = Some(Duration::from_secs(60));
-    let mut stage = Stage::with(config);
+    config
+}
+
+#[test]
+fn what_is_not_settled_in_time_closes_its_channel_in_3_10_and_goes_back() {
+    let mut stage = Stage::with(impatient(Release::V3_10));
     let who = delivered(&mut stage);
     stage.advance(Duration::from_secs(59));
     let ack = BasicAck {
@@ -263,4 +268,101 @@ fn what_is_not_settled_in_time_closes_its_channel_and_goes_back() {
     stage.received(who);
     stage.advance(Duration::from_secs(3600));
     assert_eq!(stage.received(who), [""; 0]);
+}
+
+/// A consumer `c` of a queue of that type, and its delivery, which was not settled for 59 seconds.
+fn late_in_4(queue_type: &str) -> (Stage, Who) {
+    let mut stage = Stage::with(impatient(Release::V4));
+    let who = stage.open_channel();
+    let arguments = FieldTable::new().with("x-queue-type", queue_type).unwrap();
+    let declare = QueueDeclare {
+        queue: name("q"),
+        durable: true,
+        arguments: arguments.as_ref(),
+        ..Default::default()
+    };
+    stage.send(who, 1, declare);
+    stage.publish(who, 1, "q", b"1");
+    stage.send(who, 1, consume_c());
+    stage.run();
+    let received = stage.received(who);
+    assert!(
+        received.iter().any(|frame| frame.contains("basic.deliver")),
+        "{received:?}"
+    );
+    stage.advance(Duration::from_secs(59));
+    assert_eq!((stage.received(who), ready(&stage)), (vec![], vec![]));
+    (stage, who)
+}
+
+fn consume_c() -> BasicConsume<'static> {
+    BasicConsume {
+        queue: name("q"),
+        consumer_tag: name("c"),
+        ..Default::default()
+    }
+}
+
+const ACK: BasicAck = BasicAck {
+    delivery_tag: 1,
+    multiple: false,
+};
+
+#[test]
+fn a_classic_queue_of_4_3_waits_for_ever() {
+    let (mut stage, who) = late_in_4("classic");
+    stage.advance(Duration::from_secs(3600));
+    assert_eq!((stage.received(who), ready(&stage)), (vec![], vec![]));
+}
+
+#[test]
+fn a_quorum_queue_of_4_3_takes_back_what_is_not_settled_in_time_and_cancels_the_consumer_until_it_is() {
+    let (mut stage, who) = late_in_4("quorum");
+    stage.advance(Duration::from_secs(1));
+    assert_eq!(
+        stage.received(who),
+        [r#"ch 1 basic.cancel consumer_tag="c" no_wait"#]
+    );
+    assert_eq!(ready(&stage), ["1"]);
+    stage.publish(who, 1, "q", b"2");
+    stage.advance(Duration::from_secs(3600));
+    assert_eq!(stage.received(who), [""; 0]);
+    assert_eq!(ready(&stage), ["1", "2"]);
+    // It begins again.
+    stage.send(who, 1, ACK);
+    stage.run();
+    let received = stage.received(who);
+    let is_delivery = |frame: &&String| frame.contains(r#"basic.deliver consumer_tag="c""#);
+    assert_eq!(received.iter().filter(is_delivery).count(), 2, "{received:?}");
+    assert!(received[0].contains("delivery_tag=2 redelivered"), "{received:?}");
+    assert_eq!(ready(&stage), [""; 0]);
+}
+
+#[test]
+fn the_tag_of_such_a_consumer_is_free_when_it_was_cancelled_by_the_client_too() {
+    let (mut stage, who) = late_in_4("quorum");
+    stage.advance(Duration::from_secs(1));
+    let cancel = BasicCancel {
+        consumer_tag: name("c"),
+        no_wait: true,
+    };
+    stage.send(who, 1, cancel);
+    stage.received(who);
+    stage.send(who, 1, consume_c());
+    stage.run();
+    let received = stage.received(who);
+    assert!(
+        received[1].contains(r#"basic.deliver consumer_tag="c" delivery_tag=2 redelivered"#),
+        "{received:?}"
+    );
+    // What was late means nothing any more, and is no mistake.
+    stage.send(who, 1, ACK);
+    assert_eq!((stage.received(who), ready(&stage)), (vec![], vec![]));
+
+    let (mut stage, who) = late_in_4("quorum");
+    stage.advance(Duration::from_secs(1));
+    stage.received(who);
+    stage.send(who, 1, consume_c());
+    let text = "NOT_ALLOWED - attempt to reuse consumer tag 'c'";
+    assert_eq!(stage.received(who), [close(0, 530, text, 60, 20)]);
 }
