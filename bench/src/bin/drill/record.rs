@@ -234,6 +234,8 @@ impl State {
         let figures = &self.figures;
         let lines = [
             ("sent", sent.count()),
+            // It was told as it grew, but not to the end.
+            ("confirmed", self.progress.confirmed),
             ("lost", figures.lost),
             ("refused", figures.refused),
             ("unsent", figures.unsent),
@@ -437,6 +439,7 @@ mod tests {
         assert!(record.has_ended());
         assert_eq!(figure(&record, "missing"), "0");
         assert_eq!(figure(&record, "sent"), "3");
+        assert_eq!(figure(&record, "confirmed"), "3");
     }
 
     #[test]
