@@ -7,6 +7,7 @@ use std::time::Duration;
 use amqp_async::proto::{CloseReason, ConnectionParameters, Heartbeat};
 use amqp_async::{Connection, ConnectionEvent, Events, ExchangeKind, Message, Qos, RecoveryReport};
 
+use super::restoring::assert_works;
 use super::{World, close};
 
 pub(crate) async fn connect(world: &World) -> Connection {
@@ -136,11 +137,7 @@ pub(crate) async fn after_the_broker_was_shut_down_and_started_it_is_there_again
     pause.end();
     let report = there_again(&mut events).await;
     assert!(report.is_complete(), "{report:?}");
-    let exchange = channel.default_exchange();
-    exchange.publish("new", queue.name()).await.unwrap();
-    let new = consumer.next().await.unwrap().unwrap();
-    assert_eq!(&*new.body(), b"new");
-    new.ack().await.unwrap();
+    assert_works(&queue, &mut consumer).await;
     close(&connection).await;
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn what_ends_the_connection_each_time_is_left_out(world: World)
 }
 
 /// A message goes there and comes back.
-async fn assert_works(queue: &Queue, consumer: &mut Consumer) {
+pub(super) async fn assert_works(queue: &Queue, consumer: &mut Consumer) {
     let exchange = queue.channel().default_exchange();
     exchange.publish("still here", queue.name()).await.unwrap();
     let delivery = consumer.next().await.unwrap().unwrap();

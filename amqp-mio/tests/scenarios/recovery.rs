@@ -6,11 +6,12 @@ use amqp_mio::proto::wire::{
     BasicPublish, BasicQos, ExchangeDeclare, Properties, QueueBind, QueueDeclare, QueueDelete,
 };
 use amqp_mio::proto::{CloseReason, ConfirmOutcome, Heartbeat, SendError};
-use amqp_mio::{Connector, Recovery, RecoveryReport};
+use amqp_mio::{ChannelRef, Connector, Recovery, RecoveryReport};
 
 use super::World;
-use super::client::{Client, Told, from, short, to};
+use super::client::{Client, Consumer, Told, from, short, to};
 use super::operator::Operator;
+use super::restoring::assert_works;
 
 /// A connection that is made again, and what it says of that.
 pub(super) struct Survivor {
@@ -70,6 +71,25 @@ impl Survivor {
         assert!(report.is_complete(), "{report:?}");
         assert_eq!((self.lost.len(), self.recovered.len()), (0, 0));
     }
+}
+
+/// A consumer of a queue of that name, which outlives the broker.
+fn consume_durable(client: &mut Client, channel: ChannelRef, name: &str) -> Consumer {
+    let declare = QueueDeclare {
+        queue: short(name),
+        durable: true,
+        ..Default::default()
+    };
+    client.declare(channel, &declare).unwrap();
+    client.consume(channel, &from(name)).unwrap()
+}
+
+fn delete(client: &mut Client, channel: ChannelRef, name: &str) {
+    let delete = QueueDelete {
+        queue: short(name),
+        ..Default::default()
+    };
+    client.ask(channel, &delete).unwrap();
 }
 
 pub(crate) fn after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name(world: World) {
@@ -143,13 +163,7 @@ pub(crate) fn after_the_broker_was_killed_it_is_there_again_with_what_it_had_con
     let client = &mut survivor.client;
     let channel = client.channel();
     let name = world.name("recovered");
-    let declare = QueueDeclare {
-        queue: short(&name),
-        durable: true,
-        ..Default::default()
-    };
-    client.declare(channel, &declare).unwrap();
-    let consumer = client.consume(channel, &from(&name)).unwrap();
+    let consumer = consume_durable(client, channel, &name);
     let persistent = Properties {
         delivery_mode: Some(Properties::PERSISTENT),
         ..Default::default()
@@ -173,11 +187,7 @@ pub(crate) fn after_the_broker_was_killed_it_is_there_again_with_what_it_had_con
     let new = client.wait(&consumer.deliveries);
     assert_eq!(new.message.body().to_vec(), b"new");
     client.on(channel, |view| view.ack(new.tag)).unwrap();
-    let delete = QueueDelete {
-        queue: short(&name),
-        ..Default::default()
-    };
-    client.ask(channel, &delete).unwrap();
+    delete(client, channel, &name);
     client.close();
 }
 
@@ -200,10 +210,7 @@ pub(crate) fn after_the_broker_was_shut_down_and_started_it_is_there_again(world
     survivor.recover();
     let (_, queue) = survivor.renamed.pop().unwrap();
     let client = &mut survivor.client;
-    client.send(channel, &queue, "new");
-    let new = client.wait(&consumer.deliveries);
-    assert_eq!(new.message.body().to_vec(), b"new");
-    client.on(channel, |view| view.ack(new.tag)).unwrap();
+    assert_works(client, channel, &queue, &consumer);
     client.close();
 }
 
@@ -215,13 +222,7 @@ pub(crate) fn after_the_broker_fell_silent_what_was_not_settled_comes_again(worl
     let client = &mut survivor.client;
     let channel = client.channel();
     let name = world.name("silent");
-    let declare = QueueDeclare {
-        queue: short(&name),
-        durable: true,
-        ..Default::default()
-    };
-    client.declare(channel, &declare).unwrap();
-    let consumer = client.consume(channel, &from(&name)).unwrap();
+    let consumer = consume_durable(client, channel, &name);
     client.send(channel, &name, "kept");
     let unsettled = client.wait(&consumer.deliveries);
 
@@ -241,10 +242,6 @@ pub(crate) fn after_the_broker_fell_silent_what_was_not_settled_comes_again(worl
         (b"kept".to_vec(), true)
     );
     client.on(channel, |view| view.ack(again.tag)).unwrap();
-    let delete = QueueDelete {
-        queue: short(&name),
-        ..Default::default()
-    };
-    client.ask(channel, &delete).unwrap();
+    delete(client, channel, &name);
     client.close();
 }

@@ -58,7 +58,7 @@ fn declare(client: &mut Client, channel: ChannelRef, name: &str) {
 }
 
 /// A message goes there and comes back.
-fn assert_works(client: &mut Client, channel: ChannelRef, queue: &str, consumer: &Consumer) {
+pub(super) fn assert_works(client: &mut Client, channel: ChannelRef, queue: &str, consumer: &Consumer) {
     client.send(channel, queue, "still here");
     let delivery = client.wait(&consumer.deliveries);
     assert_eq!(delivery.message.body().to_vec(), b"still here");

@@ -20,6 +20,15 @@ fn with_tag(tag: &str) -> BasicConsume<'_> {
     }
 }
 
+/// The server ends that consumer, and wants no answer.
+fn server_ends(peer: &mut Peer, tag: &str) {
+    let ended = BasicCancel {
+        consumer_tag: short(tag),
+        no_wait: true,
+    };
+    peer.send(1, ended);
+}
+
 /// The text of a consumer's tag.
 fn tag_of(peer: &mut Peer, consumer: ConsumerId) -> Option<String> {
     let mut channel = peer.connection.channel(consumer.channel()).ok()?;
@@ -215,13 +224,7 @@ fn the_server_can_end_a_consumer_and_is_answered_if_it_wants() {
         peer.send_content(1, deliver("c", 4), b"again");
         assert_eq!(peer.events(), []);
         assert_eq!(peer.sent(), ["ch 1 basic.nack delivery_tag=4 requeue"]);
-        peer.send(
-            1,
-            BasicCancel {
-                consumer_tag,
-                no_wait: true,
-            },
-        );
+        server_ends(&mut peer, "c");
         peer.assert_quiet();
     }
 }
@@ -231,14 +234,7 @@ fn the_server_can_end_a_consumer_and_is_answered_if_it_wants() {
 fn a_tag_is_free_as_soon_as_the_server_has_ended_its_consumer() {
     let (mut peer, id) = open();
     peer.consume(id, "c", false);
-    let consumer_tag = short("c");
-    peer.send(
-        1,
-        BasicCancel {
-            consumer_tag,
-            no_wait: true,
-        },
-    );
+    server_ends(&mut peer, "c");
     assert!(matches!(peer.event(), Event::ConsumerCancelled { .. }));
     peer.channel(id).consume(&with_tag("c")).unwrap();
     assert_eq!(
@@ -260,13 +256,7 @@ fn a_consumer_that_the_server_ends_during_a_commit_is_cancelled_behind_it() {
     let commit = peer.channel(id).request(&TxCommit {}).unwrap();
     peer.sent();
     let consumer_tag = short("c");
-    peer.send(
-        1,
-        BasicCancel {
-            consumer_tag,
-            no_wait: true,
-        },
-    );
+    server_ends(&mut peer, "c");
     assert_eq!(peer.event(), Event::ConsumerCancelled { consumer });
     assert_eq!(peer.sent(), [""; 0]);
     peer.send(1, TxCommitOk {});
@@ -283,13 +273,7 @@ fn a_consumer_ended_from_both_sides_at_once_is_told_and_the_answer_too() {
     let consumer = peer.consume(id, "c", false);
     let request = peer.channel(id).cancel(consumer).unwrap();
     let consumer_tag = short("c");
-    peer.send(
-        1,
-        BasicCancel {
-            consumer_tag,
-            no_wait: true,
-        },
-    );
+    server_ends(&mut peer, "c");
     assert_eq!(peer.event(), Event::ConsumerCancelled { consumer });
     peer.send(1, BasicCancelOk { consumer_tag });
     assert!(matches!(peer.event(), Event::Reply(reply) if reply.read(request).is_some()));
@@ -496,11 +480,7 @@ fn a_tag_is_free_again_when_what_was_asked_about_its_consumer_is_answered() {
     let cancel = peer.channel(id).cancel(consumer).unwrap();
     peer.sent();
     let consumer_tag = ShortStr::new("c").unwrap();
-    let ended = BasicCancel {
-        consumer_tag,
-        no_wait: true,
-    };
-    peer.send(1, ended);
+    server_ends(&mut peer, "c");
     assert_eq!(peer.events(), [Event::ConsumerCancelled { consumer }]);
     let again = BasicConsume {
         consumer_tag,

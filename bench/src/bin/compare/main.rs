@@ -53,14 +53,10 @@ fn main() -> Result<()> {
             );
             let messages = options.messages.unwrap_or(row.case.messages);
             let messages = messages.min(row.case.most_messages(row.peer));
-            let placement = row.case.placement();
-            let one_core = match placement {
-                Placement::Free => None,
-                Placement::Apart | Placement::Shared => Some(OneCore::enter()?),
-            };
-            let broker = match placement {
-                Placement::Shared => &broker_on_one_core,
-                Placement::Free | Placement::Apart => &broker,
+            let (one_core, broker) = match row.case.placement() {
+                Placement::Free => (None, &broker),
+                Placement::Apart => (Some(OneCore::enter()?), &broker),
+                Placement::Shared => (Some(OneCore::enter()?), &broker_on_one_core),
             };
             let sample = measure(row, messages, broker, counter);
             drop(one_core);
