@@ -229,9 +229,13 @@ impl Message {
     /// Its properties, read anew at each call.
     #[must_use]
     pub fn properties(&self) -> Properties<'_> {
-        let header = self.head.get(self.header.range()).unwrap_or_default();
         // It was checked when it arrived.
-        ContentHeader::decode(header).unwrap_or_default().properties
+        ContentHeader::decode(self.header()).unwrap_or_default().properties
+    }
+
+    /// The content header's payload.
+    pub(crate) fn header(&self) -> &[u8] {
+        self.head.get(self.header.range()).unwrap_or_default()
     }
 
     /// How many octets the body has.
@@ -304,7 +308,7 @@ impl Message {
             octets.extend_from_slice(text.as_bytes());
         }
         let start = octets.len();
-        octets.extend_from_slice(self.head.get(self.header.range()).unwrap_or_default());
+        octets.extend_from_slice(self.header());
         let header = Span::new(start..octets.len());
         let body = Bytes::copy_from_slice(&self.body());
         Self::from_parts(octets.freeze(), 0, header).with_body(body)
@@ -330,6 +334,15 @@ impl Span {
         }
     }
 
+    /// So many octets from there on.
+    #[inline(always)]
+    pub(crate) const fn of(start: u32, size: u32) -> Self {
+        Self {
+            start,
+            end: start.saturating_add(size),
+        }
+    }
+
     #[inline]
     const fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
@@ -341,7 +354,7 @@ impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
         self.exchange() == other.exchange()
             && self.routing_key() == other.routing_key()
-            && self.head.get(self.header.range()) == other.head.get(other.header.range())
+            && self.header() == other.header()
             && self.body() == other.body()
     }
 }

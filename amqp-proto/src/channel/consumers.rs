@@ -123,7 +123,7 @@ impl Consumers {
         self.had_stream
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&mut self, tag: &[u8]) -> Option<&Consumer> {
         let is_recent = |(recent, _): &&(Box<[u8]>, Consumer)| **recent == *tag;
         if self.by_tag.get(self.recent).filter(is_recent).is_none() {

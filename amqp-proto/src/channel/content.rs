@@ -4,7 +4,7 @@
 //!         method            header                       last piece
 //! (none) ────────▶ Header ──────────▶ Body, Stream, Skip ──────────▶ (none), and the message is told
 //! ```
-//! Mostly all frames of a small message lie in the buffer together; then they are taken in one piece, and no state is entered.
+//! Mostly all frames of a small message lie in the buffer together, which is the common case of `small.rs`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -25,9 +25,6 @@ use crate::wire::*;
 
 /// Pieces under this size are joined by copying: each would pin a buffer, and cost more than its octets.
 const JOINED_BELOW: usize = 4096;
-
-/// A body under this size is taken together with its method and header.
-const SMALL_BELOW: u64 = 16 * 1024;
 
 /// How many deliveries that nobody wants may wait to go back. A queue without limit could send any number of them behind a
 /// commit that is never answered; those over it go back when the channel ends.
@@ -83,69 +80,6 @@ pub(crate) struct Pieces {
 }
 
 impl ChannelState {
-    /// The common case: a small message, all of it there, to a consumer that wants it whole. It is taken in one piece.
-    ///
-    /// `None` if it is anything else, and then nothing has happened: `size` octets of a `basic.deliver` are as they were.
-    #[inline(always)]
-    pub(crate) fn on_small_delivery(
-        &mut self,
-        link: &mut Link,
-        input: &mut RecvBuf,
-        size: usize,
-        limits: &FrameLimits,
-    ) -> Option<Event> {
-        if !matches!(self.phase, Phase::Open) || self.partial.is_some() {
-            return None;
-        }
-        let unread = input.unread();
-        let arguments = unread.get(HEADER_SIZE + METHOD_ID_SIZE..size.checked_sub(1)?)?;
-        // If it cannot be read, the general way says where.
-        let deliver = BasicDeliver::decode(arguments, 0).ok()?;
-        let consumer = self.consumers.get(deliver.consumer_tag.as_bytes())?;
-        if consumer.is_unwanted || consumer.is_streamed {
-            return None;
-        }
-        let number = self.id.number();
-        let header = RawFrame::parse(unread.get(size..)?, limits).ok()??;
-        if header.frame_type != FrameType::Header || header.channel != number {
-            return None;
-        }
-        let body_size = ContentHeader::body_size(header.payload).ok()?;
-        if body_size == 0 || body_size >= SMALL_BELOW || body_size > link.config.max_message_size {
-            return None;
-        }
-        let body_at = size.checked_add(header.size())?;
-        let body = RawFrame::parse(unread.get(body_at..)?, limits).ok()??;
-        if body.frame_type != FrameType::Body
-            || body.channel != number
-            || body.payload.len() as u64 != body_size
-        {
-            return None;
-        }
-        let end = body_at.checked_add(body.size())?;
-        let envelope = exchange_in_deliver(HEADER_SIZE, &deliver);
-        let header = Span::new(size.checked_add(HEADER_SIZE)?..body_at.checked_sub(1)?);
-        let body = Span::new(body_at.checked_add(HEADER_SIZE)?..end.checked_sub(1)?);
-        let tag = DeliveryTag::new(self.id, deliver.delivery_tag).from_stream(consumer.is_stream_queue);
-        let (redelivered, no_ack) = (deliver.redelivered, consumer.no_ack);
-        let consumer = ConsumerId::new(self.id, consumer.number);
-        self.last_delivery = self.last_delivery.max(tag.value());
-        self.note_delivery(link, tag.value(), no_ack);
-        link.counters.delivered += 1;
-        link.counters.frames_received += 3;
-        link.counters.octets_received += end as u64;
-        let message = Message::within(input.take(end), envelope, header, body);
-        if tag.is_from_stream() {
-            self.note_offset(consumer, tag, &message);
-        }
-        Some(Event::Delivery(Delivery::new(
-            tag,
-            consumer,
-            redelivered,
-            message,
-        )))
-    }
-
     /// A method that carries content, and what belongs to it.
     pub(super) fn on_content_method(
         &mut self,
@@ -232,7 +166,7 @@ impl ChannelState {
         } = carried
         {
             self.note_delivery(link, tag.value(), no_ack);
-            self.note_offset(consumer, tag, &message);
+            self.note_offset(consumer, tag, message.header());
             self.partial = Some(Partial::Stream { tag, left: body_size });
             link.counters.delivered += 1;
             if body_size == 0 {
@@ -356,11 +290,11 @@ impl ChannelState {
     }
 
     /// Where in its stream a delivery is that was told, if it comes from one.
-    fn note_offset(&mut self, consumer: ConsumerId, tag: DeliveryTag, message: &Message) {
+    pub(super) fn note_offset(&mut self, consumer: ConsumerId, tag: DeliveryTag, header: &[u8]) {
         if !tag.is_from_stream() || !self.unsettled.contains(tag.value()) {
             return;
         }
-        let found = message.properties().headers;
+        let found = ContentHeader::decode(header).unwrap_or_default().properties.headers;
         let found = found.and_then(|headers| headers.get("x-stream-offset").ok()?);
         let offset = found.and_then(|offset| offset.as_i64());
         if let Some(offset) = offset.and_then(|offset| u64::try_from(offset).ok()) {
@@ -381,7 +315,7 @@ impl ChannelState {
             } => {
                 link.counters.delivered += 1;
                 self.note_delivery(link, tag.value(), no_ack);
-                self.note_offset(consumer, tag, &message);
+                self.note_offset(consumer, tag, message.header());
                 Event::Delivery(Delivery::new(tag, consumer, redelivered, message))
             }
             Carried::Got {
@@ -591,8 +525,8 @@ impl<'a> Envelope<'a> {
 
 /// Where the exchange begins in a `basic.deliver`: behind the tags and a bit.
 #[inline(always)]
-fn exchange_in_deliver(start: usize, deliver: &BasicDeliver<'_>) -> u32 {
-    let before = METHOD_ID_SIZE + 1 + deliver.consumer_tag.len() + 8 + 1;
+pub(super) fn exchange_in_deliver(start: usize, deliver: &BasicDeliver<'_>) -> u32 {
+    let before = METHOD_ID_SIZE + 1 + usize::from(deliver.consumer_tag.length_octet()) + 8 + 1;
     Span::new(0..start.saturating_add(before)).end
 }
 

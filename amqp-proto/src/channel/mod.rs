@@ -17,6 +17,7 @@ mod content;
 mod progress;
 mod publish;
 mod request;
+mod small;
 mod state;
 mod unsettled;
 
@@ -27,6 +28,7 @@ pub use request::{Answered, NoWait, Reply, Request};
 pub(crate) use confirm::Settled;
 pub(crate) use publish::with_header;
 pub(crate) use request::{Purpose, Requests};
+pub(crate) use small::{SmallDelivery, SmallFrame, small_below};
 pub(crate) use state::{ChannelState, Phase, Step, payload};
 
 use alloc::boxed::Box;

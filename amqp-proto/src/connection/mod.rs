@@ -28,7 +28,7 @@ use core::fmt;
 
 use bytes::Buf;
 
-use crate::channel::{ChannelState, Purpose, Requests};
+use crate::channel::{ChannelState, ConfirmOutcome, Purpose, Requests};
 use crate::error::{CloseReason, SendError, TransportError};
 use crate::event::Event;
 use crate::id::{ChannelId, RequestId};
@@ -37,6 +37,7 @@ use crate::time::Instant;
 use crate::trace::FrameTap;
 use crate::wire::*;
 use crate::{Channel, Config, Counters, InFlight, RecvBuf, Secret, SendBuf};
+use receive::Common;
 use state::State;
 use timeout::Deadlines;
 
@@ -138,7 +139,16 @@ impl Connection {
         }
         self.is_starved = false;
         match self.common_event(input) {
-            event @ Some(_) => event,
+            Some(Common::Delivery(small)) => {
+                self.seen = input.unread().len().saturating_sub(small.size());
+                Some(Event::Delivery(small.take(input)))
+            }
+            Some(Common::Acked { tags, size }) => {
+                input.consume(size);
+                self.note_seen(input);
+                let outcome = ConfirmOutcome::Acked;
+                Some(Event::Confirmed { tags, outcome })
+            }
             None => self.next_event(now, input),
         }
     }

@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 
 use super::{Connection, State};
 use crate::RecvBuf;
-use crate::channel::{ConfirmOutcome, Step, payload};
+use crate::channel::{SmallDelivery, SmallFrame, Step, payload, small_below};
 use crate::error::CloseReason;
 use crate::event::Event;
+use crate::id::ConfirmTags;
 use crate::time::Instant;
 use crate::trace::Direction;
 use crate::wire::frame::METHOD_ID_SIZE;
@@ -17,37 +18,36 @@ use crate::wire::*;
 const DELIVER: &[u8; METHOD_ID_SIZE] = &[0, 60, 0, 60];
 const ACK: &[u8; METHOD_ID_SIZE] = &[0, 60, 0, 80];
 
+/// What mostly comes. It was noted, and its octets are still there.
+pub(super) enum Common {
+    Delivery(SmallDelivery),
+    Acked { tags: ConfirmTags, size: usize },
+}
+
 impl Connection {
     /// What mostly comes, on the shortest way: a small delivery, a confirm. `None` if it is anything else, and then nothing has
     /// happened.
     #[inline(always)]
-    pub(super) fn common_event(&mut self, input: &mut RecvBuf) -> Option<Event> {
+    pub(super) fn common_event(&mut self, input: &RecvBuf) -> Option<Common> {
         if self.link.tap.is_some() || !self.is_open() || self.link.is_over_limit() {
             return None;
         }
-        let raw = RawFrame::parse(input.unread(), &self.limits).ok()??;
-        if raw.frame_type != FrameType::Method {
-            return None;
-        }
-        let (number, size) = (raw.channel, raw.size());
-        match raw.payload.first_chunk()? {
+        let below = small_below(&self.limits);
+        let method = SmallFrame::parse(input.unread(), FrameType::Method, below)?;
+        match method.payload.first_chunk()? {
             DELIVER => {
-                let channel = self.channels.get_mut(&number)?;
-                // Not `?`: the event would be moved, and with `None` nothing of the input was taken.
-                let event = channel.on_small_delivery(&mut self.link, input, size, &self.limits);
-                self.note_seen(input);
-                event
+                let channel = self.channels.get_mut(&method.channel)?;
+                let small = channel.on_small_delivery(&mut self.link, method, below)?;
+                Some(Common::Delivery(small))
             }
             ACK => {
                 // If it cannot be read, the general way says where.
-                let ack = BasicAck::decode(raw.payload.get(METHOD_ID_SIZE..)?, 0).ok()?;
-                let channel = self.channels.get_mut(&number)?;
+                let ack = BasicAck::decode(method.payload.get(METHOD_ID_SIZE..)?, 0).ok()?;
+                let size = method.payload.len() + FRAME_OVERHEAD as usize;
+                let channel = self.channels.get_mut(&method.channel)?;
                 let tags = channel.on_plain_ack(&mut self.link, &ack)?;
-                input.consume(size);
-                self.note_seen(input);
                 self.link.counters.octets_received += size as u64;
-                let outcome = ConfirmOutcome::Acked;
-                Some(Event::Confirmed { tags, outcome })
+                Some(Common::Acked { tags, size })
             }
             _ => None,
         }
@@ -88,7 +88,7 @@ impl Connection {
 
     /// Nothing more of the input is looked at for now.
     #[inline(always)]
-    fn note_seen(&mut self, input: &RecvBuf) {
+    pub(super) fn note_seen(&mut self, input: &RecvBuf) {
         self.seen = input.unread().len();
     }
 

@@ -30,7 +30,7 @@ pub const FRAME_OVERHEAD: u32 = 8;
 pub const FRAME_MIN_SIZE: u32 = 4096;
 
 /// The last octet of every frame.
-const FRAME_END: u8 = 0xCE;
+pub(crate) const FRAME_END: u8 = 0xCE;
 
 /// A heartbeat frame, complete.
 pub const HEARTBEAT: [u8; FRAME_OVERHEAD as usize] = [8, 0, 0, 0, 0, 0, 0, FRAME_END];

@@ -44,7 +44,7 @@ impl<'a> ContentHeader<'a> {
 
     /// The body size of a payload that [`decode`](Self::decode) takes, for half the price: the properties are looked at, and
     /// not kept.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn body_size(payload: &'a [u8]) -> Result<u64, ProtocolError> {
         let (rest, body_size, flags) = Self::begin(payload)?;
         match Properties::skip(rest, flags) {
@@ -131,9 +131,13 @@ macro_rules! properties {
                 $(let rest = if flags & 1 << $bit == 0 {
                     rest
                 } else {
-                    $parser(rest)
-                        .map_err(|error| named(error, concat!("content header ", stringify!($name))))?
-                        .0
+                    let (rest, _) = $parser(rest)
+                        .map_err(|error| named(error, concat!("content header ", stringify!($name))))?;
+                    // Mostly there are few, and those that are common come first.
+                    if flags & ((1 << $bit) - 1) == 0 {
+                        return Ok(rest);
+                    }
+                    rest
                 };)+
                 Ok(rest)
             }

@@ -17,7 +17,7 @@ macro_rules! methods {
 
             impl $(<$life>)? $name $(<$life>)? {
                 /// Reads the arguments, which stand `offset` octets after the beginning of the frame.
-                #[inline]
+                #[inline(always)]
                 pub(crate) fn decode(payload: method_payload!($($life)?), offset: usize) -> Result<Self, ProtocolError> {
                     #[allow(unused_mut, reason = "a method without arguments reads none")]
                     let mut decoder = Decoder::new(payload, offset);
