@@ -204,8 +204,8 @@ impl Consumer {
         if self.link.is_revoked() {
             self.give_back_ready();
         }
-        match self.ready.pop_front() {
-            Some(delivery) => Poll::Ready(Some(Ok(self.deliver(delivery)))),
+        match self.take_ready() {
+            Some(delivery) => Poll::Ready(Some(Ok(delivery))),
             None => self.poll_inbox(cx),
         }
     }
@@ -283,18 +283,19 @@ impl Consumer {
                     end => Some(Err(end)),
                 })
             }
-            Poll::Ready(None) => {
-                let delivery = self.ready.pop_front();
-                Poll::Ready(delivery.map(|delivery| Ok(self.deliver(delivery))))
-            }
+            Poll::Ready(None) => Poll::Ready(self.take_ready().map(Ok)),
         }
     }
 
-    #[inline]
-    fn deliver(&self, delivery: amqp_proto::Delivery) -> Delivery {
+    #[inline(always)]
+    fn take_ready(&mut self) -> Option<Delivery> {
+        let left = self.ready.len().checked_sub(1)?;
+        // All this comes first, so that the delivery is moved once.
+        let origin = Arc::clone(&self.origin);
         self.link.note_taken();
-        self.link.set(self.ready.len());
-        Delivery::consumed(&self.origin, delivery)
+        self.link.set(left);
+        let delivery = self.ready.pop_front()?;
+        Some(Delivery::consumed(origin, delivery))
     }
 
     /// Gives back what nobody will take, and leaves the channel's list. Says how many went back.

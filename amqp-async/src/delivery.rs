@@ -122,16 +122,16 @@ pub(crate) enum Verdict {
 
 impl Delivery {
     /// It came to a consumer.
-    #[inline]
-    pub(crate) fn consumed(origin: &Arc<Origin>, delivery: amqp_proto::Delivery) -> Self {
+    #[inline(always)]
+    pub(crate) fn consumed(origin: Arc<Origin>, delivery: amqp_proto::Delivery) -> Self {
         Self {
-            origin: Arc::clone(origin),
             tag: delivery.tag,
             redelivered: delivery.redelivered,
             message_count: 0,
             message: delivery.message,
             is_settled: origin.no_ack,
             in_hand: origin.in_hand(),
+            origin,
         }
     }
 
@@ -383,10 +383,18 @@ impl fmt::Debug for Delivery {
 }
 
 impl Drop for Delivery {
+    #[inline]
     fn drop(&mut self) {
-        if self.is_settled {
-            return;
+        if !self.is_settled {
+            self.forget();
         }
+    }
+}
+
+impl Delivery {
+    /// Dropped without being settled.
+    #[cold]
+    fn forget(&mut self) {
         let (tag, requeue) = (self.tag, self.channel().requeues_dropped());
         observe::forgotten(self);
         let shared = self.channel().shared();

@@ -32,7 +32,7 @@ pub(crate) struct Sip {
 }
 
 impl State {
-    #[inline(always)]
+    #[inline]
     pub(crate) fn on_event(&mut self, event: Event) {
         if self.is_lost() && self.on_restoring(&event) {
             return;
@@ -104,8 +104,8 @@ impl State {
         }
     }
 
-    #[inline]
-    fn on_delivery(&mut self, delivery: Delivery) {
+    #[inline(always)]
+    pub(crate) fn on_delivery(&mut self, delivery: Delivery) {
         let wakes = &mut self.wakes;
         let entry = self.channels.find_mut(delivery.consumer.channel());
         if let Some(inbox) = entry.and_then(|entry| entry.inbox(delivery.consumer))

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use amqp_proto::topology::{Plan, Topology};
-use amqp_proto::{CloseReason, Config, GiveUpReason, Instant, RecvBuf, SendBuf, TransportError};
+use amqp_proto::{CloseReason, Config, Event, GiveUpReason, Instant, RecvBuf, SendBuf, TransportError};
 use bytes::Buf;
 
 use crate::observe::{Notes, Told};
@@ -215,10 +215,13 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         state.alarms.look(now);
         let unread = self.input.unread().len();
         let mut events = 0;
-        while events < MOST_EVENTS
-            && let Some(event) = state.connection.poll_event(now, &mut self.input)
-        {
-            state.on_event(event);
+        while events < MOST_EVENTS {
+            match state.connection.poll_event(now, &mut self.input) {
+                // What mostly comes is moved as little as possible.
+                Some(Event::Delivery(delivery)) => state.on_delivery(delivery),
+                Some(event) => state.on_event(event),
+                None => break,
+            }
             events += 1;
         }
         if self.input.unread().len() != unread {

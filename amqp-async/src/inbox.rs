@@ -165,7 +165,7 @@ impl Inbox {
     }
 
     /// A message came.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, delivery: Delivery, wakes: &mut Vec<Waker>) {
         self.octets += octets(&delivery);
         self.waiting.push_back(delivery);

@@ -239,6 +239,7 @@ impl Message {
     }
 
     /// How many octets the body has.
+    #[inline]
     #[must_use]
     pub fn body_len(&self) -> usize {
         match &self.body {

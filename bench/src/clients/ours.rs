@@ -64,17 +64,22 @@ impl Client for Ours {
             .no_ack(ack == Ack::None)
             .tag(samples::CONSUMER_TAG);
         let mut consumer = channel.queue(queue.to_string()).consume_with(options).await?;
-        for number in 1..=queue.messages {
-            let delivery = consumer.next().await.context("the consumer ended")??;
+        let mut number = 0;
+        while number < queue.messages
+            && let Some(delivery) = consumer.next().await
+        {
+            let delivery = delivery?;
             ensure!(delivery.body_len() == queue.size);
+            number += 1;
             match ack {
-                Ack::None => drop(delivery),
+                Ack::None => {}
                 Ack::Every(1) => delivery.ack().await?,
                 Ack::Every(interval) if number % interval == 0 => delivery.ack_multiple().await?,
                 // One behind it settles it too.
                 Ack::Every(_) => drop(delivery.into_message()),
             }
         }
+        ensure!(number == queue.messages, "the consumer ended");
         swallowed(&channel).await?;
         Ok(())
     }
