@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amqp_proto::wire::ReplyCode;
-use amqp_proto::{ChannelId, Delivery, Event, Instant, RequestId, SendError};
+use amqp_proto::{ChannelId, Delivery, Event, Instant, RecvBuf, RequestId, SendError};
 
 use crate::channels::{Entry, Unsaid};
 use crate::events::ConnectionEvent;
@@ -38,7 +38,7 @@ impl State {
             return;
         }
         match event {
-            Event::Delivery(delivery) => self.on_delivery(delivery),
+            Event::Delivery(delivery) => _ = self.on_deliveries(delivery, &mut RecvBuf::new(), 0),
             Event::Confirmed { tags, outcome } => {
                 let wakes = &mut self.wakes;
                 let mut entry = self.channels.find_mut(tags.channel());
@@ -104,17 +104,20 @@ impl State {
         }
     }
 
+    /// Takes those behind it for the same consumer too; says how many these were, `most` at most.
     #[inline(always)]
-    pub(crate) fn on_delivery(&mut self, delivery: Delivery) {
-        let wakes = &mut self.wakes;
-        let entry = self.channels.find_mut(delivery.consumer.channel());
-        if let Some(inbox) = entry.and_then(|entry| entry.inbox(delivery.consumer))
+    pub(crate) fn on_deliveries(&mut self, first: Delivery, input: &mut RecvBuf, most: usize) -> usize {
+        let (consumer, wakes) = (first.consumer, &mut self.wakes);
+        let entry = self.channels.find_mut(consumer.channel());
+        if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer))
             && !inbox.has_ended()
         {
-            inbox.push(delivery, wakes);
-            return;
+            inbox.push(first, wakes);
+            let push = |delivery| inbox.push(delivery, wakes);
+            return self.connection.poll_deliveries(consumer, input, most, push);
         }
-        self.on_unwanted(&delivery);
+        self.on_unwanted(&first);
+        0
     }
 
     /// Nobody takes it any more. Without acknowledgements it is lost; otherwise it goes back.

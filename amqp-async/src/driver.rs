@@ -217,8 +217,9 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let mut events = 0;
         while events < MOST_EVENTS {
             match state.connection.poll_event(now, &mut self.input) {
-                // What mostly comes is moved as little as possible.
-                Some(Event::Delivery(delivery)) => state.on_delivery(delivery),
+                Some(Event::Delivery(first)) => {
+                    events += state.on_deliveries(first, &mut self.input, MOST_EVENTS - events - 1);
+                }
                 Some(event) => state.on_event(event),
                 None => break,
             }
@@ -278,7 +279,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.give_up_at,
         ];
         Turn {
-            has_more: events == MOST_EVENTS || has_planned,
+            has_more: events >= MOST_EVENTS || has_planned,
             is_closed,
             deadline: deadlines.into_iter().flatten().min(),
         }

@@ -43,6 +43,8 @@ const LIMIT: usize = 256 * 1024;
 /// [`with_limit`](Self::with_limit) says otherwise: unread octets are the back-pressure.
 #[derive(Default)]
 pub struct RecvBuf {
+    /// What arrived, ready to be taken in many pieces. If there is something, `storage` has only room.
+    arrived: Bytes,
     /// `filled` octets that arrived, then octets to read into.
     storage: BytesMut,
     /// The size of the memory behind `storage`, which itself does not count what was consumed of it.
@@ -79,6 +81,9 @@ impl RecvBuf {
     pub fn spare_mut(&mut self) -> &mut [u8] {
         if self.is_full() {
             return &mut [];
+        }
+        if !self.arrived.is_empty() {
+            self.put_back();
         }
         if self.filled == 0 && self.space.is_to_shrink(self.memory) {
             self.give_back();
@@ -119,17 +124,26 @@ impl RecvBuf {
     /// Whether nothing more fits until something is consumed.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.filled >= self.limit.0
+        self.arrived.len() + self.filled >= self.limit.0
     }
 
     /// What has arrived and was not consumed.
     #[must_use]
+    #[inline]
     pub fn unread(&self) -> &[u8] {
-        self.storage.get(..self.filled).unwrap_or_default()
+        match self.arrived.is_empty() {
+            true => self.storage.get(..self.filled).unwrap_or_default(),
+            false => &self.arrived,
+        }
     }
 
     /// Drops the first octets that are unread; at most all of them.
     pub fn consume(&mut self, count: usize) {
+        if !self.arrived.is_empty() {
+            // What is split off and dropped takes its share of the memory along, `advance` would not.
+            drop(self.take_arrived(count));
+            return;
+        }
         let count = count.min(self.filled);
         bytes::Buf::advance(&mut self.storage, count);
         self.filled -= count;
@@ -139,9 +153,41 @@ impl RecvBuf {
     ///
     /// As long as one octet of it is kept, so is the whole piece of memory (up to 64 KiB, or a large frame).
     pub fn take(&mut self, count: usize) -> Bytes {
+        if !self.arrived.is_empty() {
+            return self.take_arrived(count);
+        }
         let count = count.min(self.filled);
         self.filled -= count;
         self.storage.split_to(count).freeze()
+    }
+
+    /// The same for the first of many small pieces, each of which costs half as much: what is left of them behind the last one is
+    /// copied when more arrives.
+    #[inline]
+    pub(crate) fn take_small(&mut self, count: usize) -> Bytes {
+        if self.arrived.is_empty() {
+            let filled = mem::take(&mut self.filled);
+            self.arrived = self.storage.split_to(filled).freeze();
+        }
+        self.take_arrived(count)
+    }
+
+    #[inline]
+    fn take_arrived(&mut self, count: usize) -> Bytes {
+        self.arrived.split_to(count.min(self.arrived.len()))
+    }
+
+    /// Makes what is left of the small pieces contiguous with what arrives next.
+    fn put_back(&mut self) {
+        let left = self.arrived.len();
+        if self.storage.len() < left + self.space.smallest_spare() {
+            return self.make_spare();
+        }
+        if let Some(place) = self.storage.get_mut(..left) {
+            place.copy_from_slice(&self.arrived);
+        }
+        self.arrived = Bytes::new();
+        self.filled = left;
     }
 
     /// Gives memory back now: keeps what is unread, and starts small again.
@@ -156,18 +202,15 @@ impl RecvBuf {
         self.storage.capacity()
     }
 
-    /// Gets more room behind what is filled: the memory that was taken out before if nothing of it is left, else new. Only
+    /// Gets more room behind what is unread: the memory that was taken out before if nothing of it is left, else new. Only
     /// what is unread is ever copied.
     #[cold]
     fn make_spare(&mut self) {
-        let wanted = self
-            .space
-            .wanted()
-            .max(self.filled.saturating_mul(2))
-            .min(self.limit.0);
+        let unread = self.unread().len();
+        let wanted = self.space.wanted().max(unread.saturating_mul(2)).min(self.limit.0);
         self.storage.truncate(self.filled);
         // Not `reserve`, which doubles, and keeps the octets before the unread ones too.
-        if !self.storage.try_reclaim(wanted - self.filled) {
+        if !self.arrived.is_empty() || !self.storage.try_reclaim(wanted - unread) {
             self.move_to(wanted);
         }
         self.memory = self.memory.max(self.storage.capacity());
@@ -177,13 +220,12 @@ impl RecvBuf {
     /// Keeps what is unread, in other memory of that size at least: in some that was full and is free again, or new.
     fn move_to(&mut self, capacity: usize) {
         let is_free = |memory: &mut BytesMut| memory.try_reclaim(capacity);
-        let mut storage = match self.spent.front_mut().is_some_and(is_free) {
+        let storage = match self.spent.front_mut().is_some_and(is_free) {
             true => self.spent.pop_front().unwrap_or_default(),
             false => BytesMut::with_capacity(capacity),
         };
-        storage.extend_from_slice(self.unread());
-        let memory = mem::replace(&mut self.memory, storage.capacity());
-        let mut full = mem::replace(&mut self.storage, storage);
+        let mut full = self.replace(storage);
+        let memory = mem::replace(&mut self.memory, self.storage.capacity());
         if memory == BUSY {
             full.clear();
             if self.spent.len() == SPENT {
@@ -193,13 +235,20 @@ impl RecvBuf {
         }
     }
 
+    /// Copies what is unread to there and goes on with that; gives what there was before.
+    fn replace(&mut self, mut storage: BytesMut) -> BytesMut {
+        storage.extend_from_slice(self.unread());
+        self.arrived = Bytes::new();
+        self.filled = storage.len();
+        mem::replace(&mut self.storage, storage)
+    }
+
     /// Keeps what is unread, in new memory of just that size.
     fn give_back(&mut self) {
         self.spent = VecDeque::new();
-        let mut storage = BytesMut::with_capacity(self.filled);
-        storage.extend_from_slice(self.unread());
-        self.memory = storage.capacity();
-        self.storage = storage;
+        let storage = BytesMut::with_capacity(self.unread().len());
+        self.replace(storage);
+        self.memory = self.storage.capacity();
     }
 }
 
@@ -260,7 +309,7 @@ impl Space {
 impl fmt::Debug for RecvBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecvBuf")
-            .field("unread", &self.filled)
+            .field("unread", &self.unread().len())
             .field("capacity", &self.capacity())
             .field("limit", &self.limit.0)
             .finish()

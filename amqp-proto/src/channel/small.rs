@@ -7,7 +7,7 @@ use crate::RecvBuf;
 use crate::id::{ConsumerId, DeliveryTag};
 use crate::link::Link;
 use crate::message::{Delivery, Message, Span};
-use crate::wire::frame::{FRAME_END, METHOD_ID_SIZE};
+use crate::wire::frame::FRAME_END;
 use crate::wire::*;
 
 /// No payload is as long as that.
@@ -75,26 +75,28 @@ impl SmallDelivery {
     /// Takes it out of the buffer that it was found in.
     #[inline(always)]
     pub(crate) fn take(self, input: &mut RecvBuf) -> Delivery {
-        let octets = input.take(self.end);
+        let octets = input.take_small(self.end);
         let message = Message::within(octets, self.envelope, self.header, self.body);
         Delivery::new(self.tag, self.consumer, self.redelivered, message)
     }
 }
 
 impl ChannelState {
-    /// A small message to a consumer that wants it whole, whose method is that frame. `None` if it is anything else, and then nothing
-    /// has happened; where it is wrong, the general way says so.
+    /// A small message to a consumer that wants it whole, to that one if one is named; its `basic.deliver` is that frame. `None` if it
+    /// is anything else, and then nothing has happened; where it is wrong, the general way says so.
     #[inline(always)]
     pub(crate) fn on_small_delivery(
         &mut self,
         link: &mut Link,
-        method: SmallFrame<'_>,
+        method: &SmallFrame<'_>,
+        arguments: &[u8],
         below: u32,
+        only: Option<ConsumerId>,
     ) -> Option<SmallDelivery> {
         if !matches!(self.phase, Phase::Open) || self.partial.is_some() {
             return None;
         }
-        let deliver = BasicDeliver::decode(method.payload.get(METHOD_ID_SIZE..)?, 0).ok()?;
+        let deliver = BasicDeliver::decode(arguments, 0).ok()?;
         let header = SmallFrame::parse(method.rest, FrameType::Header, below)?;
         let body_size = ContentHeader::body_size(header.payload).ok()?;
         let body = SmallFrame::parse(header.rest, FrameType::Body, below)?;
@@ -107,7 +109,10 @@ impl ChannelState {
             return None;
         }
         let consumer = self.consumers.get(deliver.consumer_tag.as_bytes())?;
-        if consumer.is_unwanted || consumer.is_streamed {
+        if consumer.is_unwanted
+            || consumer.is_streamed
+            || only.is_some_and(|only| only.number() != consumer.number)
+        {
             return None;
         }
         let tag = DeliveryTag::new(self.id, deliver.delivery_tag).from_stream(consumer.is_stream_queue);

@@ -8,7 +8,8 @@ use crate::RecvBuf;
 use crate::channel::{SmallDelivery, SmallFrame, Step, payload, small_below};
 use crate::error::CloseReason;
 use crate::event::Event;
-use crate::id::ConfirmTags;
+use crate::id::{ConfirmTags, ConsumerId};
+use crate::message::Delivery;
 use crate::time::Instant;
 use crate::trace::Direction;
 use crate::wire::frame::METHOD_ID_SIZE;
@@ -29,28 +30,64 @@ impl Connection {
     /// happened.
     #[inline(always)]
     pub(super) fn common_event(&mut self, input: &RecvBuf) -> Option<Common> {
-        if self.link.tap.is_some() || !self.is_open() || self.link.is_over_limit() {
+        if !self.takes_short_way() {
             return None;
         }
         let below = small_below(&self.limits);
         let method = SmallFrame::parse(input.unread(), FrameType::Method, below)?;
-        match method.payload.first_chunk()? {
-            DELIVER => {
+        match method.payload.split_first_chunk()? {
+            (DELIVER, arguments) => {
                 let channel = self.channels.get_mut(&method.channel)?;
-                let small = channel.on_small_delivery(&mut self.link, method, below)?;
+                let small = channel.on_small_delivery(&mut self.link, &method, arguments, below, None)?;
                 Some(Common::Delivery(small))
             }
-            ACK => {
+            (ACK, arguments) => {
                 // If it cannot be read, the general way says where.
-                let ack = BasicAck::decode(method.payload.get(METHOD_ID_SIZE..)?, 0).ok()?;
-                let size = method.payload.len() + FRAME_OVERHEAD as usize;
+                let ack = BasicAck::decode(arguments, 0).ok()?;
                 let channel = self.channels.get_mut(&method.channel)?;
                 let tags = channel.on_plain_ack(&mut self.link, &ack)?;
+                let size = method.payload.len() + FRAME_OVERHEAD as usize;
                 self.link.counters.octets_received += size as u64;
                 Some(Common::Acked { tags, size })
             }
             _ => None,
         }
+    }
+
+    #[inline(always)]
+    fn takes_short_way(&self) -> bool {
+        self.link.tap.is_none() && self.is_open() && !self.link.is_over_limit()
+    }
+
+    /// See [`poll_deliveries`](Self::poll_deliveries), which is what is public of it.
+    #[inline(always)]
+    pub(super) fn small_deliveries(
+        &mut self,
+        consumer: ConsumerId,
+        input: &mut RecvBuf,
+        most: usize,
+        mut take: impl FnMut(Delivery),
+    ) -> usize {
+        if !self.link.events.is_empty() || !self.takes_short_way() {
+            return 0;
+        }
+        let (number, below) = (consumer.channel().number(), small_below(&self.limits));
+        let Some(channel) = self.channels.get_mut(&number).filter(|channel| channel.id == consumer.channel()) else {
+            return 0;
+        };
+        let mut count = 0;
+        while count < most
+            && let Some(method) = SmallFrame::parse(input.unread(), FrameType::Method, below)
+            && method.channel == number
+            && let Some((DELIVER, arguments)) = method.payload.split_first_chunk()
+            && let Some(small) =
+                channel.on_small_delivery(&mut self.link, &method, arguments, below, Some(consumer))
+        {
+            take(small.take(input));
+            count += 1;
+        }
+        self.note_seen(input);
+        count
     }
 
     /// Takes frames up to the next event, then looks at what is due.
