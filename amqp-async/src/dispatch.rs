@@ -112,9 +112,9 @@ impl State {
         if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer))
             && !inbox.has_ended()
         {
-            inbox.push(first, wakes);
-            let push = |delivery| inbox.push(delivery, wakes);
-            return self.connection.poll_deliveries(consumer, input, most, push);
+            let core = &mut self.connection;
+            let more = |waiting: &mut Vec<_>| core.poll_deliveries(consumer, input, most, waiting);
+            return inbox.push(first, more, wakes);
         }
         self.on_unwanted(&first);
         0

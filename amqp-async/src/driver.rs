@@ -95,6 +95,8 @@ struct Turn {
     /// There are more events.
     has_more: bool,
     is_closed: bool,
+    /// Both sides know, and nobody has anything more to say.
+    is_agreed: bool,
     deadline: Option<Instant>,
 }
 
@@ -252,6 +254,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let alarm = state.alarms.tick(now, &mut self.wakes);
         let deadline = state.connection.poll_timeout();
         let is_closed = state.ended.is_some();
+        let is_agreed = matches!(state.ended, Some(CloseReason::Requested { acknowledged: true }));
         let notes = Notes::take(&mut state);
         let (unplanned, unjudged) = (state.take_unplanned(), state.take_unjudged());
         let retry = state.retry_at();
@@ -281,6 +284,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         Turn {
             has_more: events >= MOST_EVENTS || has_planned,
             is_closed,
+            is_agreed,
             deadline: deadlines.into_iter().flatten().min(),
         }
     }
@@ -318,8 +322,9 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         has_written || self.stream.is_broken != was_broken
     }
 
-    /// The connection is closed: all is written, then the stream ends, on both sides if the other one does its part in time.
-    fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The connection is closed: all is written, then the stream ends; on both sides, if they have not agreed on that and the other one
+    /// does its part in time.
+    fn leave(&mut self, cx: &mut Context<'_>, is_agreed: bool) -> Poll<()> {
         let is_written = !self.output.has_remaining() && self.stream.is_flushed || self.stream.is_broken;
         if is_written
             && !self.stream.is_shut
@@ -331,7 +336,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             }
         }
         let is_late = |linger| linger <= self.timer.now();
-        if self.stream.is_read && (self.stream.is_shut || self.stream.is_broken)
+        if (self.stream.is_read || is_agreed) && (self.stream.is_shut || self.stream.is_broken)
             || self.stream.linger.is_some_and(is_late)
         {
             return Poll::Ready(());
@@ -375,7 +380,7 @@ impl<T: Transport + Unpin, C: Timer + Unpin> Future for Driver<T, C> {
                 return Poll::Pending;
             }
             let has_written = this.write(cx);
-            if turn.is_closed && this.leave(cx).is_ready() {
+            if turn.is_closed && this.leave(cx, turn.is_agreed).is_ready() {
                 return Poll::Ready(this.reason());
             }
             // What there was no room to read for may be read now, and nobody would wake the driver for it.

@@ -65,7 +65,8 @@ pub(crate) struct Inbox {
     pub(crate) no_ack: bool,
     /// The broker holds back by itself: prefetch is limited and acknowledgements are asked for.
     pub(crate) is_limited: bool,
-    waiting: VecDeque<Delivery>,
+    /// Oldest first. (A `Vec`: what is pushed is written where it stays.)
+    waiting: Vec<Delivery>,
     octets: usize,
     waker: Option<Waker>,
     end: Option<ConsumerEnd>,
@@ -149,7 +150,7 @@ impl Inbox {
             tag: tag.into(),
             no_ack,
             is_limited,
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             octets: 0,
             request: None,
             waker: None,
@@ -164,15 +165,24 @@ impl Inbox {
         }
     }
 
-    /// A message came.
+    /// A message came, and perhaps others right behind it, which `more` appends: it says how many.
     #[inline(always)]
-    pub(crate) fn push(&mut self, delivery: Delivery, wakes: &mut Vec<Waker>) {
-        self.octets += octets(&delivery);
-        self.waiting.push_back(delivery);
+    pub(crate) fn push(
+        &mut self,
+        first: Delivery,
+        more: impl FnOnce(&mut Vec<Delivery>) -> usize,
+        wakes: &mut Vec<Waker>,
+    ) -> usize {
+        let before = self.waiting.len();
+        self.waiting.push(first);
+        let count = more(&mut self.waiting);
+        let new = self.waiting.get(before..).unwrap_or_default();
+        self.octets += new.iter().map(octets).sum::<usize>();
         // Mostly nobody waits; `extend` would make room first.
         if let Some(waker) = self.waker.take() {
             wakes.push(waker);
         }
+        count
     }
 
     /// Its channel ended for that reason. What was not taken comes again, if it wants acknowledgements.
@@ -268,13 +278,14 @@ impl Inbox {
         retired: &mut Vec<Waker>,
     ) -> Poll<Option<ConsumerEnd>> {
         if !self.waiting.is_empty() {
-            mem::swap(&mut self.waiting, empty);
+            let waiting = mem::replace(&mut self.waiting, mem::take(empty).into());
+            *empty = waiting.into();
             self.octets = 0;
             self.patience = None;
             if let Some(gap) = &mut self.gap {
                 let behind = empty.split_off(mem::take(&mut gap.1).min(empty.len()));
                 self.octets = behind.iter().map(octets).sum();
-                self.waiting = behind;
+                self.waiting = behind.into();
             }
             return Poll::Ready(None);
         }
@@ -297,7 +308,7 @@ impl Inbox {
     }
 
     /// What nobody will take.
-    pub(crate) fn drain(&mut self) -> VecDeque<Delivery> {
+    pub(crate) fn drain(&mut self) -> Vec<Delivery> {
         self.octets = 0;
         if let Some(gap) = &mut self.gap {
             gap.1 = 0;

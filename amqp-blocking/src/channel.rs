@@ -12,7 +12,7 @@ use crate::connection::BlockingConnection;
 use crate::delivery::GetMessage;
 use crate::dispatch::{CallbackId, Dispatch, Listening, Removable, ReturnCallback};
 use crate::options::{DeclaredQueue, ExchangeOptions, QueueOptions};
-use crate::wait::wait_for;
+use crate::wait::ask;
 
 /// A channel. Clones are handles of the same one; when the last of them is dropped, and none of its consumers has a handler any more,
 /// it is closed.
@@ -49,7 +49,7 @@ impl Drop for Inner {
 impl BlockingChannel {
     pub(crate) fn open(connection: &BlockingConnection, options: ChannelOptions) -> Result<Self, Error> {
         let opening = connection.asynchronous().channel_with(options);
-        let channel = wait_for(connection.timeout(), opening).unwrap_or(Err(Error::Timeout))?;
+        let channel = ask(connection.timeout(), opening).unwrap_or(Err(Error::Timeout))?;
         let inner = Arc::new(Inner {
             default_exchange: channel.default_exchange(),
             channel,
@@ -71,7 +71,7 @@ impl BlockingChannel {
 
     /// Waits for an answer.
     pub(crate) fn wait<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        wait_for(self.timeout, call).unwrap_or(Err(Error::Timeout))
+        ask(self.timeout, call).unwrap_or(Err(Error::Timeout))
     }
 
     pub(crate) const fn timeout(&self) -> Duration {

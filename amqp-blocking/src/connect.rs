@@ -21,7 +21,7 @@ use crate::credentials::BlockingProvider;
 use crate::io_thread::{IoThread, Signal};
 use crate::offload::on_thread;
 use crate::transport::{Clock, Socket};
-use crate::wait::{wait_for, wait_until};
+use crate::wait::{ask_until, wait_for};
 
 /// Which broker to connect to, and how.
 ///
@@ -382,7 +382,7 @@ impl Way {
                 connection
             }
         };
-        match wait_until(limit.at, connection.ready()) {
+        match ask_until(limit.at, connection.ready()) {
             Some(Ok(())) => {}
             Some(Err(reason)) => return Err(reason.into()),
             None => return Err(limit.error(Stage::Amqp)),

@@ -16,7 +16,7 @@ use crate::dispatch::{
     CallbackId, Dispatch, EventCallback, Listening, Registered, Removable, State, Taken, TimerId, Turn,
 };
 use crate::error::{DispatchError, PostError, is_requested, panic_message};
-use crate::wait::wait_for;
+use crate::wait::ask;
 
 /// How much longer than the I/O thread the caller waits for a close: it is that thread's to say that it took too long.
 const GRACE: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ impl BlockingConnection {
     /// [`Error::Timeout`] if the I/O thread does not come to it, which is only while it runs somebody's code.
     pub fn close(&self) -> Result<CloseReport, Error> {
         let limit = self.close_timeout.saturating_add(GRACE);
-        wait_for(limit, self.connection.close()).ok_or(Error::Timeout)
+        ask(limit, self.connection.close()).ok_or(Error::Timeout)
     }
 
     /// Finishes what is under way, then closes it, all within `timeout`, and says what was abandoned: consumers are cancelled, and what
@@ -134,7 +134,7 @@ impl BlockingConnection {
     /// As [`close`](Self::close).
     pub fn shutdown(&self, timeout: Duration) -> Result<CloseReport, Error> {
         let limit = timeout.saturating_add(GRACE);
-        wait_for(limit, self.connection.shutdown(timeout)).ok_or(Error::Timeout)
+        ask(limit, self.connection.shutdown(timeout)).ok_or(Error::Timeout)
     }
 
     /// Whether it can be used.
@@ -155,7 +155,7 @@ impl BlockingConnection {
     /// [`Error::ConnectionClosed`] if the broker refuses it, [`Error::Timeout`].
     pub fn update_secret(&self, secret: &Secret, reason: &str) -> Result<(), Error> {
         let updating = self.connection.update_secret(secret, reason);
-        wait_for(self.timeout, updating).unwrap_or(Err(Error::Timeout))
+        ask(self.timeout, updating).unwrap_or(Err(Error::Timeout))
     }
 
     /// The limits that both sides agreed on.

@@ -12,7 +12,7 @@ use crate::delivery::Delivery;
 use crate::dispatch::{Dispatch, Registered, Taken};
 use crate::error::DispatchError;
 use crate::iterator::Consumer;
-use crate::wait::wait_for;
+use crate::wait::ask;
 
 /// Stops a channel's consuming, from any thread. It keeps neither the channel nor the connection open.
 #[derive(Debug, Clone)]
@@ -148,7 +148,7 @@ impl BlockingChannel {
     fn cancel_all(&self) {
         for registered in self.connection().dispatch().take_consumers(self.inner.key) {
             // One that cannot be cancelled has ended.
-            let _ = wait_for(self.timeout(), registered.consumer.cancel());
+            let _ = ask(self.timeout(), registered.consumer.cancel());
         }
     }
 }

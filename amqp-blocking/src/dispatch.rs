@@ -17,7 +17,7 @@ use crate::channel::{BlockingChannel, Inner};
 use crate::connection::BlockingConnection;
 use crate::delivery::Delivery;
 use crate::error::PostError;
-use crate::wait::wait;
+use crate::wait::{For, wait};
 
 /// How many callbacks may wait to be run.
 const MOST_CALLS: usize = 65_536;
@@ -187,7 +187,7 @@ impl Dispatch {
                 place.register(&mut state, cx);
                 Poll::Pending
             });
-            match wait(|| waits.get().flatten(), looking) {
+            match wait(For::Any, || waits.get().flatten(), looking) {
                 Some(Some(turn)) => return turn,
                 None if waits.get().flatten() == deadline => return Turn::Late,
                 Some(None) | None => {}

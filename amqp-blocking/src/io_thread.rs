@@ -5,6 +5,7 @@
 //!
 //! To wake it for each of a thousand publishes in a row would cost more than the publishes. So a command wakes it at once only if there
 //! was none for [`LINGER`]; another one waits for as long, or until the socket has something, or whoever gave it waits for something.
+//! Behind a command whose sender waits for the answer it does not linger: nothing follows before that, and a timer for so little is dear.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
@@ -22,6 +23,7 @@ use amqp_proto::Instant;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::transport::Socket;
+use crate::wait::For;
 
 /// The poll's own waker; tasks have the numbers above.
 const WAKER: Token = Token(0);
@@ -63,6 +65,8 @@ struct Queue {
     new: Vec<(Arc<Signal>, Task)>,
     /// What is woken does not wait.
     is_urgent: bool,
+    /// Whoever gave the last command waits for its answer.
+    is_answer_awaited: bool,
     rest: Rest,
     /// No handle is left.
     is_abandoned: bool,
@@ -82,18 +86,19 @@ enum Rest {
 }
 
 thread_local! {
-    /// The I/O thread that has been left at what it does, although this thread had something for it.
-    static UNNOTICED: Cell<Option<Arc<Shared>>> = const { Cell::new(None) };
+    /// The I/O thread that this thread had something for since it waited last; it may have been left at what it does.
+    static TOLD: Cell<Option<Arc<Shared>>> = const { Cell::new(None) };
 
     static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// This thread is about to wait: what it had for an I/O thread is not left lying.
-pub(crate) fn hurry() {
+pub(crate) fn hurry(what: For) {
     // A thread that is ending has none any more.
-    let shared = UNNOTICED.try_with(Cell::take).ok().flatten();
+    let shared = TOLD.try_with(Cell::take).ok().flatten();
     if let Some(shared) = shared {
-        let queue = shared.lock();
+        let mut queue = shared.lock();
+        queue.is_answer_awaited = what == For::Answer;
         if !queue.woken.is_empty() {
             shared.wake(queue);
         }
@@ -194,13 +199,16 @@ impl Shared {
 
     /// There is something in the queue that can wait a moment, unless this thread comes to wait for it.
     fn wake_soon(self: &Arc<Self>, queue: MutexGuard<'_, Queue>) {
-        if queue.rest == Rest::Asleep || IS_IO_THREAD.try_with(Cell::get).unwrap_or(true) {
+        if IS_IO_THREAD.try_with(Cell::get).unwrap_or(true) {
             return self.wake(queue);
         }
-        drop(queue);
-        let unnoticed = Some(Arc::clone(self));
+        match queue.rest {
+            Rest::Asleep => self.wake(queue),
+            Rest::Awake | Rest::Lingering => drop(queue),
+        }
+        let told = Some(Arc::clone(self));
         // What there was for another one is looked at when its time is over.
-        drop(UNNOTICED.try_with(|before| before.replace(unnoticed)));
+        drop(TOLD.try_with(|before| before.replace(told)));
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -360,6 +368,9 @@ impl Executor {
             return None;
         }
         let now = self.shared.now();
+        if std::mem::take(&mut queue.is_answer_awaited) {
+            self.lingers_until = now;
+        }
         let lingers = now < self.lingers_until || !queue.woken.is_empty();
         queue.rest = match lingers {
             true => Rest::Lingering,
@@ -606,21 +617,21 @@ mod tests {
             let queue = shared.lock();
             (queue.rest, queue.is_urgent)
         };
-        hurry();
+        hurry(For::Any);
         assert_eq!(seen(), (Rest::Awake, false), "there is nothing to hurry for");
         command_while(Rest::Asleep);
         assert_eq!(seen(), (Rest::Awake, true));
         command_while(Rest::Lingering);
         assert_eq!(seen(), (Rest::Lingering, false));
-        hurry();
+        hurry(For::Any);
         assert_eq!(seen(), (Rest::Awake, true));
         command_while(Rest::Awake);
         assert_eq!(seen(), (Rest::Awake, false));
-        hurry();
+        hurry(For::Any);
         assert_eq!(seen(), (Rest::Awake, true), "it must not sleep over it");
         command_while(Rest::Lingering);
         shared.lock().woken.clear();
-        hurry();
+        hurry(For::Any);
         assert_eq!(seen(), (Rest::Lingering, false), "it has noticed by itself");
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use amqp_async::{Error, Exchange, Message, PublishError};
 
 use crate::channel::BlockingChannel;
-use crate::wait::{wait_for, wait_until};
+use crate::wait::{ask, ask_until, wait_for};
 
 /// What becomes of a publish. To drop it changes nothing but that nobody learns it.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl BlockingChannel {
     ) -> Result<(), PublishError> {
         let deadline = Instant::now().checked_add(self.timeout());
         let exchange = self.exchange(exchange);
-        let sent = wait_until(deadline, exchange.publish_deferred(message, routing_key));
+        let sent = ask_until(deadline, exchange.publish_deferred(message, routing_key));
         let confirm = sent.unwrap_or_else(|| Err(self.not_sent()))?;
-        let confirmed = wait_until(deadline, confirm);
+        let confirmed = ask_until(deadline, confirm);
         confirmed.unwrap_or(Err(PublishError::Lost(Error::Timeout)))
     }
 
@@ -60,7 +60,7 @@ impl BlockingChannel {
         message: impl Into<Message>,
     ) -> Result<(), PublishError> {
         let exchange = self.exchange(exchange);
-        let published = wait_for(self.timeout(), exchange.publish_optional(message, routing_key));
+        let published = ask(self.timeout(), exchange.publish_optional(message, routing_key));
         published.unwrap_or(Err(PublishError::Lost(Error::Timeout)))
     }
 

@@ -38,26 +38,41 @@ struct Waiting {
     waker: Waker,
 }
 
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// The answer to what was just asked: this thread says nothing more before it comes.
+    Answer,
+    /// Something of the many things that are under way.
+    Any,
+}
+
 /// Waits for so long at most; none if it took longer. By the caller's own clock: it does not depend on the I/O thread.
 pub(crate) fn wait_for<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     // A moment that the clock does not have never comes.
-    wait(|| Instant::now().checked_add(limit), future)
+    wait(For::Any, || Instant::now().checked_add(limit), future)
 }
 
-/// Waits until that moment at most, if there is one.
-pub(crate) fn wait_until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
-    wait(|| deadline, future)
+/// The same for the answer to what the future asks.
+pub(crate) fn ask<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    wait(For::Answer, || Instant::now().checked_add(limit), future)
 }
 
-/// The same; the moment is asked for when there is something to wait for.
+/// The same until that moment at most, if there is one.
+pub(crate) fn ask_until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    wait(For::Answer, || deadline, future)
+}
+
+/// Waits; until when at most is asked for when there is something to wait for.
 pub(crate) fn wait<T>(
+    what: For,
     deadline: impl FnOnce() -> Option<Instant>,
     future: impl Future<Output = T>,
 ) -> Option<T> {
     let mut call = Some((deadline, pin!(future)));
     let mut run = |waiting: &Waiting| {
         let (deadline, future) = call.take()?;
-        waiting.wait(deadline, future)
+        waiting.wait(what, deadline, future)
     };
     // A thread that is ending has none any more.
     WAITING
@@ -79,6 +94,7 @@ impl Waiting {
 
     fn wait<T>(
         &self,
+        what: For,
         deadline: impl FnOnce() -> Option<Instant>,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
@@ -89,7 +105,7 @@ impl Waiting {
         }
         let deadline = deadline();
         loop {
-            hurry();
+            hurry(what);
             while !self.parker.is_woken.swap(false, Ordering::Acquire) {
                 let Some(deadline) = deadline else {
                     thread::park();

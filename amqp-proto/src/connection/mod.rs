@@ -24,6 +24,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Buf;
@@ -153,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// The next events, as long as they are small deliveries to this consumer: gives them to `take`, `most` at most, and says how many
+    /// The next events, as long as they are small deliveries to this consumer: appends `most` of them at most, and says how many
     /// there were. They are what [`poll_event`](Self::poll_event) would tell, and cost less, since messages to one consumer
     /// mostly come in a row; what comes behind them is for `poll_event`.
     ///
@@ -164,7 +165,7 @@ impl Connection {
     ///     match event {
     ///         Event::Delivery(first) => {
     ///             let mut all = vec![first];
-    ///             connection.poll_deliveries(all[0].consumer, input, 63, |next| all.push(next));
+    ///             connection.poll_deliveries(all[0].consumer, input, 63, &mut all);
     ///         }
     ///         event => println!("{event:?}"),
     ///     }
@@ -177,9 +178,9 @@ impl Connection {
         consumer: ConsumerId,
         input: &mut RecvBuf,
         most: usize,
-        take: impl FnMut(Delivery),
+        deliveries: &mut Vec<Delivery>,
     ) -> usize {
-        self.small_deliveries(consumer, input, most, take)
+        self.small_deliveries(consumer, input, most, deliveries)
     }
 
     /// Hands over what is to be written, and says whether there is something to be written in `out`.

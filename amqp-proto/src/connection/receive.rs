@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::{Connection, State};
 use crate::RecvBuf;
@@ -66,7 +67,7 @@ impl Connection {
         consumer: ConsumerId,
         input: &mut RecvBuf,
         most: usize,
-        mut take: impl FnMut(Delivery),
+        deliveries: &mut Vec<Delivery>,
     ) -> usize {
         if !self.link.events.is_empty() || !self.takes_short_way() {
             return 0;
@@ -83,7 +84,7 @@ impl Connection {
             && let Some(small) =
                 channel.on_small_delivery(&mut self.link, &method, arguments, below, Some(consumer))
         {
-            take(small.take(input));
+            deliveries.push(small.take(input));
             count += 1;
         }
         self.note_seen(input);
