@@ -636,6 +636,29 @@ mod tests {
     }
 
     #[test]
+    fn it_lingers_behind_a_command_unless_somebody_waits_for_the_answer() {
+        let poll = mio::Poll::new().unwrap();
+        let shared = Arc::new(Shared::new(&poll).unwrap());
+        for (what, timeout, rest) in [
+            (For::Any, Some(LINGER), Rest::Lingering),
+            (For::Answer, None, Rest::Asleep),
+            // It forgets that.
+            (For::Any, Some(LINGER), Rest::Lingering),
+        ] {
+            let mut executor = Executor::new(Arc::clone(&shared));
+            *shared.lock() = Queue::default();
+            shared.lock().rest = Rest::Asleep;
+            let signal = shared.new_signal();
+            signal.is_queued.store(false, Ordering::Relaxed);
+            signal.wake_by_ref();
+            executor.take_woken();
+            hurry(what);
+            assert_eq!(executor.sleep(), Some(timeout), "{what:?}");
+            assert_eq!(shared.lock().rest, rest, "{what:?}");
+        }
+    }
+
+    #[test]
     fn a_thread_that_nobody_needs_ends_and_takes_no_more() {
         let thread = IoThread::start().unwrap();
         let shared = Arc::clone(thread.shared());

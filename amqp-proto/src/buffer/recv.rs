@@ -450,7 +450,10 @@ mod tests {
                 received.extend_from_slice(&unread[..wanted.min(unread.len())]);
                 buffer.consume(wanted);
             } else {
-                let piece = buffer.take(wanted);
+                let piece = match step % 3 {
+                    1 => buffer.take(wanted),
+                    _ => buffer.take_small(wanted),
+                };
                 received.extend_from_slice(&piece);
                 kept.push(piece);
             }
@@ -505,6 +508,57 @@ mod tests {
         drop(kept);
         buffer.shrink();
         assert!(buffer.spent.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_behind_small_pieces_is_put_in_front_of_what_arrives() {
+        let mut buffer = RecvBuf::new();
+        buffer.extend(&[1; 300]);
+        let place = buffer.unread().as_ptr();
+        let pieces = [buffer.take_small(100), buffer.take_small(100)];
+        assert_eq!((buffer.unread(), buffer.filled), (&[1; 100][..], 0));
+        buffer.extend(&[2; 50]);
+        assert_eq!(buffer.unread(), [&[1; 100][..], &[2; 50]].concat());
+        let behind = buffer.unread().as_ptr();
+        assert_eq!(behind as usize - place as usize, 300, "the same memory, as far as there is room");
+        buffer.consume(120);
+        assert_eq!(buffer.take_small(usize::MAX), [2; 30][..]);
+        assert!(buffer.unread().is_empty() && buffer.take_small(7).is_empty());
+        assert!(pieces.iter().all(|piece| *piece == [1; 100][..]));
+    }
+
+    #[test]
+    fn small_pieces_fill_no_more_memory_than_others() {
+        let mut buffer = RecvBuf::new();
+        for round in 0..200 {
+            arrive(&mut buffer, usize::MAX);
+            assert!(buffer.capacity() <= BUSY, "{} in round {round}", buffer.capacity());
+            while buffer.unread().len() > 90 {
+                drop(buffer.take_small(90));
+            }
+        }
+        // Nothing is in use: two are read into by turns.
+        assert_eq!(buffer.spent.len(), 1);
+        assert_eq!(buffer.memory, BUSY);
+        buffer.take_small(1);
+        let left = buffer.unread().len();
+        buffer.shrink();
+        assert_eq!((buffer.unread().len(), buffer.capacity()), (left, left));
+        while !buffer.unread().is_empty() {
+            buffer.consume(40);
+        }
+        assert!(buffer.arrived.is_empty() && buffer.filled == 0);
+    }
+
+    #[test]
+    fn small_pieces_count_for_the_limit() {
+        let mut buffer = RecvBuf::with_limit(4096);
+        buffer.extend(&[1; 4096]);
+        let first = buffer.take_small(96);
+        assert_eq!((buffer.is_full(), buffer.extend(&[2; 200])), (false, 96));
+        assert!(buffer.is_full() && buffer.spare_mut().is_empty());
+        assert_eq!(buffer.take_small(4096), [&[1; 4000][..], &[2; 96]].concat());
+        drop(first);
     }
 
     #[test]

@@ -182,7 +182,11 @@ impl Recv {
     fn take(&mut self, count: usize) {
         let rest = self.unread.split_off(self.unread.len().min(count));
         let expected = core::mem::replace(&mut self.unread, rest);
-        self.taken.push((self.buffer.take(count), expected));
+        let piece = match count % 2 {
+            0 => self.buffer.take(count),
+            _ => self.buffer.take_small(count),
+        };
+        self.taken.push((piece, expected));
     }
 
     fn is_small(&mut self) {

@@ -6,5 +6,6 @@ mod gets;
 mod limits;
 mod outbox;
 mod replay;
+mod rows;
 mod sessions;
 mod transcript;

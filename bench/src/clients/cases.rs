@@ -61,8 +61,7 @@ impl Case {
     pub const fn placement(&self) -> Placement {
         match self.work {
             Work::Echo => Placement::Shared,
-            Work::Connect => Placement::Apart,
-            _ => Placement::Free,
+            _ => Placement::Apart,
         }
     }
 }
@@ -70,8 +69,6 @@ impl Case {
 /// Which cores a case is measured on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// Whatever the system chooses.
-    Free,
     /// The client has one core, as in the design's measurements: its threads wake one another there, and not a core that sleeps.
     Apart,
     /// Broker and client share a core: what is measured is the way between them.

@@ -75,9 +75,18 @@ impl Machine {
     /// All events that there are.
     pub(super) fn drain(&mut self) {
         while let Some(event) = self.connection.poll_event(self.now, &mut self.input) {
-            self.ledger.take(&event);
-            self.events.push(event);
-            self.told += 1;
+            let mut row = Vec::new();
+            if let Event::Delivery(delivery) = &event {
+                let most = self.told % 4;
+                self.connection
+                    .poll_deliveries(delivery.consumer, &mut self.input, most, &mut row);
+            }
+            let row = row.into_iter().map(Event::Delivery);
+            for event in core::iter::once(event).chain(row) {
+                self.ledger.take(&event);
+                self.events.push(event);
+                self.told += 1;
+            }
             // No frame makes more than two, but those that resolve what waited.
             let most = self.received / 4 + 2 * (self.ledger.issued() + self.transmits) + 8;
             assert!(self.told <= most, "{} events", self.told);

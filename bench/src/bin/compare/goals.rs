@@ -30,7 +30,7 @@ pub(crate) enum Measure {
     Cpu,
     /// The time from one publish to the next, in microseconds: one core runs both ends, and nobody else is in between.
     RoundTrip,
-    /// The time for a message, in which a client may use more than one core.
+    /// The time for a message.
     Time,
 }
 

@@ -29,6 +29,9 @@ struct Options {
     /// Only this client; may be repeated
     #[arg(long = "peer", value_name = "NAME", value_parser = PEERS)]
     peers: Vec<String>,
+    /// Let the clients use all cores, but in `rpc_echo`: the goals are for one
+    #[arg(long)]
+    all_cores: bool,
     /// How many messages, in every case
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
@@ -54,7 +57,7 @@ fn main() -> Result<()> {
             let messages = options.messages.unwrap_or(row.case.messages);
             let messages = messages.min(row.case.most_messages(row.peer));
             let (one_core, broker) = match row.case.placement() {
-                Placement::Free => (None, &broker),
+                Placement::Apart if options.all_cores => (None, &broker),
                 Placement::Apart => (Some(OneCore::enter()?), &broker),
                 Placement::Shared => (Some(OneCore::enter()?), &broker_on_one_core),
             };
