@@ -230,7 +230,9 @@ impl Message {
     #[must_use]
     pub fn properties(&self) -> Properties<'_> {
         // It was checked when it arrived.
-        ContentHeader::decode(self.header()).unwrap_or_default().properties
+        ContentHeader::decode(self.header())
+            .unwrap_or_default()
+            .properties
     }
 
     /// The content header's payload.

@@ -207,7 +207,11 @@ impl RecvBuf {
     #[cold]
     fn make_spare(&mut self) {
         let unread = self.unread().len();
-        let wanted = self.space.wanted().max(unread.saturating_mul(2)).min(self.limit.0);
+        let wanted = self
+            .space
+            .wanted()
+            .max(unread.saturating_mul(2))
+            .min(self.limit.0);
         self.storage.truncate(self.filled);
         // Not `reserve`, which doubles, and keeps the octets before the unread ones too.
         if !self.arrived.is_empty() || !self.storage.try_reclaim(wanted - unread) {
@@ -520,7 +524,11 @@ mod tests {
         buffer.extend(&[2; 50]);
         assert_eq!(buffer.unread(), [&[1; 100][..], &[2; 50]].concat());
         let behind = buffer.unread().as_ptr();
-        assert_eq!(behind as usize - place as usize, 300, "the same memory, as far as there is room");
+        assert_eq!(
+            behind as usize - place as usize,
+            300,
+            "the same memory, as far as there is room"
+        );
         buffer.consume(120);
         assert_eq!(buffer.take_small(usize::MAX), [2; 30][..]);
         assert!(buffer.unread().is_empty() && buffer.take_small(7).is_empty());
@@ -532,7 +540,11 @@ mod tests {
         let mut buffer = RecvBuf::new();
         for round in 0..200 {
             arrive(&mut buffer, usize::MAX);
-            assert!(buffer.capacity() <= BUSY, "{} in round {round}", buffer.capacity());
+            assert!(
+                buffer.capacity() <= BUSY,
+                "{} in round {round}",
+                buffer.capacity()
+            );
             while buffer.unread().len() > 90 {
                 drop(buffer.take_small(90));
             }

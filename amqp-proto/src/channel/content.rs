@@ -294,7 +294,10 @@ impl ChannelState {
         if !tag.is_from_stream() || !self.unsettled.contains(tag.value()) {
             return;
         }
-        let found = ContentHeader::decode(header).unwrap_or_default().properties.headers;
+        let found = ContentHeader::decode(header)
+            .unwrap_or_default()
+            .properties
+            .headers;
         let found = found.and_then(|headers| headers.get("x-stream-offset").ok()?);
         let offset = found.and_then(|offset| offset.as_i64());
         if let Some(offset) = offset.and_then(|offset| u64::try_from(offset).ok()) {

@@ -73,7 +73,11 @@ impl Connection {
             return 0;
         }
         let (number, below) = (consumer.channel().number(), small_below(&self.limits));
-        let Some(channel) = self.channels.get_mut(&number).filter(|channel| channel.id == consumer.channel()) else {
+        let Some(channel) = self
+            .channels
+            .get_mut(&number)
+            .filter(|channel| channel.id == consumer.channel())
+        else {
             return 0;
         };
         let mut count = 0;

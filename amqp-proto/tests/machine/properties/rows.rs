@@ -36,14 +36,16 @@ fn sent() -> impl Strategy<Value = Sent> {
     let size = prop_oneof![4 => 0..40_usize, 1 => 4000..4200_usize, 1 => 16_300..16_500_usize];
     let piece = prop_oneof![6 => Just(usize::MAX), 1 => 1..30_usize];
     let delivery = (1..=2_u16, 0..TAGS.len(), size, piece, 0..4_usize, any::<bool>());
-    let delivery = delivery.prop_map(|(channel, tag, size, piece, properties, redelivered)| Sent::Delivery {
-        channel,
-        tag,
-        size,
-        piece,
-        properties,
-        redelivered,
-    });
+    let delivery = delivery.prop_map(
+        |(channel, tag, size, piece, properties, redelivered)| Sent::Delivery {
+            channel,
+            tag,
+            size,
+            piece,
+            properties,
+            redelivered,
+        },
+    );
     prop_oneof![
         40 => delivery,
         2 => Just(Sent::Heartbeat),
@@ -208,7 +210,11 @@ fn told(arrivals: &[&[u8]], most: Option<usize>) -> (Vec<Event>, String, Vec<Str
             let _ = channel.ack(delivery.tag);
         }
     }
-    let counters = format!("{:?} {:?}", peer.connection.counters(), peer.connection.in_flight());
+    let counters = format!(
+        "{:?} {:?}",
+        peer.connection.counters(),
+        peer.connection.in_flight()
+    );
     peer.connection.handle_disconnect(peer.now, None);
     events.extend(peer.events());
     (events, counters, peer.sent())
@@ -258,8 +264,17 @@ fn a_row_ends_where_something_else_begins() {
     assert_eq!(row(&[], 0), (0, Some(1)));
     assert_eq!(row(&[], 1), (1, Some(2)));
     assert_eq!(row(&[], 9), (2, Some(3)));
-    for other in [delivery(1, 4), delivery(0, 0), delivery(0, 20_000), Sent::Heartbeat] {
-        assert_eq!(row(&[other.clone(), delivery(0, 5)], 9), (2, Some(3)), "{other:?}");
+    for other in [
+        delivery(1, 4),
+        delivery(0, 0),
+        delivery(0, 20_000),
+        Sent::Heartbeat,
+    ] {
+        assert_eq!(
+            row(&[other.clone(), delivery(0, 5)], 9),
+            (2, Some(3)),
+            "{other:?}"
+        );
     }
     assert_eq!(row(&[delivery(0, 4)], 9), (3, Some(4)));
     let on_the_other_channel = Sent::Delivery {
