@@ -28,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a delivery costs beside its body, roughly.
 const OVERHEAD: usize = 128;
 
+/// For how many deliveries room is kept that are not there any more: twice those of a flood of small ones. Above, more has come
+/// than usual, and may not come again.
+const MOST_ROOM: usize = 2 * SOFT_LIMIT / OVERHEAD;
+
 /// Why a consumer gets nothing more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -278,8 +282,9 @@ impl Inbox {
         retired: &mut Vec<Waker>,
     ) -> Poll<Option<ConsumerEnd>> {
         if !self.waiting.is_empty() {
-            let waiting = mem::replace(&mut self.waiting, mem::take(empty).into());
-            *empty = waiting.into();
+            let room: Vec<_> = mem::take(empty).into();
+            let room = if room.capacity() > MOST_ROOM { Vec::new() } else { room };
+            *empty = mem::replace(&mut self.waiting, room).into();
             self.octets = 0;
             self.patience = None;
             if let Some(gap) = &mut self.gap {
@@ -352,4 +357,50 @@ impl Inbox {
 #[inline]
 fn octets(delivery: &Delivery) -> usize {
     delivery.message.body_len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use amqp_proto::wire::{Properties, ShortStr};
+    use amqp_proto::{ChannelId, DeliveryTag, Message};
+
+    use super::*;
+
+    /// So many come, and are taken.
+    fn round(inbox: &mut Inbox, ready: &mut VecDeque<Delivery>, count: u64) {
+        let empty = ShortStr::default();
+        let message = Message::new(empty, empty, &Properties::default(), &b"m"[..]).expect("it fits");
+        let (id, mut wakes) = (inbox.id, Vec::new());
+        for number in 1..=count {
+            let tag = DeliveryTag::new(id.channel(), number);
+            let first = Delivery::new(tag, id, false, message.clone());
+            inbox.push(first, |_| 0, &mut wakes);
+        }
+        let cx = Context::from_waker(Waker::noop());
+        assert!(inbox.take(ready, &cx, &mut Vec::new()).is_ready());
+        let tags = ready.drain(..).map(|delivery| delivery.tag.value());
+        assert!(tags.eq(1..=count), "in the order in which they came");
+    }
+
+    #[test]
+    fn room_is_kept_for_what_is_usual_and_given_back_after_a_flood() {
+        let id = ConsumerId::new(ChannelId::new(1, 0), 0);
+        let mut inbox = Inbox::new(id, "tag", true, false);
+        let mut ready = VecDeque::new();
+        for _ in 0..4 {
+            round(&mut inbox, &mut ready, 1000);
+        }
+        let before = (inbox.waiting.as_ptr(), ready.capacity());
+        for _ in 0..2 {
+            round(&mut inbox, &mut ready, 1000);
+        }
+        assert_eq!((inbox.waiting.as_ptr(), ready.capacity()), before, "no other memory is asked for");
+        for _ in 0..2 {
+            round(&mut inbox, &mut ready, 5 * MOST_ROOM as u64);
+        }
+        for _ in 0..2 {
+            round(&mut inbox, &mut ready, 1);
+        }
+        assert!(inbox.waiting.capacity() + ready.capacity() <= 2 * MOST_ROOM);
+    }
 }
