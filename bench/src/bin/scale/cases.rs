@@ -59,7 +59,9 @@ pub(crate) const CASES: &[Case] = &[
         count: 1_000_000,
         is_repeated: true,
         run: |count, uri| {
-            repeated(count, uri, FLOOD_PEAK, async |count| {
+            // A whole portion at once is what takes most memory.
+            let warm_up = PORTION.min(count);
+            repeated(count, uri, warm_up, FLOOD_PEAK, async |count| {
                 handle_with_confirms(count, PORTION, uri).await
             })
         },
@@ -68,14 +70,18 @@ pub(crate) const CASES: &[Case] = &[
         name: "channels",
         count: 100_000,
         is_repeated: true,
-        run: |count, uri| repeated(count, uri, PEAK, async |count| open_channels(count, uri).await),
+        run: |count, uri| {
+            repeated(count, uri, count / 100, PEAK, async |count| {
+                open_channels(count, uri).await
+            })
+        },
     },
     Case {
         name: "connections",
         count: 10_000,
         is_repeated: true,
         run: |count, uri| {
-            repeated(count, uri, PEAK, async |count| {
+            repeated(count, uri, count / 100, PEAK, async |count| {
                 for number in 0..count {
                     connect_and_leave(uri, usize::try_from(number)? % WAYS).await;
                 }
@@ -123,13 +129,19 @@ impl Case {
     }
 }
 
-/// A hundredth to warm up, then all of it: nothing may be left of that, and no more than `most` KiB be taken in between.
-fn repeated(count: u64, uri: &str, most: u64, work: impl AsyncFn(u64) -> Result<()>) -> Result<()> {
+/// Some to warm up, then all of it: nothing may be left of that, and no more than `most` KiB be taken in between.
+fn repeated(
+    count: u64,
+    uri: &str,
+    warm_up: u64,
+    most: u64,
+    work: impl AsyncFn(u64) -> Result<()>,
+) -> Result<()> {
     runtime()?.block_on(async {
         let tasks = || Handle::current().metrics().num_alive_tasks();
         // What names take to be resolved stays for a while.
         drop(amqp_tokio::connect(uri).await?.close().await);
-        work(count / 100).await.context("warming up")?;
+        work(warm_up).await.context("warming up")?;
         settle(|| tasks() == 0).await;
         let before = Usage::now()?;
         timeout(DEADLINE, work(count))
