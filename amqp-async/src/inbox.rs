@@ -283,7 +283,11 @@ impl Inbox {
     ) -> Poll<Option<ConsumerEnd>> {
         if !self.waiting.is_empty() {
             let room: Vec<_> = mem::take(empty).into();
-            let room = if room.capacity() > MOST_ROOM { Vec::new() } else { room };
+            let room = if room.capacity() > MOST_ROOM {
+                Vec::new()
+            } else {
+                room
+            };
             *empty = mem::replace(&mut self.waiting, room).into();
             self.octets = 0;
             self.patience = None;
@@ -394,7 +398,11 @@ mod tests {
         for _ in 0..2 {
             round(&mut inbox, &mut ready, 1000);
         }
-        assert_eq!((inbox.waiting.as_ptr(), ready.capacity()), before, "no other memory is asked for");
+        assert_eq!(
+            (inbox.waiting.as_ptr(), ready.capacity()),
+            before,
+            "no other memory is asked for"
+        );
         for _ in 0..2 {
             round(&mut inbox, &mut ready, 5 * MOST_ROOM as u64);
         }

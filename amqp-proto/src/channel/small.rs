@@ -13,8 +13,8 @@ use crate::wire::*;
 /// No payload is as long as that.
 const SMALL_BELOW: u32 = 16 * 1024;
 
-/// The octets before a frame's payload.
-const BEFORE: u32 = HEADER_SIZE as u32;
+/// The octets before a frame's payload: all around it but the last.
+const BEFORE: u32 = FRAME_OVERHEAD - 1;
 
 /// A whole frame with a small payload.
 #[derive(Clone, Copy)]
