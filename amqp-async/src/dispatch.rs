@@ -32,13 +32,27 @@ pub(crate) struct Sip {
 }
 
 impl State {
-    #[inline]
-    pub(crate) fn on_event(&mut self, event: Event) {
+    /// Brings the next event to whoever waits for it, and with a delivery those behind it; says how many these were, `most` at most,
+    /// which is not 0.
+    // Always: a delivery that is passed on is written once more.
+    #[inline(always)]
+    pub(crate) fn on_next(&mut self, now: Instant, input: &mut RecvBuf, most: usize) -> usize {
+        match self.connection.poll_event(now, input) {
+            Some(Event::Delivery(first)) => 1 + self.on_deliveries(first, input, most.saturating_sub(1)),
+            Some(event) => {
+                self.on_event(event);
+                1
+            }
+            None => 0,
+        }
+    }
+
+    /// What is no delivery.
+    fn on_event(&mut self, event: Event) {
         if self.is_lost() && self.on_restoring(&event) {
             return;
         }
         match event {
-            Event::Delivery(delivery) => _ = self.on_deliveries(delivery, &mut RecvBuf::new(), 0),
             Event::Confirmed { tags, outcome } => {
                 let wakes = &mut self.wakes;
                 let mut entry = self.channels.find_mut(tags.channel());
@@ -104,9 +118,8 @@ impl State {
         }
     }
 
-    /// Takes those behind it for the same consumer too; says how many these were, `most` at most.
     #[inline(always)]
-    pub(crate) fn on_deliveries(&mut self, first: Delivery, input: &mut RecvBuf, most: usize) -> usize {
+    fn on_deliveries(&mut self, first: Delivery, input: &mut RecvBuf, most: usize) -> usize {
         let (consumer, wakes) = (first.consumer, &mut self.wakes);
         let entry = self.channels.find_mut(consumer.channel());
         if let Some(inbox) = entry.and_then(|entry| entry.inbox(consumer))

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use amqp_proto::topology::{Plan, Topology};
-use amqp_proto::{CloseReason, Config, Event, GiveUpReason, Instant, RecvBuf, SendBuf, TransportError};
+use amqp_proto::{CloseReason, Config, GiveUpReason, Instant, RecvBuf, SendBuf, TransportError};
 use bytes::Buf;
 
 use crate::observe::{Notes, Told};
@@ -218,14 +218,10 @@ impl<T: Transport, C: Timer> Driver<T, C> {
         let unread = self.input.unread().len();
         let mut events = 0;
         while events < MOST_EVENTS {
-            match state.connection.poll_event(now, &mut self.input) {
-                Some(Event::Delivery(first)) => {
-                    events += state.on_deliveries(first, &mut self.input, MOST_EVENTS - events - 1);
-                }
-                Some(event) => state.on_event(event),
-                None => break,
+            match state.on_next(now, &mut self.input, MOST_EVENTS - events) {
+                0 => break,
+                count => events += count,
             }
-            events += 1;
         }
         if self.input.unread().len() != unread {
             state.on_input();
@@ -282,7 +278,7 @@ impl<T: Transport, C: Timer> Driver<T, C> {
             self.give_up_at,
         ];
         Turn {
-            has_more: events >= MOST_EVENTS || has_planned,
+            has_more: events == MOST_EVENTS || has_planned,
             is_closed,
             is_agreed,
             deadline: deadlines.into_iter().flatten().min(),
@@ -410,9 +406,7 @@ impl<T, C: Timer> Driver<T, C> {
         state
             .connection
             .handle_disconnect(now, Some(TransportError::new(reason)));
-        while let Some(event) = state.connection.poll_event(now, &mut self.input) {
-            state.on_event(event);
-        }
+        while state.on_next(now, &mut self.input, usize::MAX) > 0 {}
     }
 }
 

@@ -533,6 +533,14 @@ mod tests {
         assert_eq!(buffer.take_small(usize::MAX), [2; 30][..]);
         assert!(buffer.unread().is_empty() && buffer.take_small(7).is_empty());
         assert!(pieces.iter().all(|piece| *piece == [1; 100][..]));
+
+        // Just as much room as is worth a read.
+        let mut buffer = RecvBuf::new();
+        buffer.extend(&[1; 2000]);
+        let place = buffer.unread().as_ptr();
+        buffer.take_small(2000 - (IDLE - 2000 - IDLE / 8));
+        assert_eq!(buffer.spare_mut().len(), IDLE / 8);
+        assert_eq!(buffer.unread().as_ptr() as usize - place as usize, 2000);
     }
 
     #[test]
