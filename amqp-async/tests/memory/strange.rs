@@ -155,6 +155,47 @@ fn an_answer_to_nothing_ends_the_connection_for_all_who_wait() {
     assert_eq!(world.elapsed(), Duration::ZERO);
 }
 
+/// Whose last word was ours, and whose the peer's.
+#[test]
+fn the_end_of_the_peers_stream_is_waited_for_only_if_our_answer_may_be_lost_without() {
+    let asked = channel()
+        .expect("channel.close")
+        .reply(ChannelCloseOk {})
+        .expect("connection.close")
+        .reply(ConnectionCloseOk {})
+        .expect_end();
+    let told = ConnectionClose {
+        reply_code: ReplyCode::CONNECTION_FORCED,
+        reply_text: ShortStr::new("shutdown").unwrap(),
+        class_id: 0,
+        method_id: 0,
+    };
+    let told = channel()
+        .wait(SECOND)
+        .send(CraftedFrame::method(0, told))
+        .expect("connection.close-ok")
+        .expect_end();
+    for (script, is_asked, time) in [(asked, true, Duration::ZERO), (told, false, 3 * SECOND)] {
+        let world = World::scripted(script);
+        world.run(async {
+            let (connection, _channel) = world.channel().await;
+            match is_asked {
+                true => drop(connection.close().await),
+                false => drop(connection.closed().await),
+            }
+            while world.driver_end(0).is_none() {
+                match world.next_deadline() {
+                    Some(at) => world.sleep(at.saturating_sub(world.elapsed())).await,
+                    None => world.idle().await,
+                }
+            }
+        });
+        assert_eq!(world.elapsed(), time);
+        world.wind_up();
+        world.finish_script();
+    }
+}
+
 #[test]
 fn a_confirm_that_comes_twice_is_told_once() {
     let ack = |delivery_tag, multiple| BasicAck {
