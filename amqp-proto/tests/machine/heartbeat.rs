@@ -7,6 +7,7 @@ use amqp_proto::{CloseReason, Config, ConnectionState, Event, Heartbeat, Instant
 use bytes::Buf;
 
 use crate::peer::Peer;
+use crate::stage::deliver;
 use crate::states::{At, TUNE, assert_closed_for_good};
 
 const NANO: Duration = Duration::from_nanos(1);
@@ -148,6 +149,44 @@ fn frames_that_wait_to_be_looked_at_keep_the_deadline_from_firing() {
     assert_eq!(peer.connection.counters().heartbeats_received, 1);
     assert_eq!(peer.sent(), HEARTBEATS);
     assert_eq!(peer.advance(seconds(120)), [missed(60, seconds(120))]);
+}
+
+/// Whatever they were: to look again where nothing came since is no sign of life.
+#[test]
+fn octets_count_when_they_come_and_once() {
+    for deliveries in [0, 1, 3] {
+        let mut peer = open(60);
+        let id = peer.open_channel();
+        peer.select_confirms(id);
+        let consumer = peer.consume(id, "c", true);
+        peer.publish(id, "k", b"m");
+        peer.advance(seconds(100));
+        for tag in 1..=deliveries {
+            peer.send_content(1, deliver("c", tag), b"m");
+        }
+        if deliveries == 0 {
+            let (delivery_tag, multiple) = (1, false);
+            peer.send(
+                1,
+                BasicAck {
+                    delivery_tag,
+                    multiple,
+                },
+            );
+        }
+        for turn in 0..3 {
+            let event = peer.connection.poll_event(peer.now, &mut peer.input);
+            assert_eq!(event.is_some(), turn == 0, "{event:?}");
+            if deliveries > 1 {
+                let mut row = Vec::new();
+                peer.connection
+                    .poll_deliveries(consumer, &mut peer.input, 2, &mut row);
+            }
+            peer.now = peer.now + seconds(40);
+        }
+        let events = peer.advance(Duration::ZERO);
+        assert_eq!(events.last(), Some(&missed(60, seconds(120))), "{events:?}");
+    }
 }
 
 /// How often a loop wakes within that time, with a socket that takes nothing.
