@@ -24,7 +24,6 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Buf;
@@ -32,12 +31,12 @@ use bytes::Buf;
 use crate::channel::{ChannelState, ConfirmOutcome, Purpose, Requests};
 use crate::error::{CloseReason, SendError, TransportError};
 use crate::event::Event;
-use crate::id::{ChannelId, ConsumerId, RequestId};
+use crate::id::{ChannelId, RequestId};
 use crate::link::Link;
 use crate::time::Instant;
 use crate::trace::FrameTap;
 use crate::wire::*;
-use crate::{Channel, Config, Counters, Delivery, InFlight, RecvBuf, Secret, SendBuf};
+use crate::{Channel, Config, Counters, InFlight, RecvBuf, Secret, SendBuf};
 use receive::Common;
 use state::State;
 use timeout::Deadlines;
@@ -152,35 +151,6 @@ impl Connection {
             }
             None => self.next_event(now, input),
         }
-    }
-
-    /// The next events, as long as they are small deliveries to this consumer: appends `most` of them at most, and says how many
-    /// there were. They are what [`poll_event`](Self::poll_event) would tell, and cost less, since messages to one consumer
-    /// mostly come in a row; what comes behind them is for `poll_event`.
-    ///
-    /// ```
-    /// # use amqp_proto::{Connection, Event, Instant, RecvBuf};
-    /// # fn look(connection: &mut Connection, now: Instant, input: &mut RecvBuf) {
-    /// while let Some(event) = connection.poll_event(now, input) {
-    ///     match event {
-    ///         Event::Delivery(first) => {
-    ///             let mut all = vec![first];
-    ///             connection.poll_deliveries(all[0].consumer, input, 63, &mut all);
-    ///         }
-    ///         event => println!("{event:?}"),
-    ///     }
-    /// }
-    /// # }
-    /// ```
-    #[inline]
-    pub fn poll_deliveries(
-        &mut self,
-        consumer: ConsumerId,
-        input: &mut RecvBuf,
-        most: usize,
-        deliveries: &mut Vec<Delivery>,
-    ) -> usize {
-        self.small_deliveries(consumer, input, most, deliveries)
     }
 
     /// Hands over what is to be written, and says whether there is something to be written in `out`.

@@ -26,6 +26,61 @@ pub(super) enum Common {
     Acked { tags: ConfirmTags, size: usize },
 }
 
+/// Outputs.
+impl Connection {
+    /// The next events, as long as they are small deliveries to this consumer: appends `most` of them at most, and says how many
+    /// there were. They are what [`poll_event`](Self::poll_event) would tell, and cost less, since messages to one consumer
+    /// mostly come in a row; what comes behind them is for `poll_event`.
+    ///
+    /// ```
+    /// # use amqp_proto::{Connection, Event, Instant, RecvBuf};
+    /// # fn look(connection: &mut Connection, now: Instant, input: &mut RecvBuf) {
+    /// while let Some(event) = connection.poll_event(now, input) {
+    ///     match event {
+    ///         Event::Delivery(first) => {
+    ///             let mut all = vec![first];
+    ///             connection.poll_deliveries(all[0].consumer, input, 63, &mut all);
+    ///         }
+    ///         event => println!("{event:?}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[inline]
+    pub fn poll_deliveries(
+        &mut self,
+        consumer: ConsumerId,
+        input: &mut RecvBuf,
+        most: usize,
+        deliveries: &mut Vec<Delivery>,
+    ) -> usize {
+        if !self.link.events.is_empty() || !self.takes_short_way() {
+            return 0;
+        }
+        let (number, below) = (consumer.channel().number(), small_below(&self.limits));
+        let Some(channel) = self
+            .channels
+            .get_mut(&number)
+            .filter(|channel| channel.id == consumer.channel())
+        else {
+            return 0;
+        };
+        let mut count = 0;
+        while count < most
+            && let Some(method) = SmallFrame::parse(input.unread(), FrameType::Method, below)
+            && method.channel == number
+            && let Some((DELIVER, arguments)) = method.payload.split_first_chunk()
+            && let Some(small) =
+                channel.on_small_delivery(&mut self.link, &method, arguments, below, Some(consumer))
+        {
+            deliveries.push(small.take(input));
+            count += 1;
+        }
+        self.note_seen(input);
+        count
+    }
+}
+
 impl Connection {
     /// What mostly comes, on the shortest way: a small delivery, a confirm. `None` if it is anything else, and then nothing has
     /// happened.
@@ -58,41 +113,6 @@ impl Connection {
     #[inline(always)]
     fn takes_short_way(&self) -> bool {
         self.link.tap.is_none() && self.is_open() && !self.link.is_over_limit()
-    }
-
-    /// See [`poll_deliveries`](Self::poll_deliveries), which is what is public of it.
-    #[inline(always)]
-    pub(super) fn small_deliveries(
-        &mut self,
-        consumer: ConsumerId,
-        input: &mut RecvBuf,
-        most: usize,
-        deliveries: &mut Vec<Delivery>,
-    ) -> usize {
-        if !self.link.events.is_empty() || !self.takes_short_way() {
-            return 0;
-        }
-        let (number, below) = (consumer.channel().number(), small_below(&self.limits));
-        let Some(channel) = self
-            .channels
-            .get_mut(&number)
-            .filter(|channel| channel.id == consumer.channel())
-        else {
-            return 0;
-        };
-        let mut count = 0;
-        while count < most
-            && let Some(method) = SmallFrame::parse(input.unread(), FrameType::Method, below)
-            && method.channel == number
-            && let Some((DELIVER, arguments)) = method.payload.split_first_chunk()
-            && let Some(small) =
-                channel.on_small_delivery(&mut self.link, &method, arguments, below, Some(consumer))
-        {
-            deliveries.push(small.take(input));
-            count += 1;
-        }
-        self.note_seen(input);
-        count
     }
 
     /// Takes frames up to the next event, then looks at what is due.
