@@ -25,8 +25,8 @@ pub(crate) const HARD_LIMIT: usize = 64 << 20;
 /// `send_timeout`), and the answer must come before that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a delivery costs beside its body, roughly.
-const OVERHEAD: usize = 128;
+/// What a delivery costs beside its body, roughly: its place here, room for as much again, and what else of its frames was read.
+const OVERHEAD: usize = 256;
 
 /// For how many deliveries room is kept that are not there any more: twice those of a flood of small ones. Above, more has come
 /// than usual, and may not come again.

@@ -20,7 +20,7 @@ pub struct Stats {
     pub unconfirmed: usize,
     /// Octets that wait to be written.
     pub queued_bytes: usize,
-    /// Octets of messages that came to consumers and were not taken yet, and 128 octets more for each message.
+    /// Octets of messages that came to consumers and were not taken yet, and 256 octets more for each message.
     pub waiting_bytes: usize,
     /// Deliveries that were dropped without being settled while their channel was open. They went back to their queues: mostly an
     /// acknowledgement was forgotten.

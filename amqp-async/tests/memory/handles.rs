@@ -221,7 +221,7 @@ fn a_connection_counts_what_there_is() {
         let stats = connection.stats();
         assert_eq!((stats.channels, stats.consumers, stats.unconfirmed), (2, 1, 0));
         assert_eq!((stats.counters.published, stats.counters.acked), (1, 1));
-        assert_eq!((stats.waiting_bytes, stats.queued_bytes), (129, 0));
+        assert_eq!((stats.waiting_bytes, stats.queued_bytes), (257, 0));
         world.set_mute(true);
         let confirm = exchange.publish_deferred("y", "q").await.unwrap();
         assert_eq!(connection.stats().unconfirmed, 1);
