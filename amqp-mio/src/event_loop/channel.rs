@@ -292,7 +292,7 @@ impl<'a, S> ChannelView<'a, S> {
         Ok(consumer)
     }
 
-    /// Ends a consumer. Deliveries may come until `cancelled` is called.
+    /// Ends a consumer. Deliveries may come until `cancelled` is called; and behind that, if it is called because there was no answer in time.
     ///
     /// # Errors
     /// As [`Channel::cancel`].
@@ -311,7 +311,10 @@ impl<'a, S> ChannelView<'a, S> {
             recovering.forget_consumer(self.channel.id, &tag);
         }
         self.await_answer(request, move |ctx, channel, answer| {
-            if let Ok(mut view) = ctx.channel(channel) {
+            // Without an answer it may still be a consumer, whose deliveries somebody must settle.
+            if !matches!(answer, Err(RequestError::Timeout))
+                && let Ok(mut view) = ctx.channel(channel)
+            {
                 view.callbacks(|callbacks| callbacks.consumers.remove(&consumer));
             }
             cancelled(ctx, channel, answer.map(drop));

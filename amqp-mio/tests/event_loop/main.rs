@@ -5,6 +5,7 @@ mod world;
 mod alone;
 mod embedded;
 mod idle;
+mod late;
 mod reconnecting;
 mod recovering;
 mod republishing;

@@ -16,7 +16,7 @@ use crate::recovering::{Life, soon};
 use crate::world::short;
 
 /// A broker with one script for each connection, one after the other.
-fn serve(scripts: Vec<Script>) -> (u16, JoinHandle<()>) {
+pub(crate) fn serve(scripts: Vec<Script>) -> (u16, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = thread::spawn(move || {
