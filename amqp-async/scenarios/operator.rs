@@ -122,8 +122,8 @@ impl Operator {
                 Disturbance(None)
             }
             Self::RabbitMq => {
-                // RabbitMQ 3 writes down that there is a new queue up to two seconds later.
-                must_ctl("eval 'catch mnesia:sync_log().'");
+                // RabbitMQ 3 writes down that there is a new queue up to two seconds later, and who leads its streams, up to three minutes.
+                must_ctl("eval 'catch mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].'");
                 let restart = thread::spawn(|| shell(&variable("AMQP_TEST_RESTART")));
                 let join = move || restart.join().map_err(|_| "it panicked".to_owned());
                 Disturbance::until_done(|| join()?)
