@@ -27,6 +27,9 @@ pub(crate) struct TestOptions {
     /// A command line that kills it without warning and starts it again, as `cargo xtask broker restart` does
     #[arg(long, value_name = "COMMAND", requires = "broker")]
     broker_restart: Option<String>,
+    /// Leave out what needs no broker: another run has it
+    #[arg(long, requires = "broker", conflicts_with = "cargo_arguments")]
+    only_on_broker: bool,
     /// Arguments for cargo test; only tests are run then, no examples
     #[arg(last = true)]
     cargo_arguments: Vec<String>,
@@ -62,19 +65,21 @@ const EXAMPLES: [(&str, &str); 8] = [
 pub(crate) fn main(options: &TestOptions) -> Result<()> {
     let broker = Broker::find(options)?;
     let is_whole = options.cargo_arguments.is_empty();
-    let passed = broker.parity_report(is_whole)?;
+    let passed = broker.parity_report(options, is_whole)?;
     let cargo_test = CargoTest {
         passed: Some(&passed),
         ..CargoTest::new(&options.cargo_arguments)
     };
     let mut report = Report::default();
 
-    report.step(
-        "tests that need no broker",
-        run(&mut cargo_test.command(&[], &[])),
-    );
-    if is_whole {
-        report.step("build without std", run(&mut cargo(BUILD_NO_STD_PROBE)));
+    if !options.only_on_broker {
+        report.step(
+            "tests that need no broker",
+            run(&mut cargo_test.command(&[], &[])),
+        );
+        if is_whole {
+            report.step("build without std", run(&mut cargo(BUILD_NO_STD_PROBE)));
+        }
     }
     match broker.endpoint() {
         Ok(endpoint) => {
@@ -134,12 +139,18 @@ impl Broker {
         }
     }
 
-    fn parity_report(&self, is_whole: bool) -> Result<parity::Report> {
-        let Ok(endpoint) = self.endpoint() else {
-            return parity::Report::new(None, false, is_whole);
+    fn parity_report(&self, options: &TestOptions, is_whole: bool) -> Result<parity::Report> {
+        let endpoint = self.endpoint().ok();
+        let release = endpoint
+            .map(|endpoint| release(&endpoint.url))
+            .transpose()?
+            .flatten();
+        let extent = parity::Extent {
+            is_whole,
+            has_embedded: !options.only_on_broker,
+            has_rabbitmq: endpoint.is_some_and(|endpoint| lacks(endpoint).is_empty()),
         };
-        let release = release(&endpoint.url)?;
-        parity::Report::new(release.as_deref(), lacks(endpoint).is_empty(), is_whole)
+        parity::Report::new(release.as_deref(), extent)
     }
 
     fn endpoint(&self) -> Result<&Endpoint, &str> {

@@ -6,15 +6,15 @@ use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amqp_mio::proto::wire::{
-    BasicConsume, BasicGet, BasicPublish, ConfirmSelect, Properties, QueueDeclare, QueuePurge, ReplyCode,
-    ShortStr,
+    BasicConsume, BasicGet, BasicPublish, ConfirmSelect, FieldTable, FieldValue, Properties, QueueDeclare,
+    QueuePurge, ReplyCode, ShortStr,
 };
 use amqp_mio::proto::{
-    Answered, ChannelCloseReason, CloseReason, ConfirmOutcome, ConsumerId, Delivery, Got, Request,
-    RequestError,
+    Answered, ChannelCloseReason, CloseReason, CloseReport, ConfirmOutcome, ConsumerId, Delivery, Got,
+    Request, RequestError,
 };
 use amqp_mio::{
     ChannelOptions, ChannelRef, ChannelView, ConnectError, ConnectionId, ConnectionView, Connector, Ctx,
@@ -283,25 +283,14 @@ impl Client {
         channel: ChannelRef,
         method: &BasicConsume<'_>,
     ) -> Result<Consumer, RequestError> {
-        let (started, deliveries) = (Told::new(), Told::new());
-        let (start, delivery) = (started.clone(), deliveries.clone());
-        let id = self.on(channel, |view| {
-            let on_message = move |ctx: &mut Ctx<'_, ()>, _, told| delivery.tell(ctx, told);
-            view.consume_then(method, on_message, move |ctx, _, result| start.tell(ctx, result))
-                .unwrap()
-        });
-        self.wait(&started)?;
+        let deliveries = Told::new();
+        let delivery = deliveries.clone();
+        let id = self.consume_by(channel, method, move |ctx, _, told| delivery.tell(ctx, told))?;
         Ok(Consumer { id, deliveries })
     }
 
     pub(crate) fn cancel(&mut self, channel: ChannelRef, consumer: &Consumer) {
-        let cancelled = Told::new();
-        let cancel = cancelled.clone();
-        self.on(channel, |view| {
-            view.cancel(consumer.id, move |ctx, _, result| cancel.tell(ctx, result))
-                .unwrap();
-        });
-        self.wait(&cancelled).unwrap();
+        self.cancel_consumer(channel, consumer.id);
     }
 
     /// Why it ends, when it does.
@@ -366,6 +355,83 @@ impl Client {
         self.connection(|view| view.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown"));
         assert_eq!(self.closed(), CloseReason::Requested { acknowledged: true });
     }
+
+    /// A channel which begins with that; when the broker closes it, another one follows it, which begins the same way.
+    pub(crate) fn channel_and_successors(
+        &mut self,
+        begin: impl Fn(&mut Ctx<'_, ()>, ChannelRef) + 'static,
+    ) -> Told<ChannelRef> {
+        let channels = Told::new();
+        let begun = channels.clone();
+        let begin = move |ctx: &mut Ctx<'_, ()>, channel| {
+            begin(ctx, channel);
+            begun.tell(ctx, channel);
+        };
+        open_and_follow(&mut self.event_loop.context(), self.connection, Rc::new(begin));
+        channels
+    }
+
+    /// Starts a consumer whose deliveries that callback gets.
+    pub(crate) fn consume_by(
+        &mut self,
+        channel: ChannelRef,
+        method: &BasicConsume<'_>,
+        on_message: impl FnMut(&mut Ctx<'_, ()>, ChannelRef, Delivery) + 'static,
+    ) -> Result<ConsumerId, RequestError> {
+        let started = Told::new();
+        let start = started.clone();
+        self.on(channel, |view| {
+            view.consume_then(method, on_message, move |ctx, _, result| start.tell(ctx, result))
+                .unwrap();
+        });
+        self.wait(&started)
+    }
+
+    pub(crate) fn cancel_consumer(&mut self, channel: ChannelRef, consumer: ConsumerId) {
+        let cancelled = Told::new();
+        let cancel = cancelled.clone();
+        self.on(channel, |view| {
+            view.cancel(consumer, move |ctx, _, result| cancel.tell(ctx, result))
+                .unwrap();
+        });
+        self.wait(&cancelled).unwrap();
+    }
+
+    /// Waits until the broker has closed it too.
+    pub(crate) fn close_channel(&mut self, channel: ChannelRef) {
+        let closed = self.on_channel_close(channel);
+        self.on(channel, |view| view.close(ReplyCode::REPLY_SUCCESS, "it is done"))
+            .unwrap();
+        assert_eq!(self.wait(&closed), ChannelCloseReason::Requested);
+    }
+
+    /// Runs the loop until that is so; whatever makes it so stops the loop.
+    pub(crate) fn run_until(&mut self, is_so: impl Fn() -> bool) {
+        let mut ctx = self.event_loop.context();
+        let late = ctx.call_later(PATIENCE, |_| panic!("it takes too long")).unwrap();
+        while !is_so() {
+            self.event_loop.run().unwrap();
+        }
+        self.event_loop.context().remove_timeout(late);
+    }
+
+    /// Looks at that queue until it is as it is to be.
+    pub(crate) fn look_until(&mut self, channel: ChannelRef, queue: &str, is_so: impl Fn(&Declared) -> bool) {
+        let start = Instant::now();
+        while !is_so(&self.declare(channel, &passive(queue)).unwrap()) {
+            assert!(start.elapsed() < PATIENCE, "it takes too long");
+        }
+    }
+
+    /// Finishes what is under way, then ends the connection.
+    pub(crate) fn shut_down(&mut self, timeout: Duration) -> CloseReport {
+        let reports = Told::new();
+        let report = reports.clone();
+        self.connection(|view| {
+            view.shutdown(timeout, move |ctx, _, told| report.tell(ctx, told.clone()));
+        });
+        self.wait(&reports)
+    }
 }
 
 /// The peer's words of why the channel ended.
@@ -401,4 +467,39 @@ pub(crate) fn passive(queue: &str) -> QueueDeclare<'_> {
         passive: true,
         ..Default::default()
     }
+}
+
+/// A queue of this connection's own, which the broker names.
+pub(crate) fn own_queue() -> QueueDeclare<'static> {
+    QueueDeclare {
+        exclusive: true,
+        ..Default::default()
+    }
+}
+
+fn open_and_follow(
+    ctx: &mut Ctx<'_, ()>,
+    connection: ConnectionId,
+    begin: Rc<impl Fn(&mut Ctx<'_, ()>, ChannelRef) + 'static>,
+) {
+    let mut view = ctx.connection(connection).unwrap();
+    let channel = view.open_channel(|_, _| {}).unwrap();
+    let next = Rc::clone(&begin);
+    let mut view = ctx.channel(channel).unwrap();
+    view.on_close(move |ctx, _, reason| {
+        if matches!(reason, ChannelCloseReason::Peer(_)) {
+            open_and_follow(ctx, connection, Rc::clone(&next));
+        }
+    })
+    .unwrap();
+    begin(ctx, channel);
+}
+
+/// A table of these entries.
+pub(crate) fn table(entries: &[(&str, FieldValue<'_>)]) -> FieldTable {
+    let mut table = FieldTable::new();
+    for (key, value) in entries {
+        table.insert(key, *value).unwrap();
+    }
+    table
 }

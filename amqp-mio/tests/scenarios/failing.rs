@@ -1,17 +1,30 @@
 //! What goes wrong says why, in the broker's own words.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use amqp_mio::proto::wire::{
-    Arguments, BasicConsume, BasicPublish, BasicQos, FieldTable, Properties, QueueDeclare, QueueDelete,
-    QueuePurge, ReplyCode, ShortStr,
+    Arguments, BasicConsume, BasicPublish, BasicQos, ConfirmSelect, FieldTable, Properties, QueueDeclare,
+    QueueDelete, QueuePurge, ReplyCode, ShortStr,
 };
-use amqp_mio::proto::{ChannelCloseReason, CloseReason, ConfirmOutcome, SendError};
+use amqp_mio::proto::{
+    ChannelCloseReason, CloseReason, ConfirmOutcome, ConsumerId, Delivery, RequestError, SendError,
+};
+use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{from, peer, short};
+use super::client::{Told, from, own_queue, passive, peer, short};
 
 fn purge(queue: &str) -> QueuePurge<'_> {
     QueuePurge {
         queue: short(queue),
+        ..Default::default()
+    }
+}
+
+fn prefetch(prefetch_count: u16) -> BasicQos {
+    BasicQos {
+        prefetch_count,
         ..Default::default()
     }
 }
@@ -183,5 +196,209 @@ pub(crate) fn a_closed_channel_takes_no_calls(world: World) {
     assert_eq!(client.wait(&closed), ChannelCloseReason::Requested);
     let mut ctx = client.event_loop().context();
     assert_eq!(ctx.channel(channel).map(drop), Err(SendError::Stale));
+    client.close();
+}
+
+/// One of ten; the others do not notice.
+pub(crate) fn a_channel_is_opened_again_as_it_was(world: World) {
+    let mut client = world.connect();
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let channels = client.channel_and_successors(|ctx, channel| {
+            let mut view = ctx.channel(channel).unwrap();
+            view.send_nowait(&ConfirmSelect::default()).unwrap();
+            view.request(&prefetch(1), |_, _, answer| assert!(answer.is_ok()))
+                .unwrap();
+        });
+        let channel = client.wait(&channels);
+        let queue = client.declare(channel, &own_queue()).unwrap().name;
+        all.push((channels, channel, queue));
+    }
+    let (channels, first_channel, queue) = all.pop().unwrap();
+    let closed = client.on_channel_close(first_channel);
+    client.send(first_channel, &queue, "first");
+    let consumer = client.consume(first_channel, &from(&queue)).unwrap();
+    let stale = client.wait(&consumer.deliveries);
+    let (nowhere, mut channel) = (world.name("nowhere"), first_channel);
+    for _ in 0..2 {
+        let outcome = client.publish(channel, &to_no_exchange(&nowhere), &Properties::default(), "lost");
+        let ConfirmOutcome::Lost(ChannelCloseReason::Peer(peer)) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(peer.code, ReplyCode::NOT_FOUND);
+        // It confirms as before, and what was not settled is back.
+        channel = client.wait(&channels);
+        client.send(channel, &queue, "next");
+    }
+    let reason = client.wait(&closed);
+    assert!(matches!(reason, ChannelCloseReason::Peer(_)), "{reason:?}");
+    let mut ctx = client.event_loop().context();
+    assert_eq!(ctx.channel(first_channel).map(drop), Err(SendError::Stale));
+    let refused = client.on(channel, |view| view.ack(stale.tag));
+    assert_eq!(refused, Err(SendError::Stale));
+
+    let again = client.consume(channel, &from(&queue)).unwrap();
+    let first = client.wait(&again.deliveries);
+    assert!(first.redelivered && first.message.body().to_vec() == b"first");
+    // The limit is as it was: the others wait.
+    let counted = client.declare(channel, &passive(&queue)).unwrap();
+    assert_eq!((counted.message_count, again.deliveries.len()), (2, 0));
+    client.on(channel, |view| view.ack(first.tag)).unwrap();
+    let next = client.wait(&again.deliveries);
+    assert_eq!(next.message.body().to_vec(), b"next");
+    client.on(channel, |view| view.ack(next.tag)).unwrap();
+    assert_eq!((consumer.deliveries.len(), channels.len()), (0, 0));
+    for (channels, channel, queue) in all {
+        assert_eq!((client.purge(channel, &queue), channels.len()), (0, 0));
+    }
+    client.close();
+}
+
+/// One of ten, which is refused something twice; nothing is missing on any of them.
+pub(crate) fn the_consumers_of_a_channel_that_is_opened_again_go_on(world: World) {
+    let mut client = world.connect();
+    let publisher = client.channel();
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let queue = client.declare(publisher, &own_queue()).unwrap().name;
+        let (deliveries, source) = (Told::new(), queue.clone());
+        let told = deliveries.clone();
+        let channels = client.channel_and_successors(move |ctx, channel| {
+            // What came on the channel before was not settled: it comes again.
+            while told.pop().is_some() {}
+            let told = told.clone();
+            let mut view = ctx.channel(channel).unwrap();
+            view.request(&prefetch(2), |_, _, answer| assert!(answer.is_ok()))
+                .unwrap();
+            view.consume(&from(&source), move |ctx, channel, delivery| {
+                told.tell(ctx, (channel, delivery));
+            })
+            .unwrap();
+        });
+        all.push((client.wait(&channels), channels, queue, deliveries));
+    }
+    let nowhere = world.name("nowhere");
+    for round in 0..3_u8 {
+        for (_, _, queue, _) in &all {
+            client.send(publisher, queue, [round]);
+        }
+        let (channel, channels, _, _) = &mut all[4];
+        let asked = match round {
+            0 => Ok(()),
+            // That is not asked for again.
+            1 => client.consume(*channel, &from(&nowhere)).map(drop),
+            _ => client.ask(*channel, &purge(&nowhere)),
+        };
+        if round > 0 {
+            assert_eq!(peer(asked).code, ReplyCode::NOT_FOUND);
+            *channel = client.wait(channels);
+        }
+        for (channel, _, _, deliveries) in &all {
+            let (on, delivery) = client.wait(deliveries);
+            assert_eq!((on, delivery.message.body().to_vec()), (*channel, vec![round]));
+            client.on(on, |view| view.ack(delivery.tag)).unwrap();
+            // It is known to the broker before the channel is refused anything.
+            client.ask(on, &prefetch(2)).unwrap();
+        }
+    }
+    for (_, channels, _, deliveries) in &all {
+        assert_eq!((channels.len(), deliveries.len()), (0, 0));
+    }
+    client.close();
+}
+
+/// What a program consumes from, again when it is there again.
+#[derive(Clone)]
+struct Source {
+    channel: ChannelRef,
+    queue: Rc<str>,
+    started: Told<Result<ConsumerId, RequestError>>,
+    deliveries: Told<Delivery>,
+    /// Somebody has looked for the queue in vain.
+    missed: Told<ReplyCode>,
+}
+
+impl Source {
+    fn consume(&self, ctx: &mut Ctx<'_, ()>) {
+        let (started, deliveries) = (self.started.clone(), self.deliveries.clone());
+        let mut view = ctx.channel(self.channel).unwrap();
+        view.consume_then(
+            &from(&self.queue),
+            move |ctx, _, delivery| deliveries.tell(ctx, delivery),
+            move |ctx, _, result| started.tell(ctx, result),
+        )
+        .unwrap();
+    }
+
+    fn look_soon(self, ctx: &mut Ctx<'_, ()>) {
+        ctx.call_later(Duration::from_millis(50), |ctx| self.look(ctx))
+            .unwrap();
+    }
+
+    /// On a channel of its own, which ends if the queue is not there.
+    fn look(self, ctx: &mut Ctx<'_, ()>) {
+        let mut view = ctx.connection(self.channel.connection()).unwrap();
+        let looking = view.open_channel(|_, _| {}).unwrap();
+        let queue = Rc::clone(&self.queue);
+        let mut view = ctx.channel(looking).unwrap();
+        view.request(&passive(&queue), move |ctx, looking, answer| match answer {
+            Ok(_) => {
+                let mut view = ctx.channel(looking).unwrap();
+                view.close(ReplyCode::REPLY_SUCCESS, "").unwrap();
+                self.consume(ctx);
+            }
+            Err(_) => {
+                self.missed.tell(ctx, peer(answer).code);
+                self.look_soon(ctx);
+            }
+        })
+        .unwrap();
+    }
+}
+
+/// What ends the consumer does not end its channel.
+pub(crate) fn a_queue_that_is_deleted_and_declared_again_feeds_the_same_consumer(world: World) {
+    let mut client = world.connect();
+    let (channel, other) = (client.channel(), client.channel());
+    let closed = client.on_channel_close(channel);
+    let name = world.name("again");
+    let declare = QueueDeclare {
+        queue: short(&name),
+        exclusive: true,
+        ..Default::default()
+    };
+    client.declare(other, &declare).unwrap();
+    let source = Source {
+        channel,
+        queue: Rc::from(&*name),
+        started: Told::new(),
+        deliveries: Told::new(),
+        missed: Told::new(),
+    };
+    let again = source.clone();
+    client.on(channel, |view| {
+        view.on_cancel(move |ctx, _, _| again.clone().look_soon(ctx))
+            .unwrap();
+    });
+    source.consume(&mut client.event_loop().context());
+    client.wait(&source.started).unwrap();
+    for _ in 0..3 {
+        let delete = QueueDelete {
+            queue: short(&name),
+            ..Default::default()
+        };
+        client.ask(other, &delete).unwrap();
+        // While it is not there, its absence is asked for and harms nobody.
+        assert_eq!(client.wait(&source.missed), ReplyCode::NOT_FOUND);
+        client.ask(channel, &prefetch(1)).unwrap();
+        client.declare(other, &declare).unwrap();
+        client.send(other, &name, "new");
+        let delivery = client.wait(&source.deliveries);
+        assert_eq!(delivery.message.body().to_vec(), b"new");
+        client.on(channel, |view| view.ack(delivery.tag)).unwrap();
+        client.wait(&source.started).unwrap();
+        while source.missed.pop().is_some() {}
+    }
+    assert_eq!((closed.len(), source.deliveries.len()), (0, 0));
     client.close();
 }

@@ -1,11 +1,69 @@
 //! Many things at once.
 
-use amqp_mio::proto::wire::{BasicQos, Properties, QueueDeclare, ReplyCode};
-use amqp_mio::proto::{ChannelCloseReason, Delivery};
+use std::thread;
+
+use amqp_mio::proto::wire::{BasicConsume, BasicQos, Properties, QueueDeclare, ReplyCode};
+use amqp_mio::proto::{ChannelCloseReason, ConfirmOutcome, Delivery};
 use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Told, from, to};
+use super::client::{Client, Told, from, to};
+
+/// Publishes the numbers to that queue, so many at a time.
+fn feed(url: &str, queue: &str, numbers: &[u32], step: usize) {
+    let mut client = Client::connect_uri(url).unwrap();
+    let channel = client.channel();
+    let outcomes = Told::new();
+    for numbers in numbers.chunks(step) {
+        client.on(channel, |view| {
+            for number in numbers {
+                let (body, outcome) = (number.to_be_bytes(), outcomes.clone());
+                view.publish_confirmed(
+                    &to(queue),
+                    &Properties::default(),
+                    &body[..],
+                    move |ctx, _, told| {
+                        outcome.tell(ctx, told);
+                    },
+                )
+                .unwrap();
+            }
+        });
+        for _ in numbers {
+            assert_eq!(client.wait(&outcomes), ConfirmOutcome::Acked);
+        }
+    }
+    client.close();
+}
+
+/// The program waits for a confirm on the connection that the messages come on: nothing may be held back then.
+pub(crate) fn a_consumer_without_acks_may_wait_for_confirms(world: World) {
+    const COUNT: u32 = 20_000;
+    let mut client = world.connect();
+    let (channel, queue) = client.queue();
+    let exclusive = QueueDeclare {
+        exclusive: true,
+        ..Default::default()
+    };
+    let replies = client.declare(channel, &exclusive).unwrap().name;
+    let consume = BasicConsume {
+        no_ack: true,
+        ..from(&queue)
+    };
+    let consumer = client.consume(channel, &consume).unwrap();
+    // An exclusive queue can be published to by anybody.
+    let numbers: Vec<u32> = (0..COUNT).collect();
+    let feeding = thread::spawn(move || feed(&world.url, &queue, &numbers, 2000));
+    for number in 0..COUNT {
+        let delivery = client.wait(&consumer.deliveries);
+        let body = delivery.message.body().to_vec();
+        assert_eq!(body, number.to_be_bytes());
+        client.send(channel, &replies, body);
+    }
+    feeding.join().unwrap();
+    assert_eq!(client.purge(channel, &replies), COUNT);
+    client.close();
+}
 
 pub(crate) fn a_thousand_channels_are_opened_and_closed(world: World) {
     let mut client = world.connect();

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use amqp_mio::ChannelRef;
-use amqp_mio::proto::wire::{BasicConsume, FieldTable, Properties, QueueDeclare, ReplyCode};
-use amqp_mio::proto::{ChannelCloseReason, CloseReason, DeliveryTag, SendError};
+use amqp_mio::proto::wire::{
+    BasicConsume, BasicGet, ConfirmSelect, FieldTable, Properties, QueueDeclare, QueueDelete, ReplyCode,
+};
+use amqp_mio::proto::{ChannelCloseReason, CloseReason, Delivery, DeliveryTag, RequestError, SendError};
+use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Client, from, short, to};
+use super::client::{Client, Told, from, short, to};
 
 /// A message of its own, which was not settled; none but it are in the queue.
 fn unsettled(client: &mut Client, channel: ChannelRef) -> DeliveryTag {
@@ -116,6 +118,107 @@ pub(crate) fn what_is_settled_twice_ends_its_channel_which_is_told_the_tag(world
     assert_eq!(peer.code, ReplyCode::PRECONDITION_FAILED);
     assert_eq!(&*peer.text, "PRECONDITION_FAILED - unknown delivery tag 1");
     unsettled(&mut client, other);
+    client.close();
+}
+
+/// With a channel, and with hardly more time for each request than that took.
+fn hasty(world: &World) -> (Client, ChannelRef) {
+    let mut timeout = Duration::from_micros(10);
+    loop {
+        timeout *= 2;
+        let mut client = world.connect_with(|config| config.request_timeout(timeout));
+        let opened = Told::new();
+        let (open, too_late) = (opened.clone(), opened.clone());
+        let channel = client
+            .connection(|view| view.open_channel(move |ctx, _| open.tell(ctx, true)))
+            .unwrap();
+        client.on(channel, |view| {
+            view.on_close(move |ctx, _, _| too_late.tell(ctx, false));
+        });
+        if client.wait(&opened) {
+            return (client, channel);
+        }
+        client.close();
+    }
+}
+
+/// Whether the answer or the deadline is seen first is up to chance.
+pub(crate) fn calls_that_may_take_no_time_leave_nothing_behind(world: World) {
+    const COUNT: u32 = 20;
+    let mut client = world.connect();
+    let (channel, name) = (client.channel(), world.name("queue"));
+    let durable = QueueDeclare {
+        queue: short(&name),
+        durable: true,
+        ..Default::default()
+    };
+    client.declare(channel, &durable).unwrap();
+    for number in 0..COUNT {
+        client.send(channel, &name, number.to_be_bytes());
+    }
+    let (mut hasty, theirs) = hasty(&world);
+    // Without an answer, which could be late.
+    hasty
+        .on(theirs, |view| view.send_nowait(&ConfirmSelect::default()))
+        .unwrap();
+    let get = BasicGet {
+        queue: short(&name),
+        ..Default::default()
+    };
+    let over = Told::new();
+    for _ in 0..COUNT {
+        hasty.on(theirs, |view| {
+            let got = over.clone();
+            view.get(&get, move |ctx, channel, result| {
+                // They may all be on their way back.
+                if let Ok(Some(got)) = &result {
+                    ctx.channel(channel).unwrap().nack(got.tag, true).unwrap();
+                }
+                got.tell(ctx, result.map(drop));
+            })
+            .unwrap();
+            let started = over.clone();
+            let give_back = |ctx: &mut Ctx<'_, ()>, channel, delivery: Delivery| {
+                ctx.channel(channel).unwrap().nack(delivery.tag, true).unwrap();
+            };
+            view.consume_then(&from(&name), give_back, move |ctx, channel, result| {
+                if let Ok(consumer) = result {
+                    let mut view = ctx.channel(channel).unwrap();
+                    view.cancel(consumer, |_, _, _| {}).unwrap();
+                }
+                started.tell(ctx, result.map(drop));
+            })
+            .unwrap();
+        });
+        for _ in 0..2 {
+            if let Err(error) = hasty.wait(&over) {
+                assert_eq!(error, RequestError::Timeout);
+            }
+        }
+    }
+    // Behind the first all answers have come, and what they began is cancelled; behind the second it has ended.
+    for number in COUNT..COUNT + 2 {
+        hasty.send(theirs, &name, number.to_be_bytes());
+    }
+    let consumer = client.consume(channel, &from(&name)).unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..COUNT + 2 {
+        let delivery = client.wait(&consumer.deliveries);
+        let body = delivery.message.body().to_vec();
+        numbers.push(u32::from_be_bytes(body.try_into().unwrap()));
+        client.on(channel, |view| view.ack(delivery.tag)).unwrap();
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..COUNT + 2).collect::<Vec<_>>());
+    client.cancel(channel, &consumer);
+    let delete = QueueDelete {
+        queue: short(&name),
+        if_unused: true,
+        if_empty: true,
+        ..Default::default()
+    };
+    client.ask(channel, &delete).unwrap();
+    hasty.close();
     client.close();
 }
 

@@ -3,6 +3,7 @@
 pub(crate) use self::report::passed;
 pub(crate) use self::world::World;
 
+pub(crate) mod ack_timeouts;
 pub(crate) mod alarms;
 mod client;
 pub(crate) mod connecting;
@@ -14,6 +15,7 @@ pub(crate) mod misuse;
 #[path = "../../../amqp-async/scenarios/operator.rs"]
 mod operator;
 pub(crate) mod outages;
+pub(crate) mod poison;
 pub(crate) mod publishing;
 pub(crate) mod recovery;
 pub(crate) mod refusing;
@@ -22,6 +24,9 @@ mod report;
 pub(crate) mod republishing;
 pub(crate) mod restoring;
 pub(crate) mod routing;
+pub(crate) mod rpc;
 pub(crate) mod securing;
+pub(crate) mod shutdown;
 pub(crate) mod streams;
+pub(crate) mod worker;
 mod world;

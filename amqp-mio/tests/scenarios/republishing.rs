@@ -1,14 +1,18 @@
 //! Publishes that were not confirmed when their channel was lost, and are published again.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::thread;
 
-use amqp_mio::proto::wire::{BasicConsume, ConfirmSelect, Properties, QueueDeclare, QueueDelete};
-use amqp_mio::proto::{ConfirmLimits, ConfirmOutcome, Republish, SendError};
-use amqp_mio::{ChannelOptions, ChannelRef, Connector, Recovery};
+use amqp_mio::proto::wire::{
+    BasicConsume, BasicPublish, ConfirmSelect, FieldTable, Properties, QueueDeclare, QueueDelete, ReplyCode,
+};
+use amqp_mio::proto::{ChannelCloseReason, ConfirmLimits, ConfirmOutcome, Republish, SendError};
+use amqp_mio::{ChannelOptions, ChannelRef, Connector, Ctx, Recovery};
 
 use super::World;
-use super::client::{Client, PATIENCE, Told, from, passive, short, to};
+use super::client::{Client, PATIENCE, Told, from, own_queue, passive, short, to};
 use super::recovery::Survivor;
 
 /// How many are published at least.
@@ -107,4 +111,102 @@ pub(crate) fn of_a_burst_that_an_operator_interrupts_everything_arrives_with_its
     };
     client.ask(channel, &delete).unwrap();
     client.close();
+}
+
+/// Publishes, and keeps what has no outcome yet, to publish it again on the next channel.
+#[derive(Clone)]
+struct Publisher {
+    /// Exchange and routing key, by numbers in the order of their publishes.
+    kept: Rc<RefCell<BTreeMap<u32, (String, String)>>>,
+    outcomes: Told<(u32, ConfirmOutcome)>,
+}
+
+impl Publisher {
+    fn publish(&self, ctx: &mut Ctx<'_, ()>, channel: ChannelRef, number: u32, to: &(String, String)) {
+        self.kept.borrow_mut().insert(number, to.clone());
+        let number_text = number.to_string();
+        let headers = FieldTable::new()
+            .with("x-deduplication-header", &*number_text)
+            .unwrap();
+        let method = BasicPublish {
+            exchange: short(&to.0),
+            routing_key: short(&to.1),
+            mandatory: true,
+            ..Default::default()
+        };
+        let properties = Properties {
+            headers: Some(headers.as_ref()),
+            ..Default::default()
+        };
+        let here = self.clone();
+        let mut view = ctx.channel(channel).unwrap();
+        view.publish_confirmed(&method, &properties, &*number_text, move |ctx, _, outcome| {
+            here.learn(ctx, number, outcome);
+        })
+        .unwrap();
+    }
+
+    /// What was lost with its channel stays here, but not that for which the channel was closed.
+    fn learn(&self, ctx: &mut Ctx<'_, ()>, number: u32, outcome: ConfirmOutcome) {
+        let mut kept = self.kept.borrow_mut();
+        if let ConfirmOutcome::Lost(ChannelCloseReason::Peer(peer)) = &outcome {
+            let (exchange, _) = &kept[&number];
+            let blamed = format!("NOT_FOUND - no exchange '{exchange}'");
+            if !peer.text.starts_with(&blamed) {
+                return;
+            }
+        }
+        kept.remove(&number);
+        self.outcomes.tell(ctx, (number, outcome));
+    }
+
+    fn begin(&self, ctx: &mut Ctx<'_, ()>, channel: ChannelRef) {
+        let mut view = ctx.channel(channel).unwrap();
+        view.send_nowait(&ConfirmSelect::default()).unwrap();
+        let kept = self.kept.borrow().clone();
+        for (number, to) in kept {
+            self.publish(ctx, channel, number, &to);
+        }
+    }
+}
+
+/// Which of the publishes goes to no exchange.
+const REFUSED: u32 = 1;
+
+pub(crate) fn a_publish_that_closes_its_channel_is_lost_and_those_behind_it_are_not(world: World) {
+    let mut client = world.connect();
+    let publisher = Publisher {
+        kept: Rc::default(),
+        outcomes: Told::new(),
+    };
+    let next = publisher.clone();
+    let channels = client.channel_and_successors(move |ctx, channel| next.begin(ctx, channel));
+    let channel = client.wait(&channels);
+    let queue = client.declare(channel, &own_queue()).unwrap().name;
+    let somewhere = (String::new(), queue.clone());
+    let nowhere = (world.name("none"), String::new());
+    let mut ctx = client.event_loop().context();
+    for number in 0..=100 {
+        let to = if number == REFUSED { &nowhere } else { &somewhere };
+        publisher.publish(&mut ctx, channel, number, to);
+    }
+    let mut settled = BTreeSet::new();
+    while settled.len() <= 100 {
+        let (number, outcome) = client.wait(&publisher.outcomes);
+        assert!(settled.insert(number), "{number} is told twice");
+        match outcome {
+            ConfirmOutcome::Lost(ChannelCloseReason::Peer(peer)) if number == REFUSED => {
+                assert_eq!(peer.code, ReplyCode::NOT_FOUND);
+            }
+            outcome => assert_eq!(outcome, ConfirmOutcome::Acked, "{number}"),
+        }
+    }
+    assert!(publisher.kept.borrow().is_empty());
+    let channel = client.wait(&channels);
+    let (found, _) = drain(&mut client, channel, &queue);
+    assert_eq!(found.len(), 100);
+    assert!(found.iter().all(|(body, id)| body == id));
+    assert!(!found.contains_key(&REFUSED.to_string()));
+    client.close();
+    assert_eq!((publisher.outcomes.len(), channels.len()), (0, 0));
 }

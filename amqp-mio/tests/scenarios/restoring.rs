@@ -2,12 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use amqp_mio::proto::topology::StepError;
+use amqp_mio::proto::topology::{StepError, Unrestored};
 use amqp_mio::proto::wire::{Method, QueueDeclare, ReplyCode};
-use amqp_mio::proto::{Backoff, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError};
-use amqp_mio::{ChannelRef, Connector, Recovery, RecoveryReport};
+use amqp_mio::proto::{
+    Backoff, ChannelCloseReason, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError,
+};
+use amqp_mio::{ChannelRef, Connector, Ctx, Recovery, RecoveryReport};
 use amqp_testbroker::MethodFault;
 
 use super::World;
@@ -172,12 +175,7 @@ pub(crate) fn who_leaves_while_everything_is_made_again_says_goodbye(world: Worl
         match is_shutdown {
             false => client.close(),
             true => {
-                let reports = Told::new();
-                let report = reports.clone();
-                client.connection(|view| {
-                    view.shutdown(PATIENCE, move |ctx, _, told| report.tell(ctx, told.clone()));
-                });
-                assert_eq!(client.wait(&reports).reason, requested);
+                assert_eq!(client.shut_down(PATIENCE).reason, requested);
                 assert_eq!(client.closed(), requested);
             }
         }
@@ -204,4 +202,114 @@ pub(crate) fn a_broker_that_stays_away_is_given_up_in_time(world: World) {
     assert_eq!(given_up.pop(), Some(GiveUpReason::TimedOut(reason)));
     pause.end();
     world.connect().close();
+}
+
+/// Declares that queue for itself and consumes from it, once nobody else has it; each refusal is told.
+fn take_over(
+    ctx: &mut Ctx<'_, ()>,
+    channel: ChannelRef,
+    name: String,
+    refused: Told<RequestError>,
+    taken: Told<Consumer>,
+) {
+    let opened = move |ctx: &mut Ctx<'_, ()>, declaring| {
+        let queue = name.clone();
+        let mut view = ctx.channel(declaring).unwrap();
+        view.request(&exclusive(&queue), move |ctx, _, answer| match answer.map(drop) {
+            Ok(()) => {
+                let deliveries = Told::new();
+                let delivery = deliveries.clone();
+                let on_message = move |ctx: &mut Ctx<'_, ()>, _, told| delivery.tell(ctx, told);
+                let mut view = ctx.channel(channel).unwrap();
+                let id = view.consume(&from(&name), on_message).unwrap();
+                taken.tell(ctx, Consumer { id, deliveries });
+            }
+            Err(error) => {
+                refused.tell(ctx, error);
+                let try_again = move |ctx: &mut Ctx<'_, ()>| take_over(ctx, channel, name, refused, taken);
+                ctx.call_later(Duration::from_millis(500), try_again).unwrap();
+            }
+        })
+        .unwrap();
+    };
+    // A refusal closes it.
+    let mut view = ctx.connection(channel.connection()).unwrap();
+    view.open_channel(opened).unwrap();
+}
+
+/// Whether somebody else has the queue.
+fn is_locked(error: &RequestError) -> bool {
+    matches!(error, RequestError::ChannelClosed(ChannelCloseReason::Peer(peer)) if peer.code == ReplyCode::RESOURCE_LOCKED)
+}
+
+fn exclusive(name: &str) -> QueueDeclare<'_> {
+    QueueDeclare {
+        queue: short(name),
+        exclusive: true,
+        ..Default::default()
+    }
+}
+
+/// Declares that queue for itself, as soon as the connection that had it is gone.
+fn lock(client: &mut Client, name: &str) {
+    let begin = Instant::now();
+    loop {
+        let channel = client.channel();
+        match client.declare(channel, &exclusive(name)) {
+            Ok(_) => return,
+            Err(error) => assert!(is_locked(&error) && begin.elapsed() < PATIENCE, "{error}"),
+        }
+    }
+}
+
+pub(crate) fn what_somebody_else_has_locked_is_tried_again_if_the_program_says_so(world: World) {
+    let mut survivor = connect(&world, |config| config);
+    let client = &mut survivor.client;
+    let (channel, name) = (client.channel(), world.name("locked"));
+    client.declare(channel, &exclusive(&name)).unwrap();
+    let lost_consumer = client.consume(channel, &from(&name)).unwrap();
+    let (lost, cancelled, refused, taken) = (Told::new(), Told::new(), Told::new(), Told::new());
+    let (loss, cancel) = (lost.clone(), cancelled.clone());
+    let (locked, refusal, start) = (name.clone(), refused.clone(), taken.clone());
+    client.on(channel, |view| {
+        view.on_cancel(move |ctx, _, consumer| cancel.tell(ctx, consumer))
+    });
+    client.connection(|view| {
+        view.on_lost(move |ctx, _, reason| loss.tell(ctx, reason.clone()));
+        view.on_recovered(move |ctx, _, report| {
+            let is_locked = |step: &Unrestored| matches!(&step.error, Some(StepError::Request(error)) if is_locked(error));
+            if report.unrestored.iter().any(is_locked) {
+                take_over(ctx, channel, locked.clone(), refusal.clone(), start.clone());
+            }
+        });
+    });
+
+    let operator = world.operator.clone();
+    let closing = thread::spawn(move || operator.close_all_connections("come again"));
+    client.wait(&lost);
+    closing.join().unwrap();
+    // Time for somebody else: this loop does not run meanwhile.
+    let mut other = world.connect();
+    lock(&mut other, &name);
+    let report = client.wait(&survivor.recovered);
+    let [queue, consumer] = &report.unrestored[..] else {
+        panic!("{report:?}");
+    };
+    let words = queue.error.as_ref().unwrap().to_string();
+    assert!(
+        queue.what.contains(&name) && words.contains("RESOURCE_LOCKED"),
+        "{queue:?}"
+    );
+    assert!(
+        consumer.what.contains(&name) && consumer.error.is_none(),
+        "{consumer:?}"
+    );
+    assert_eq!((cancelled.pop(), cancelled.pop()), (Some(lost_consumer.id), None));
+    let error = client.wait(&refused);
+    assert!(is_locked(&error), "{error}");
+    assert_eq!(taken.len(), 0);
+    other.close();
+    let consumer = client.wait(&taken);
+    assert_works(client, channel, &name, &consumer);
+    client.close();
 }

@@ -232,6 +232,51 @@ pub(crate) fn exchanges_are_deleted_as_asked(world: World) {
 }
 
 /// The long example of aio-pika's documentation.
+/// The program keeps what it declared by.
+pub(crate) fn a_queue_is_declared_again_as_it_was(world: World) {
+    let mut client = world.connect();
+    let channel = client.channel();
+    let (name, arguments) = (
+        world.name("queue"),
+        FieldTable::new().with("x-max-length", 5_i64).unwrap(),
+    );
+    let declare = QueueDeclare {
+        queue: short(&name),
+        exclusive: true,
+        auto_delete: true,
+        arguments: arguments.as_ref(),
+        ..Default::default()
+    };
+    client.declare(channel, &declare).unwrap();
+    client.send(channel, &name, "x");
+    assert_eq!(client.declare(channel, &declare).unwrap().message_count, 1);
+    let delete = QueueDelete {
+        queue: short(&name),
+        if_unused: true,
+        ..Default::default()
+    };
+    let deleted = client.ask_for(channel, &delete, |ok| ok.message_count);
+    assert_eq!(deleted, Ok(1));
+    let again = client.declare(channel, &declare).unwrap();
+    assert_eq!((again.message_count, again.consumer_count), (0, 0));
+    // It has its length, it is exclusive, and it is deleted with its last consumer.
+    for number in 0..6_u8 {
+        client.send(channel, &name, [number]);
+    }
+    let counted = client.declare(channel, &passive(&name)).unwrap();
+    assert_eq!(counted.message_count, 5);
+    let mut stranger = world.connect();
+    let theirs = stranger.channel();
+    let refused = peer(stranger.declare(theirs, &passive(&name)));
+    assert_eq!(refused.code, ReplyCode::RESOURCE_LOCKED);
+    stranger.close();
+    let consumer = client.consume(channel, &from(&name)).unwrap();
+    client.cancel(channel, &consumer);
+    let gone = peer(client.declare(channel, &passive(&name)));
+    assert_eq!(gone.code, ReplyCode::NOT_FOUND);
+    client.close();
+}
+
 pub(crate) fn a_message_goes_all_the_way(world: World) {
     let mut routes = Routes::new(&world);
     let (exchange, key) = (world.name("direct"), world.name("key"));

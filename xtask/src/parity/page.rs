@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::gaps::{self, GAPS};
 use super::report::Place;
 use super::{ADAPTERS, Column, Plan, Table};
 
-/// What a cell begins with where an adapter does not have the scenario.
-const GAP: &str = "– ";
+/// The cell of an adapter that does not have the scenario.
+const GAP: &str = "–";
 
 const NOT_RUN: &str = "not run: ";
 
@@ -21,11 +20,11 @@ const INTRODUCTION: &str = "\
 Which scenario passes on which adapter and on which broker. A scenario is a function of `amqp-async/scenarios/`, which is compiled into the
 tests of `amqp-tokio`, `amqp-async-std` and `amqp-blocking`. In the last of these it runs on the handles below the blocking methods, driven
 by the I/O thread over `amqp-mio`'s sockets; the blocking methods have tests of their own (`amqp-blocking/tests/`). `amqp-mio` has callbacks
-where that source has `await`: its column is `amqp-mio/tests/scenarios/`, which does the same with callbacks, under the same names. A cell
-with a number in brackets is a gap, and has its reason below the tables.
+where that source has `await`: its column is `amqp-mio/tests/scenarios/`, which does the same with callbacks, under the same names.
+What amqp-async has a type or a policy for is done there as a program with callbacks does it.
 
 Made by `cargo xtask parity` of what the tests reported while `cargo xtask test` ran them; do not edit it. That command fails if what it
-did is not what stands here, or if an adapter lacks a scenario without a reason in `xtask/src/parity/gaps.rs`.
+did is not what stands here, or if an adapter lacks a scenario that another one has.
 ";
 
 /// The whole page.
@@ -59,7 +58,7 @@ pub(super) fn render(plan: &Plan, table: &Table, releases: &[(u32, String)]) -> 
                     .get(&(module.clone(), name.clone()))
                     .and_then(|row| row.get(*adapter));
                 let Some(planned) = planned else {
-                    return gap_cell(adapter, module, name);
+                    return GAP.to_owned();
                 };
                 let passed = row.get(*adapter).cloned().unwrap_or_default();
                 let not_run = &expected(planned, &majors) - &passed;
@@ -74,7 +73,7 @@ pub(super) fn render(plan: &Plan, table: &Table, releases: &[(u32, String)]) -> 
             let _ = writeln!(page, "| `{name}` | {} |", cells.join(" | "));
         }
     }
-    page + &reasons()
+    page
 }
 
 fn header(module: &str) -> String {
@@ -92,27 +91,6 @@ fn expected(planned: &BTreeSet<Place>, majors: &BTreeSet<u32>) -> BTreeSet<Colum
     every
         .filter_map(|(place, major)| place.column(Some(*major)))
         .collect()
-}
-
-fn gap_cell(adapter: &str, module: &str, name: &str) -> String {
-    let number = gaps::find(GAPS, adapter, module, name).map_or(0, |at| at + 1);
-    format!("{GAP}({number})")
-}
-
-/// Why there are gaps.
-pub(super) fn reasons() -> String {
-    let mut text = "\n## Reasons for gaps\n\n".to_owned();
-    for (number, gap) in GAPS.iter().enumerate() {
-        let _ = writeln!(
-            text,
-            "* ({}) `{}`, `{}`: {}",
-            number + 1,
-            gap.adapter,
-            gap.scenarios,
-            gap.reason
-        );
-    }
-    text
 }
 
 /// As a cell has them.
@@ -143,10 +121,7 @@ pub(super) fn parse(page: &str) -> Table {
             continue;
         };
         let cells = cells.trim_end_matches(" |").split(" | ");
-        let there = ADAPTERS
-            .iter()
-            .zip(cells)
-            .filter(|(_, cell)| !cell.starts_with(GAP));
+        let there = ADAPTERS.iter().zip(cells).filter(|(_, cell)| *cell != GAP);
         let row: BTreeMap<_, _> = there
             .map(|(adapter, cell)| ((*adapter).to_owned(), columns(cell)))
             .collect();

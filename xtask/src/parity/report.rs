@@ -72,18 +72,28 @@ pub(super) fn scenario(path: &str) -> Option<(Scenario, Place)> {
     Some(((module.to_owned(), name.to_owned()), place))
 }
 
+/// How much a run has.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    /// All of that, not some tests that the user has named.
+    pub(crate) is_whole: bool,
+    /// What needs no broker.
+    pub(crate) has_embedded: bool,
+    /// A RabbitMQ, and nothing that a test on it needs is missing.
+    pub(crate) has_rabbitmq: bool,
+}
+
 /// What one run reports.
 #[derive(Debug)]
 pub(crate) struct Report {
     run: String,
-    /// Whether nothing that a test needs was missing.
-    has_all: bool,
+    extent: Extent,
 }
 
 impl Report {
     /// Of a run on the RabbitMQ of that release, if it has one. A run of all tests replaces what another one on that release has
     /// reported.
-    pub(crate) fn new(release: Option<&str>, has_all: bool, is_whole: bool) -> Result<Self> {
+    pub(crate) fn new(release: Option<&str>, extent: Extent) -> Result<Self> {
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || ".-+".contains(*c);
         let run = release.map_or_else(
             || EMBEDDED_ONLY.to_owned(),
@@ -94,9 +104,9 @@ impl Report {
                 )
             },
         );
-        let report = Self { run, has_all };
+        let report = Self { run, extent };
         fs::create_dir_all(folder()).with_context(|| FOLDER.to_owned())?;
-        if is_whole {
+        if report.extent.is_whole {
             match fs::remove_file(report.file()) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context(report.run),
                 _ => {}
@@ -119,8 +129,11 @@ impl Report {
 
     /// What this run can say something about. A broker that lacks what some tests need is not looked at.
     pub(super) fn columns(&self) -> BTreeSet<Column> {
-        let mut places = vec![Place::Embedded];
-        if self.has_all {
+        let mut places = Vec::new();
+        if self.extent.has_embedded {
+            places.push(Place::Embedded);
+        }
+        if self.extent.has_rabbitmq {
             places.extend([false, true].map(|over_tls| Place::RabbitMq { over_tls }));
         }
         let major = major(&self.run);
