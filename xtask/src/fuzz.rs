@@ -23,7 +23,7 @@ pub(crate) struct FuzzOptions {
 impl Default for FuzzOptions {
     fn default() -> Self {
         Self {
-            seconds: 12,
+            seconds: 6,
             targets: Vec::new(),
         }
     }
