@@ -1,11 +1,11 @@
 //! Deliveries that are not settled in time.
 
-use amqp_mio::proto::wire::{FieldTable, QueueDeclare, QueueDelete, ReplyCode};
+use amqp_mio::proto::wire::{FieldTable, QueueDeclare, ReplyCode};
 use amqp_mio::proto::{ChannelCloseReason, Delivery};
 use amqp_mio::{ChannelRef, ConnectionId, Ctx};
 
 use super::World;
-use super::client::{Consumer, Told, from, short};
+use super::client::{Told, durable, from};
 
 type Deliveries = Told<(ChannelRef, Delivery)>;
 
@@ -40,10 +40,8 @@ pub(crate) fn what_is_not_settled_in_time_comes_again_in_the_same_consumer(world
     let (bystander, queue) = (client.channel(), world.name("slow"));
     let quorum = FieldTable::new().with("x-queue-type", "quorum").unwrap();
     let declare = QueueDeclare {
-        queue: short(&queue),
-        durable: true,
         arguments: quorum.as_ref(),
-        ..Default::default()
+        ..durable(&queue)
     };
     client.declare(bystander, &declare).unwrap();
     let (connection, deliveries) = (client.id(), Told::new());
@@ -66,16 +64,7 @@ pub(crate) fn what_is_not_settled_in_time_comes_again_in_the_same_consumer(world
     let (channel, new) = client.wait(&deliveries);
     assert_eq!(new.message.body().to_vec(), b"new");
     client.on(channel, |view| view.ack(new.tag)).unwrap();
-    let consumer = Consumer {
-        id: new.consumer,
-        deliveries: Told::new(),
-    };
-    client.cancel(channel, &consumer);
-    let delete = QueueDelete {
-        queue: short(&queue),
-        ..Default::default()
-    };
-    let left = client.ask_for(bystander, &delete, |ok| ok.message_count);
-    assert_eq!(left, Ok(0));
+    client.cancel(channel, new.consumer);
+    assert_eq!(client.delete(bystander, &queue), 0);
     client.close();
 }

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amqp_mio::proto::wire::{
-    BasicConsume, BasicGet, BasicPublish, ConfirmSelect, FieldTable, FieldValue, Properties, QueueDeclare,
-    QueuePurge, ReplyCode, ShortStr,
+    BasicConsume, BasicGet, BasicPublish, BasicQos, ConfirmSelect, FieldTable, FieldValue, Properties,
+    QueueDeclare, QueueDelete, QueuePurge, ReplyCode, ShortStr,
 };
 use amqp_mio::proto::{
     Answered, ChannelCloseReason, CloseReason, CloseReport, ConfirmOutcome, ConsumerId, Delivery, Got,
@@ -110,18 +110,28 @@ impl Client {
         Ok(client)
     }
 
-    /// Runs the loop until a callback has said something there.
-    pub(crate) fn wait<T>(&mut self, told: &Told<T>) -> T {
+    /// Runs the loop until that gives something; whatever makes it do so stops the loop.
+    fn run_for<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> T {
         let mut ctx = self.event_loop.context();
         let late = ctx.call_later(PATIENCE, |_| panic!("it takes too long")).unwrap();
-        let value = loop {
-            if let Some(value) = told.pop() {
-                break value;
+        let found = loop {
+            if let Some(found) = look() {
+                break found;
             }
             self.event_loop.run().unwrap();
         };
         self.event_loop.context().remove_timeout(late);
-        value
+        found
+    }
+
+    /// Runs the loop until a callback has said something there.
+    pub(crate) fn wait<T>(&mut self, told: &Told<T>) -> T {
+        self.run_for(|| told.pop())
+    }
+
+    /// Runs the loop until that is so; whatever makes it so stops the loop.
+    pub(crate) fn run_until(&mut self, is_so: impl Fn() -> bool) {
+        self.run_for(|| is_so().then_some(()));
     }
 
     /// Runs the loop while something else is done, so that heartbeats go on.
@@ -132,17 +142,12 @@ impl Client {
             let _ = done.send(job());
             let _ = handle.call_soon(|ctx| ctx.stop());
         });
-        let mut ctx = self.event_loop.context();
-        let late = ctx.call_later(PATIENCE, |_| panic!("it takes too long")).unwrap();
-        let result = loop {
-            match is_done.try_recv() {
-                Ok(result) => break result,
-                Err(TryRecvError::Empty) => self.event_loop.run().unwrap(),
-                Err(TryRecvError::Disconnected) => panic!("the other thread panicked"),
-            }
-        };
+        let result = self.run_for(|| match is_done.try_recv() {
+            Ok(result) => Some(result),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => panic!("the other thread panicked"),
+        });
         working.join().unwrap();
-        self.event_loop.context().remove_timeout(late);
         result
     }
 
@@ -229,14 +234,20 @@ impl Client {
         purged.unwrap()
     }
 
+    /// How many messages were in it.
+    pub(crate) fn delete(&mut self, channel: ChannelRef, queue: &str) -> u32 {
+        let delete = QueueDelete {
+            queue: short(queue),
+            ..Default::default()
+        };
+        let deleted = self.ask_for(channel, &delete, |ok| ok.message_count);
+        deleted.unwrap()
+    }
+
     /// A channel in confirm mode, and the name of a queue of its own.
     pub(crate) fn queue(&mut self) -> (ChannelRef, String) {
         let channel = self.channel();
-        let declare = QueueDeclare {
-            exclusive: true,
-            ..Default::default()
-        };
-        let declared = self.declare(channel, &declare).unwrap();
+        let declared = self.declare(channel, &own_queue()).unwrap();
         (channel, declared.name)
     }
 
@@ -289,8 +300,30 @@ impl Client {
         Ok(Consumer { id, deliveries })
     }
 
-    pub(crate) fn cancel(&mut self, channel: ChannelRef, consumer: &Consumer) {
-        self.cancel_consumer(channel, consumer.id);
+    /// Starts a consumer whose deliveries that callback gets.
+    pub(crate) fn consume_by(
+        &mut self,
+        channel: ChannelRef,
+        method: &BasicConsume<'_>,
+        on_message: impl FnMut(&mut Ctx<'_, ()>, ChannelRef, Delivery) + 'static,
+    ) -> Result<ConsumerId, RequestError> {
+        let started = Told::new();
+        let start = started.clone();
+        self.on(channel, |view| {
+            view.consume_then(method, on_message, move |ctx, _, result| start.tell(ctx, result))
+                .unwrap();
+        });
+        self.wait(&started)
+    }
+
+    pub(crate) fn cancel(&mut self, channel: ChannelRef, consumer: ConsumerId) {
+        let cancelled = Told::new();
+        let cancel = cancelled.clone();
+        self.on(channel, |view| {
+            view.cancel(consumer, move |ctx, _, result| cancel.tell(ctx, result))
+                .unwrap();
+        });
+        self.wait(&cancelled).unwrap();
     }
 
     /// Why it ends, when it does.
@@ -371,32 +404,6 @@ impl Client {
         channels
     }
 
-    /// Starts a consumer whose deliveries that callback gets.
-    pub(crate) fn consume_by(
-        &mut self,
-        channel: ChannelRef,
-        method: &BasicConsume<'_>,
-        on_message: impl FnMut(&mut Ctx<'_, ()>, ChannelRef, Delivery) + 'static,
-    ) -> Result<ConsumerId, RequestError> {
-        let started = Told::new();
-        let start = started.clone();
-        self.on(channel, |view| {
-            view.consume_then(method, on_message, move |ctx, _, result| start.tell(ctx, result))
-                .unwrap();
-        });
-        self.wait(&started)
-    }
-
-    pub(crate) fn cancel_consumer(&mut self, channel: ChannelRef, consumer: ConsumerId) {
-        let cancelled = Told::new();
-        let cancel = cancelled.clone();
-        self.on(channel, |view| {
-            view.cancel(consumer, move |ctx, _, result| cancel.tell(ctx, result))
-                .unwrap();
-        });
-        self.wait(&cancelled).unwrap();
-    }
-
     /// Waits until the broker has closed it too.
     pub(crate) fn close_channel(&mut self, channel: ChannelRef) {
         let closed = self.on_channel_close(channel);
@@ -405,21 +412,15 @@ impl Client {
         assert_eq!(self.wait(&closed), ChannelCloseReason::Requested);
     }
 
-    /// Runs the loop until that is so; whatever makes it so stops the loop.
-    pub(crate) fn run_until(&mut self, is_so: impl Fn() -> bool) {
-        let mut ctx = self.event_loop.context();
-        let late = ctx.call_later(PATIENCE, |_| panic!("it takes too long")).unwrap();
-        while !is_so() {
-            self.event_loop.run().unwrap();
-        }
-        self.event_loop.context().remove_timeout(late);
-    }
-
     /// Looks at that queue until it is as it is to be.
     pub(crate) fn look_until(&mut self, channel: ChannelRef, queue: &str, is_so: impl Fn(&Declared) -> bool) {
         let start = Instant::now();
-        while !is_so(&self.declare(channel, &passive(queue)).unwrap()) {
-            assert!(start.elapsed() < PATIENCE, "it takes too long");
+        loop {
+            let seen = self.declare(channel, &passive(queue)).unwrap();
+            if is_so(&seen) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{seen:?}");
         }
     }
 
@@ -453,6 +454,20 @@ pub(crate) fn to(queue: &str) -> BasicPublish<'_> {
     }
 }
 
+pub(crate) fn mandatory(queue: &str) -> BasicPublish<'_> {
+    BasicPublish {
+        mandatory: true,
+        ..to(queue)
+    }
+}
+
+pub(crate) fn prefetch(prefetch_count: u16) -> BasicQos {
+    BasicQos {
+        prefetch_count,
+        ..Default::default()
+    }
+}
+
 pub(crate) fn from(queue: &str) -> BasicConsume<'_> {
     BasicConsume {
         queue: short(queue),
@@ -475,6 +490,57 @@ pub(crate) fn own_queue() -> QueueDeclare<'static> {
         exclusive: true,
         ..Default::default()
     }
+}
+
+/// The same with a name.
+pub(crate) fn exclusive(queue: &str) -> QueueDeclare<'_> {
+    QueueDeclare {
+        queue: short(queue),
+        ..own_queue()
+    }
+}
+
+/// One that outlives its connection, and the broker.
+pub(crate) fn durable(queue: &str) -> QueueDeclare<'_> {
+    QueueDeclare {
+        queue: short(queue),
+        durable: true,
+        ..Default::default()
+    }
+}
+
+/// Asks for that queue until the broker grants it, each time on a channel of its own, which a refusal ends; then goes on.
+pub(crate) fn until_declared(
+    ctx: &mut Ctx<'_, ()>,
+    connection: ConnectionId,
+    method: fn(&str) -> QueueDeclare<'_>,
+    queue: String,
+    refused: impl Fn(&mut Ctx<'_, ()>, RequestError) + 'static,
+    go_on: impl FnOnce(&mut Ctx<'_, ()>) + 'static,
+) {
+    let opened = move |ctx: &mut Ctx<'_, ()>, asking| {
+        let name = queue.clone();
+        let mut view = ctx.channel(asking).unwrap();
+        view.request(&method(&name), move |ctx, asking, answer| {
+            match answer.map(drop) {
+                Ok(()) => {
+                    let mut view = ctx.channel(asking).unwrap();
+                    view.close(ReplyCode::REPLY_SUCCESS, "it is there").unwrap();
+                    go_on(ctx);
+                }
+                Err(error) => {
+                    refused(ctx, error);
+                    let again = move |ctx: &mut Ctx<'_, ()>| {
+                        until_declared(ctx, connection, method, queue, refused, go_on);
+                    };
+                    ctx.call_later(Duration::from_millis(100), again).unwrap();
+                }
+            }
+        })
+        .unwrap();
+    };
+    let mut view = ctx.connection(connection).unwrap();
+    view.open_channel(opened).unwrap();
 }
 
 fn open_and_follow(

@@ -6,14 +6,12 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amqp_mio::proto::wire::{
-    BasicConsume, BasicQos, BasicRecover, Properties, QueueDeclare, QueueDelete, ReplyCode,
-};
+use amqp_mio::proto::wire::{BasicConsume, BasicRecover, Properties, QueueDelete, ReplyCode};
 use amqp_mio::proto::{ConfirmOutcome, Delivery, SendError};
 use amqp_mio::{ChannelOptions, ChannelRef, ChannelView, Ctx, Handle};
 
 use super::World;
-use super::client::{Client, Consumer, Told, from, passive, short, to};
+use super::client::{Client, Consumer, Told, from, own_queue, passive, prefetch, short, to};
 
 pub(crate) fn no_more_than_the_prefetch_comes_before_it_is_settled(world: World) {
     let mut client = world.connect();
@@ -21,11 +19,7 @@ pub(crate) fn no_more_than_the_prefetch_comes_before_it_is_settled(world: World)
     for number in 0..3_u8 {
         client.send(channel, &queue, [number]);
     }
-    let one = BasicQos {
-        prefetch_count: 1,
-        ..Default::default()
-    };
-    client.ask(channel, &one).unwrap();
+    client.ask(channel, &prefetch(1)).unwrap();
     let consumer = client.consume(channel, &from(&queue)).unwrap();
     for number in 0..3_u8 {
         let delivery = client.wait(&consumer.deliveries);
@@ -73,7 +67,7 @@ pub(crate) fn one_ack_can_be_for_many(world: World) {
     client
         .on(channel, |view| view.core()?.ack_multiple(last.tag))
         .unwrap();
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     let delete = QueueDelete {
         queue: short(&queue),
         if_empty: true,
@@ -92,7 +86,7 @@ pub(crate) fn a_cancelled_consumer_gives_back_what_it_has_not_taken(world: World
     }
     let consumer = client.consume(channel, &from(&queue)).unwrap();
     let first = client.wait(&consumer.deliveries);
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     // No more comes now: what was told is all there is to give back.
     let untaken = consumer.deliveries.len();
     assert!(untaken > 0);
@@ -123,11 +117,7 @@ pub(crate) fn a_consumer_learns_that_its_queue_was_deleted(world: World) {
         view.on_cancel(move |ctx, _, consumer| told.tell(ctx, consumer))
             .unwrap();
     });
-    let delete = QueueDelete {
-        queue: short(&queue),
-        ..Default::default()
-    };
-    client.ask(channel, &delete).unwrap();
+    client.delete(channel, &queue);
     assert_eq!(client.wait(&cancelled), consumer.id);
     client.close();
     assert_eq!((cancelled.len(), consumer.deliveries.len()), (0, 0));
@@ -200,7 +190,7 @@ pub(crate) fn a_handler_settles_by_its_outcome(world: World) {
     // The bad one came twice, and no more.
     assert_eq!(failures, [false, true]);
     let consumer = Consumer { id, deliveries };
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     assert_eq!(consumer.deliveries.len(), 0);
     client.ask(channel, &GIVE_BACK).unwrap();
     assert_eq!(client.get(channel, &queue), None);
@@ -247,16 +237,8 @@ pub(crate) fn handlers_run_in_the_background_a_few_at_a_time(world: World) {
     const FEW: u16 = 4;
     let mut client = world.connect();
     let (channel, queue) = client.queue();
-    let exclusive = QueueDeclare {
-        exclusive: true,
-        ..Default::default()
-    };
-    let replies = client.declare(channel, &exclusive).unwrap().name;
-    let few = BasicQos {
-        prefetch_count: FEW,
-        ..Default::default()
-    };
-    client.ask(channel, &few).unwrap();
+    let replies = client.declare(channel, &own_queue()).unwrap().name;
+    client.ask(channel, &prefetch(FEW)).unwrap();
     let background = Background {
         event_loop: client.event_loop().handle(),
         reply_to: replies.clone(),
@@ -283,11 +265,7 @@ pub(crate) fn handlers_run_in_the_background_a_few_at_a_time(world: World) {
         }
     });
     assert_eq!(most.load(Ordering::SeqCst), FEW.into());
-    let consumer = Consumer {
-        id,
-        deliveries: Told::new(),
-    };
-    client.cancel(channel, &consumer);
+    client.cancel(channel, id);
     client.ask(channel, &GIVE_BACK).unwrap();
     assert_eq!(client.get(channel, &queue), None, "all were acknowledged");
     let mut answers = BTreeSet::new();
@@ -395,7 +373,7 @@ pub(crate) fn a_consumer_is_taken_from_until_nothing_comes(world: World) {
     assert_eq!(late.message.body().to_vec(), b"late");
     assert!(client.wait(&idle) >= IDLE);
     assert_eq!(idle.len(), 0);
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     client.ask(channel, &GIVE_BACK).unwrap();
     assert_eq!(client.get(channel, &queue), None);
     client.close();
@@ -411,11 +389,7 @@ fn joining(client: &mut Client, count: u16, delay: Duration, prefetch_count: u16
             .unwrap();
     });
     let channel = client.wait(&opened);
-    let qos = BasicQos {
-        prefetch_count,
-        ..Default::default()
-    };
-    client.ask(channel, &qos).unwrap();
+    client.ask(channel, &prefetch(prefetch_count)).unwrap();
     channel
 }
 
@@ -485,7 +459,7 @@ pub(crate) fn joined_acks_are_for_what_was_settled_and_for_nothing_else(world: W
         (bodies[0].clone(), true)
     );
     client.on(channel, |view| view.ack(again.tag)).unwrap();
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     assert_eq!(delete_empty(&mut client, channel, &queue), 0);
     client.close();
 }
@@ -511,7 +485,7 @@ pub(crate) fn a_joined_ack_is_said_when_its_time_has_come(world: World) {
     for tag in taken {
         client.on(joining, |view| view.ack(tag)).unwrap();
     }
-    client.cancel(joining, &consumer);
+    client.cancel(joining, consumer.id);
     assert_eq!(delete_empty(&mut client, channel, &queue), 0);
     client.close();
 }

@@ -1,11 +1,10 @@
 //! What goes wrong says why, in the broker's own words.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use amqp_mio::proto::wire::{
     Arguments, BasicConsume, BasicPublish, BasicQos, ConfirmSelect, FieldTable, Properties, QueueDeclare,
-    QueueDelete, QueuePurge, ReplyCode, ShortStr,
+    QueuePurge, ReplyCode, ShortStr,
 };
 use amqp_mio::proto::{
     ChannelCloseReason, CloseReason, ConfirmOutcome, ConsumerId, Delivery, RequestError, SendError,
@@ -13,18 +12,13 @@ use amqp_mio::proto::{
 use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Told, from, own_queue, passive, peer, short};
+use super::client::{
+    Told, durable, exclusive, from, own_queue, passive, peer, prefetch, short, until_declared,
+};
 
 fn purge(queue: &str) -> QueuePurge<'_> {
     QueuePurge {
         queue: short(queue),
-        ..Default::default()
-    }
-}
-
-fn prefetch(prefetch_count: u16) -> BasicQos {
-    BasicQos {
-        prefetch_count,
         ..Default::default()
     }
 }
@@ -101,10 +95,8 @@ pub(crate) fn an_offset_in_what_is_no_stream_is_refused(world: World) {
         let name = world.name(queue_type);
         let arguments = FieldTable::new().with("x-queue-type", queue_type).unwrap();
         let declare = QueueDeclare {
-            queue: short(&name),
-            durable: true,
             arguments: arguments.as_ref(),
-            ..Default::default()
+            ..durable(&name)
         };
         client.declare(channel, &declare).unwrap();
         let from_the_first = FieldTable::new().with("x-stream-offset", "first").unwrap();
@@ -115,11 +107,7 @@ pub(crate) fn an_offset_in_what_is_no_stream_is_refused(world: World) {
         let started = client.consume(channel, &consume).map(|consumer| consumer.id);
         assert_eq!(peer(started).code, ReplyCode::PRECONDITION_FAILED);
         let other = client.channel();
-        let delete = QueueDelete {
-            queue: short(&name),
-            ..Default::default()
-        };
-        client.ask(other, &delete).unwrap();
+        client.delete(other, &name);
         client.close();
     }
 }
@@ -330,29 +318,14 @@ impl Source {
         .unwrap();
     }
 
-    fn look_soon(self, ctx: &mut Ctx<'_, ()>) {
-        ctx.call_later(Duration::from_millis(50), |ctx| self.look(ctx))
-            .unwrap();
-    }
-
-    /// On a channel of its own, which ends if the queue is not there.
-    fn look(self, ctx: &mut Ctx<'_, ()>) {
-        let mut view = ctx.connection(self.channel.connection()).unwrap();
-        let looking = view.open_channel(|_, _| {}).unwrap();
-        let queue = Rc::clone(&self.queue);
-        let mut view = ctx.channel(looking).unwrap();
-        view.request(&passive(&queue), move |ctx, looking, answer| match answer {
-            Ok(_) => {
-                let mut view = ctx.channel(looking).unwrap();
-                view.close(ReplyCode::REPLY_SUCCESS, "").unwrap();
-                self.consume(ctx);
-            }
-            Err(_) => {
-                self.missed.tell(ctx, peer(answer).code);
-                self.look_soon(ctx);
-            }
-        })
-        .unwrap();
+    /// When the queue is there.
+    fn go_on(self, ctx: &mut Ctx<'_, ()>) {
+        let (missed, queue) = (self.missed.clone(), self.queue.to_string());
+        let refused = move |ctx: &mut Ctx<'_, ()>, error| missed.tell(ctx, peer(Err::<(), _>(error)).code);
+        let connection = self.channel.connection();
+        until_declared(ctx, connection, passive, queue, refused, move |ctx| {
+            self.consume(ctx)
+        });
     }
 }
 
@@ -362,12 +335,7 @@ pub(crate) fn a_queue_that_is_deleted_and_declared_again_feeds_the_same_consumer
     let (channel, other) = (client.channel(), client.channel());
     let closed = client.on_channel_close(channel);
     let name = world.name("again");
-    let declare = QueueDeclare {
-        queue: short(&name),
-        exclusive: true,
-        ..Default::default()
-    };
-    client.declare(other, &declare).unwrap();
+    client.declare(other, &exclusive(&name)).unwrap();
     let source = Source {
         channel,
         queue: Rc::from(&*name),
@@ -377,21 +345,16 @@ pub(crate) fn a_queue_that_is_deleted_and_declared_again_feeds_the_same_consumer
     };
     let again = source.clone();
     client.on(channel, |view| {
-        view.on_cancel(move |ctx, _, _| again.clone().look_soon(ctx))
-            .unwrap();
+        view.on_cancel(move |ctx, _, _| again.clone().go_on(ctx)).unwrap();
     });
     source.consume(&mut client.event_loop().context());
     client.wait(&source.started).unwrap();
     for _ in 0..3 {
-        let delete = QueueDelete {
-            queue: short(&name),
-            ..Default::default()
-        };
-        client.ask(other, &delete).unwrap();
+        client.delete(other, &name);
         // While it is not there, its absence is asked for and harms nobody.
         assert_eq!(client.wait(&source.missed), ReplyCode::NOT_FOUND);
         client.ask(channel, &prefetch(1)).unwrap();
-        client.declare(other, &declare).unwrap();
+        client.declare(other, &exclusive(&name)).unwrap();
         client.send(other, &name, "new");
         let delivery = client.wait(&source.deliveries);
         assert_eq!(delivery.message.body().to_vec(), b"new");

@@ -2,12 +2,12 @@
 
 use std::thread;
 
-use amqp_mio::proto::wire::{BasicConsume, BasicQos, Properties, QueueDeclare, ReplyCode};
+use amqp_mio::proto::wire::{BasicConsume, Properties, QueueDeclare, ReplyCode};
 use amqp_mio::proto::{ChannelCloseReason, ConfirmOutcome, Delivery};
 use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Client, Told, from, to};
+use super::client::{Client, Told, from, own_queue, prefetch, to};
 
 /// Publishes the numbers to that queue, so many at a time.
 fn feed(url: &str, queue: &str, numbers: &[u32], step: usize) {
@@ -41,11 +41,7 @@ pub(crate) fn a_consumer_without_acks_may_wait_for_confirms(world: World) {
     const COUNT: u32 = 20_000;
     let mut client = world.connect();
     let (channel, queue) = client.queue();
-    let exclusive = QueueDeclare {
-        exclusive: true,
-        ..Default::default()
-    };
-    let replies = client.declare(channel, &exclusive).unwrap().name;
+    let replies = client.declare(channel, &own_queue()).unwrap().name;
     let consume = BasicConsume {
         no_ack: true,
         ..from(&queue)
@@ -113,11 +109,7 @@ pub(crate) fn many_channels_work_at_the_same_time(world: World) {
     let done = Told::new();
     for number in 0..COUNT {
         let (channel, queue) = client.queue();
-        let seven = BasicQos {
-            prefetch_count: 7,
-            ..Default::default()
-        };
-        client.ask(channel, &seven).unwrap();
+        client.ask(channel, &prefetch(7)).unwrap();
         let first = (number * 1000).to_be_bytes();
         let on_message = keep_going(number, queue.clone(), done.clone());
         client.on(channel, |view| {

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use amqp_mio::proto::wire::{
-    BasicConsume, BasicGet, ConfirmSelect, FieldTable, Properties, QueueDeclare, QueueDelete, ReplyCode,
+    BasicConsume, BasicGet, ConfirmSelect, FieldTable, Properties, QueueDelete, ReplyCode,
 };
 use amqp_mio::proto::{ChannelCloseReason, CloseReason, Delivery, DeliveryTag, RequestError, SendError};
 use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Client, Told, from, short, to};
+use super::client::{Client, Told, durable, from, own_queue, short, to};
 
 /// A message of its own, which was not settled; none but it are in the queue.
 fn unsettled(client: &mut Client, channel: ChannelRef) -> DeliveryTag {
-    let declare = QueueDeclare {
-        exclusive: true,
-        ..Default::default()
-    };
-    let queue = client.declare(channel, &declare).unwrap().name;
+    let queue = client.declare(channel, &own_queue()).unwrap().name;
     client.send(channel, &queue, "x");
     client.get(channel, &queue).unwrap().tag
 }
@@ -81,7 +77,7 @@ pub(crate) fn numbers_and_tags_that_are_in_use_are_refused_at_the_call(world: Wo
         assert_eq!(refused, Err(expected));
     }
     assert_eq!(client.octets_sent(), sent);
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     client.close();
 }
 
@@ -147,12 +143,7 @@ pub(crate) fn calls_that_may_take_no_time_leave_nothing_behind(world: World) {
     const COUNT: u32 = 20;
     let mut client = world.connect();
     let (channel, name) = (client.channel(), world.name("queue"));
-    let durable = QueueDeclare {
-        queue: short(&name),
-        durable: true,
-        ..Default::default()
-    };
-    client.declare(channel, &durable).unwrap();
+    client.declare(channel, &durable(&name)).unwrap();
     for number in 0..COUNT {
         client.send(channel, &name, number.to_be_bytes());
     }
@@ -210,7 +201,7 @@ pub(crate) fn calls_that_may_take_no_time_leave_nothing_behind(world: World) {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (0..COUNT + 2).collect::<Vec<_>>());
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     let delete = QueueDelete {
         queue: short(&name),
         if_unused: true,

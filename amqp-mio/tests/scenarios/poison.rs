@@ -3,14 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use amqp_mio::proto::wire::{
-    BasicPublish, FieldTable, FieldTableRef, FieldValue, Properties, QueueDeclare, QueueDelete,
-};
+use amqp_mio::proto::wire::{FieldTable, FieldTableRef, FieldValue, Properties, QueueDeclare};
 use amqp_mio::proto::{ConfirmOutcome, ConsumerId, Delivery, Message};
 use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Client, Told, from, short, table, to};
+use super::client::{Client, Told, durable, exclusive, from, mandatory, short, table, to};
 
 /// How often a message may be tried here.
 const MOST: u64 = 3;
@@ -115,10 +113,6 @@ impl Policy {
             headers: Some(headers.as_ref()),
             ..delivery.message.properties()
         };
-        let park = BasicPublish {
-            mandatory: true,
-            ..to(parking)
-        };
         let body = delivery.message.body();
         // First it is in the other queue: a failure in between leaves two of them, never none.
         let confirmed = move |ctx: &mut Ctx<'_, ()>, channel, outcome| {
@@ -131,7 +125,7 @@ impl Policy {
                 done(ctx, Err(outcome));
             }
         };
-        view.publish_confirmed(&park, &properties, &*body, confirmed)
+        view.publish_confirmed(&mandatory(parking), &properties, &*body, confirmed)
             .unwrap();
     }
 }
@@ -202,7 +196,7 @@ fn fail(client: &mut Client, queue: &str, policy: Policy) -> Failing {
 impl Failing {
     /// Takes nothing more, and waits until all that was taken is settled.
     fn stop(self, client: &mut Client) {
-        client.cancel_consumer(self.channel, self.consumer);
+        client.cancel(self.channel, self.consumer);
         for _ in 0..self.calls.get() {
             assert_eq!(client.wait(&self.processed), Processed::Failed);
         }
@@ -220,21 +214,10 @@ fn declare_quorum(client: &mut Client, channel: ChannelRef, queue: &str, dead: &
         ("x-dead-letter-routing-key", dead.into()),
     ]);
     let declare = QueueDeclare {
-        queue: short(queue),
-        durable: true,
         arguments: arguments.as_ref(),
-        ..Default::default()
+        ..durable(queue)
     };
     client.declare(channel, &declare).unwrap();
-}
-
-/// How many messages were in it.
-fn delete(client: &mut Client, channel: ChannelRef, queue: &str) -> u32 {
-    let delete = QueueDelete {
-        queue: short(queue),
-        ..Default::default()
-    };
-    client.ask_for(channel, &delete, |ok| ok.message_count).unwrap()
 }
 
 pub(crate) fn what_fails_too_often_is_dead_lettered(world: World) {
@@ -258,7 +241,7 @@ pub(crate) fn what_fails_too_often_is_dead_lettered(world: World) {
     assert_eq!(deaths(&delivery.message, Some(&dead)), 0);
     client.on(channel, |view| view.ack(delivery.tag)).unwrap();
     failing.stop(&mut client);
-    assert_eq!(delete(&mut client, channel, &queue), 0);
+    assert_eq!(client.delete(channel, &queue), 0);
     client.close();
 }
 
@@ -300,7 +283,7 @@ pub(crate) fn what_fails_too_often_is_parked_and_then_acknowledged(world: World)
     failing.stop(&mut client);
     // The closed channel has given back all that was not settled.
     assert_eq!(client.get(channel, &queue), None);
-    assert_eq!(delete(&mut client, channel, &queue), 0);
+    assert_eq!(client.delete(channel, &queue), 0);
     client.close();
 }
 
@@ -319,10 +302,8 @@ pub(crate) fn a_cycle_of_dead_letters_ends_after_so_many_rounds(world: World) {
     ]);
     for (queue, arguments) in [(&retry, &to_work), (&work, &to_retry)] {
         let declare = QueueDeclare {
-            queue: short(queue),
-            exclusive: true,
             arguments: arguments.as_ref(),
-            ..Default::default()
+            ..exclusive(queue)
         };
         client.declare(channel, &declare).unwrap();
     }
@@ -367,7 +348,7 @@ pub(crate) fn what_a_queue_gave_up_says_so(world: World) {
     assert!(Policy::after(1).is_poison(&delivery));
     assert!(!Policy::after(2).is_poison(&delivery));
     client.on(channel, |view| view.ack(delivery.tag)).unwrap();
-    delete(&mut client, channel, &queue);
+    client.delete(channel, &queue);
     client.close();
 }
 

@@ -8,21 +8,14 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use amqp_mio::proto::wire::{
-    BasicConsume, BasicPublish, ConfirmSelect, FieldTable, Properties, QueueDeclare, ReplyCode, TxCommit,
-    TxRollback, TxSelect,
+    BasicConsume, ConfirmSelect, FieldTable, Properties, QueueDeclare, ReplyCode, TxCommit, TxRollback,
+    TxSelect,
 };
 use amqp_mio::proto::{ConfirmLimits, ConfirmOutcome, SendError};
 use amqp_mio::{ChannelOptions, ChannelRef, Ctx, Handle};
 
 use super::World;
-use super::client::{Told, from, own_queue, passive, short, to};
-
-fn mandatory(queue: &str) -> BasicPublish<'_> {
-    BasicPublish {
-        mandatory: true,
-        ..to(queue)
-    }
-}
+use super::client::{Told, from, mandatory, own_queue, passive, short, to};
 
 pub(crate) fn a_message_is_confirmed_delivered_and_acknowledged(world: World) {
     let mut client = world.connect();
@@ -36,7 +29,7 @@ pub(crate) fn a_message_is_confirmed_delivered_and_acknowledged(world: World) {
     assert!(delivery.message.exchange().is_empty());
     assert!(!delivery.redelivered);
     client.on(channel, |view| view.ack(delivery.tag)).unwrap();
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     assert_eq!(client.get(channel, &queue), None);
     client.close();
 }

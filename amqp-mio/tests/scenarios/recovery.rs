@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use amqp_mio::proto::wire::{
-    BasicPublish, BasicQos, ExchangeDeclare, Properties, QueueBind, QueueDeclare, QueueDelete,
-};
+use amqp_mio::proto::wire::{BasicPublish, ExchangeDeclare, Properties, QueueBind};
 use amqp_mio::proto::{CloseReason, ConfirmOutcome, Heartbeat, SendError};
 use amqp_mio::{ChannelRef, Connector, Recovery, RecoveryReport};
 
 use super::World;
-use super::client::{Client, Consumer, Told, from, short, to};
+use super::client::{Client, Consumer, Told, durable, from, own_queue, prefetch, short, to};
 use super::operator::Operator;
 use super::restoring::assert_works;
 
@@ -75,32 +73,15 @@ impl Survivor {
 
 /// A consumer of a queue of that name, which outlives the broker.
 fn consume_durable(client: &mut Client, channel: ChannelRef, name: &str) -> Consumer {
-    let declare = QueueDeclare {
-        queue: short(name),
-        durable: true,
-        ..Default::default()
-    };
-    client.declare(channel, &declare).unwrap();
+    client.declare(channel, &durable(name)).unwrap();
     client.consume(channel, &from(name)).unwrap()
-}
-
-fn delete(client: &mut Client, channel: ChannelRef, name: &str) {
-    let delete = QueueDelete {
-        queue: short(name),
-        ..Default::default()
-    };
-    client.ask(channel, &delete).unwrap();
 }
 
 pub(crate) fn after_an_operator_closed_it_messages_flow_to_a_queue_of_another_name(world: World) {
     let mut survivor = Survivor::new(&world);
     let client = &mut survivor.client;
     let channel = client.channel();
-    let qos = BasicQos {
-        prefetch_count: 10,
-        ..Default::default()
-    };
-    client.ask(channel, &qos).unwrap();
+    client.ask(channel, &prefetch(10)).unwrap();
     let exchange = world.name("news");
     let declare = ExchangeDeclare {
         exchange: short(&exchange),
@@ -109,11 +90,7 @@ pub(crate) fn after_an_operator_closed_it_messages_flow_to_a_queue_of_another_na
         ..Default::default()
     };
     client.ask(channel, &declare).unwrap();
-    let declare = QueueDeclare {
-        exclusive: true,
-        ..Default::default()
-    };
-    let old_name = client.declare(channel, &declare).unwrap().name;
+    let old_name = client.declare(channel, &own_queue()).unwrap().name;
     let bind = QueueBind {
         queue: short(&old_name),
         exchange: short(&exchange),
@@ -154,7 +131,7 @@ pub(crate) fn after_an_operator_closed_it_messages_flow_to_a_queue_of_another_na
         assert_eq!(delivery.consumer, consumer.id);
         client.on(channel, |view| view.ack(delivery.tag)).unwrap();
     }
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     client.close();
 }
 
@@ -187,7 +164,7 @@ pub(crate) fn after_the_broker_was_killed_it_is_there_again_with_what_it_had_con
     let new = client.wait(&consumer.deliveries);
     assert_eq!(new.message.body().to_vec(), b"new");
     client.on(channel, |view| view.ack(new.tag)).unwrap();
-    delete(client, channel, &name);
+    client.delete(channel, &name);
     client.close();
 }
 
@@ -242,6 +219,6 @@ pub(crate) fn after_the_broker_fell_silent_what_was_not_settled_comes_again(worl
         (b"kept".to_vec(), true)
     );
     client.on(channel, |view| view.ack(again.tag)).unwrap();
-    delete(client, channel, &name);
+    client.delete(channel, &name);
     client.close();
 }

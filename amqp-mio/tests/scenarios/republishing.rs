@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::thread;
 
-use amqp_mio::proto::wire::{
-    BasicConsume, BasicPublish, ConfirmSelect, FieldTable, Properties, QueueDeclare, QueueDelete, ReplyCode,
-};
+use amqp_mio::proto::wire::{BasicConsume, BasicPublish, ConfirmSelect, FieldTable, Properties, ReplyCode};
 use amqp_mio::proto::{ChannelCloseReason, ConfirmLimits, ConfirmOutcome, Republish, SendError};
 use amqp_mio::{ChannelOptions, ChannelRef, Connector, Ctx, Recovery};
 
 use super::World;
-use super::client::{Client, PATIENCE, Told, from, own_queue, passive, short, to};
+use super::client::{Client, PATIENCE, Told, durable, from, own_queue, passive, short, to};
 use super::recovery::Survivor;
 
 /// How many are published at least.
@@ -48,12 +46,7 @@ pub(crate) fn of_a_burst_that_an_operator_interrupts_everything_arrives_with_its
     let channel = client.channel_with(&options);
     client.ask(channel, &ConfirmSelect::default()).unwrap();
     let name = world.name("burst");
-    let declare = QueueDeclare {
-        queue: short(&name),
-        durable: true,
-        ..Default::default()
-    };
-    client.declare(channel, &declare).unwrap();
+    client.declare(channel, &durable(&name)).unwrap();
     let persistent = Properties {
         delivery_mode: Some(Properties::PERSISTENT),
         ..Default::default()
@@ -105,11 +98,7 @@ pub(crate) fn of_a_burst_that_an_operator_interrupts_everything_arrives_with_its
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), published);
-    let delete = QueueDelete {
-        queue: short(&name),
-        ..Default::default()
-    };
-    client.ask(channel, &delete).unwrap();
+    client.delete(channel, &name);
     client.close();
 }
 

@@ -14,7 +14,7 @@ use amqp_mio::{ChannelRef, Connector, Ctx, Recovery, RecoveryReport};
 use amqp_testbroker::MethodFault;
 
 use super::World;
-use super::client::{Client, Consumer, PATIENCE, Told, from, short};
+use super::client::{Client, Consumer, PATIENCE, Told, exclusive, from, short, until_declared};
 use super::recovery::Survivor;
 
 /// Tries again soon.
@@ -134,12 +134,7 @@ pub(crate) fn a_program_with_all_channel_numbers_gets_them_again(world: World) {
     let client = &mut survivor.client;
     let working = ["one", "other"].map(|name| {
         let (channel, name) = (client.channel(), world.name(name));
-        let declare = QueueDeclare {
-            queue: short(&name),
-            exclusive: true,
-            ..Default::default()
-        };
-        client.declare(channel, &declare).unwrap();
+        client.declare(channel, &exclusive(&name)).unwrap();
         let consumer = client.consume(channel, &from(&name)).unwrap();
         (channel, name, consumer)
     });
@@ -212,42 +207,22 @@ fn take_over(
     refused: Told<RequestError>,
     taken: Told<Consumer>,
 ) {
-    let opened = move |ctx: &mut Ctx<'_, ()>, declaring| {
-        let queue = name.clone();
-        let mut view = ctx.channel(declaring).unwrap();
-        view.request(&exclusive(&queue), move |ctx, _, answer| match answer.map(drop) {
-            Ok(()) => {
-                let deliveries = Told::new();
-                let delivery = deliveries.clone();
-                let on_message = move |ctx: &mut Ctx<'_, ()>, _, told| delivery.tell(ctx, told);
-                let mut view = ctx.channel(channel).unwrap();
-                let id = view.consume(&from(&name), on_message).unwrap();
-                taken.tell(ctx, Consumer { id, deliveries });
-            }
-            Err(error) => {
-                refused.tell(ctx, error);
-                let try_again = move |ctx: &mut Ctx<'_, ()>| take_over(ctx, channel, name, refused, taken);
-                ctx.call_later(Duration::from_millis(500), try_again).unwrap();
-            }
-        })
-        .unwrap();
+    let queue = name.clone();
+    let consume = move |ctx: &mut Ctx<'_, ()>| {
+        let deliveries = Told::new();
+        let delivery = deliveries.clone();
+        let on_message = move |ctx: &mut Ctx<'_, ()>, _, told| delivery.tell(ctx, told);
+        let mut view = ctx.channel(channel).unwrap();
+        let id = view.consume(&from(&queue), on_message).unwrap();
+        taken.tell(ctx, Consumer { id, deliveries });
     };
-    // A refusal closes it.
-    let mut view = ctx.connection(channel.connection()).unwrap();
-    view.open_channel(opened).unwrap();
+    let refused = move |ctx: &mut Ctx<'_, ()>, error| refused.tell(ctx, error);
+    until_declared(ctx, channel.connection(), exclusive, name, refused, consume);
 }
 
 /// Whether somebody else has the queue.
 fn is_locked(error: &RequestError) -> bool {
     matches!(error, RequestError::ChannelClosed(ChannelCloseReason::Peer(peer)) if peer.code == ReplyCode::RESOURCE_LOCKED)
-}
-
-fn exclusive(name: &str) -> QueueDeclare<'_> {
-    QueueDeclare {
-        queue: short(name),
-        exclusive: true,
-        ..Default::default()
-    }
 }
 
 /// Declares that queue for itself, as soon as the connection that had it is gone.

@@ -271,7 +271,7 @@ pub(crate) fn a_queue_is_declared_again_as_it_was(world: World) {
     assert_eq!(refused.code, ReplyCode::RESOURCE_LOCKED);
     stranger.close();
     let consumer = client.consume(channel, &from(&name)).unwrap();
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     let gone = peer(client.declare(channel, &passive(&name)));
     assert_eq!(gone.code, ReplyCode::NOT_FOUND);
     client.close();
@@ -308,7 +308,7 @@ pub(crate) fn a_message_goes_all_the_way(world: World) {
         .client
         .consume(routes.channel, &from(&routes.queue))
         .unwrap();
-    routes.client.cancel(routes.channel, &consumer);
+    routes.client.cancel(routes.channel, consumer.id);
     // It went with its last consumer.
     let look = passive(&routes.queue);
     let gone = peer(routes.client.declare(routes.channel, &look));

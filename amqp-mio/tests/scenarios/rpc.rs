@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use amqp_mio::proto::wire::{BasicConsume, BasicPublish, BasicQos, Properties, QueueDeclare};
+use amqp_mio::proto::wire::{BasicConsume, BasicPublish, Properties};
 use amqp_mio::proto::{ChannelCloseReason, ConfirmOutcome, ConsumerId, Delivery};
 use amqp_mio::{ChannelRef, Ctx, TimerId};
 
 use super::World;
-use super::client::{Client, Told, from, passive, short, to};
+use super::client::{Client, Told, exclusive, from, mandatory, passive, prefetch, short};
 
 /// The queue of RabbitMQ's that leads back to whoever publishes.
 const DIRECT: &str = "amq.rabbitmq.reply-to";
@@ -111,10 +111,6 @@ impl Caller {
             expiration: Some(short(&expiration)),
             ..Default::default()
         };
-        let to_server = BasicPublish {
-            mandatory: true,
-            ..to(queue)
-        };
         let returned = self.clone();
         let confirmed = move |ctx: &mut Ctx<'_, ()>, _, outcome| {
             if outcome == ConfirmOutcome::Returned {
@@ -123,7 +119,7 @@ impl Caller {
         };
         client
             .on(self.channel, |view| {
-                view.publish_confirmed(&to_server, &properties, body, confirmed)
+                view.publish_confirmed(&mandatory(queue), &properties, body, confirmed)
             })
             .unwrap();
         answer
@@ -172,11 +168,7 @@ fn double(body: &[u8]) -> Result<String, String> {
 
 /// Answers calls, so many at a time. Those are told of whose answer is with the broker, and which are acknowledged then.
 fn serve(client: &mut Client, channel: ChannelRef, queue: &str, limit: u16) -> (ConsumerId, Told<()>) {
-    let qos = BasicQos {
-        prefetch_count: limit,
-        ..Default::default()
-    };
-    client.ask(channel, &qos).unwrap();
+    client.ask(channel, &prefetch(limit)).unwrap();
     let answered = Told::new();
     let told = answered.clone();
     let on_call = move |ctx: &mut Ctx<'_, ()>, channel, call| answer(ctx, channel, &call, told.clone());
@@ -212,12 +204,7 @@ fn answer(ctx: &mut Ctx<'_, ()>, channel: ChannelRef, call: &Delivery, answered:
 pub(crate) fn every_call_gets_its_own_answer(world: World) {
     let mut client = world.connect();
     let (channel, queue) = (client.channel(), world.name("rpc"));
-    let declare = QueueDeclare {
-        queue: short(&queue),
-        exclusive: true,
-        ..Default::default()
-    };
-    client.declare(channel, &declare).unwrap();
+    client.declare(channel, &exclusive(&queue)).unwrap();
     let (server, answered) = serve(&mut client, channel, &queue, 8);
     let callers = [Caller::direct(&mut client), Caller::with_queue(&mut client)];
     for caller in &callers {
@@ -232,7 +219,7 @@ pub(crate) fn every_call_gets_its_own_answer(world: World) {
             client.wait(&answered);
         }
     }
-    client.cancel_consumer(channel, server);
+    client.cancel(channel, server);
     // Nothing comes back from the server's channel: all was acknowledged.
     client.close_channel(channel);
     let left = client.declare(callers[0].channel, &passive(&queue)).unwrap();

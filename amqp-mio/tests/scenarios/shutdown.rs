@@ -6,22 +6,17 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amqp_mio::proto::wire::{ConfirmSelect, Properties, QueueDeclare, QueueDelete};
+use amqp_mio::proto::wire::{ConfirmSelect, Properties};
 use amqp_mio::proto::{CloseReason, Delivery, DeliveryTag, SendError};
 use amqp_mio::{ChannelRef, Connector, Ctx, Handle};
 
 use super::World;
-use super::client::{Client, Consumer, PATIENCE, Told, from, passive, short, to};
+use super::client::{Client, Consumer, PATIENCE, Told, durable, from, to};
 
 /// A queue with so many messages, that outlives the connection that is shut down.
 fn work(world: &World, client: &mut Client, count: usize) -> (ChannelRef, String) {
     let (channel, name) = (client.channel(), world.name("work"));
-    let declare = QueueDeclare {
-        queue: short(&name),
-        durable: true,
-        ..Default::default()
-    };
-    client.declare(channel, &declare).unwrap();
+    client.declare(channel, &durable(&name)).unwrap();
     for _ in 0..count {
         client.send(channel, &name, "x");
     }
@@ -35,25 +30,11 @@ fn take(client: &mut Client, consumer: &Consumer, count: usize, body: &str) {
     }
 }
 
-/// Asks until so many messages are ready and so many consumers are there.
-fn until(client: &mut Client, channel: ChannelRef, queue: &str, messages: u32, consumers: u32) {
-    let begin = Instant::now();
-    loop {
-        let seen = client.declare(channel, &passive(queue)).unwrap();
-        if (seen.message_count, seen.consumer_count) == (messages, consumers) {
-            return;
-        }
-        assert!(begin.elapsed() < PATIENCE, "{seen:?}");
-    }
-}
-
-/// How many messages were in it.
-fn delete(client: &mut Client, channel: ChannelRef, queue: &str) -> u32 {
-    let delete = QueueDelete {
-        queue: short(queue),
-        ..Default::default()
-    };
-    client.ask_for(channel, &delete, |ok| ok.message_count).unwrap()
+/// Asks until so many messages are ready and nobody consumes.
+fn until_left(client: &mut Client, channel: ChannelRef, queue: &str, messages: u32) {
+    client.look_until(channel, queue, |seen| {
+        (seen.message_count, seen.consumer_count) == (messages, 0)
+    });
 }
 
 /// A channel in confirm mode of another connection on the same loop.
@@ -146,7 +127,7 @@ pub(crate) fn handlers_finish_and_what_was_not_taken_goes_back(world: World) {
     }
     // While the handlers run.
     let left = u32::try_from(COUNT - LIMIT).unwrap();
-    until(&mut client, watcher, &queue, left, 0);
+    until_left(&mut client, watcher, &queue, left);
     let refused = client.on(worker, |view| view.consume(&from(&queue), |_, _, _| {}));
     assert_eq!(refused, Err(SendError::ShuttingDown));
     assert_eq!(reports.len(), 0);
@@ -160,7 +141,7 @@ pub(crate) fn handlers_finish_and_what_was_not_taken_goes_back(world: World) {
         handler.join().unwrap();
     }
     take(&mut client, &heard, LIMIT, "done");
-    assert_eq!(delete(&mut client, watcher, &queue), left);
+    assert_eq!(client.delete(watcher, &queue), left);
     assert_eq!((heard.deliveries.len(), reports.len()), (0, 0));
     let mut ctx = client.event_loop().context();
     let is_there = ctx.connection(worker.connection()).map(drop);
@@ -190,14 +171,14 @@ pub(crate) fn what_hangs_is_given_up_in_time_and_comes_again(world: World) {
     );
     let mut ctx = worker.event_loop().context();
     assert_eq!(ctx.channel(channel).map(drop), Err(SendError::Closed));
-    until(&mut client, watcher, &queue, u32::try_from(COUNT).unwrap(), 0);
+    until_left(&mut client, watcher, &queue, u32::try_from(COUNT).unwrap());
     let again = client.consume(watcher, &from(&queue)).unwrap();
     for _ in 0..HELD {
         let delivery = client.wait(&again.deliveries);
         assert!(delivery.redelivered);
         client.on(watcher, |view| view.ack(delivery.tag)).unwrap();
     }
-    client.cancel(watcher, &again);
-    delete(&mut client, watcher, &queue);
+    client.cancel(watcher, again.id);
+    client.delete(watcher, &queue);
     client.close();
 }

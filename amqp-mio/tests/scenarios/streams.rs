@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use amqp_mio::proto::wire::{BasicConsume, BasicQos, FieldTable, QueueDeclare, QueueDelete, ReplyCode};
+use amqp_mio::proto::wire::{BasicConsume, FieldTable, QueueDeclare, QueueDelete, ReplyCode};
 use amqp_mio::proto::{Channel, CloseReason, ConsumerId, Delivery, DeliveryTag, SendError};
 use amqp_mio::{ChannelRef, Connector, Ctx, Recovery, RecoveryReport};
 
 use super::World;
-use super::client::{Client, Consumer, PATIENCE, Told, from, passive, peer, short};
+use super::client::{
+    Client, Consumer, PATIENCE, Told, durable, from, own_queue, passive, peer, prefetch, short,
+    until_declared,
+};
 use super::operator::Operator;
 use super::recovery::Survivor;
 
@@ -20,10 +22,8 @@ type Refuse = fn(&mut Channel<'_>, DeliveryTag) -> Result<(), SendError>;
 fn declare(client: &mut Client, channel: ChannelRef, name: &str, queue_type: &str) {
     let arguments = FieldTable::new().with("x-queue-type", queue_type).unwrap();
     let declare = QueueDeclare {
-        queue: short(name),
-        durable: true,
         arguments: arguments.as_ref(),
-        ..Default::default()
+        ..durable(name)
     };
     client.declare(channel, &declare).unwrap();
 }
@@ -31,11 +31,7 @@ fn declare(client: &mut Client, channel: ChannelRef, name: &str, queue_type: &st
 /// A stream with so many messages, and a channel with that prefetch limit.
 fn stream(client: &mut Client, world: &World, prefetch_count: u16, messages: u8) -> (ChannelRef, String) {
     let (channel, name) = (client.channel(), world.name("stream"));
-    let qos = BasicQos {
-        prefetch_count,
-        ..Default::default()
-    };
-    client.ask(channel, &qos).unwrap();
+    client.ask(channel, &prefetch(prefetch_count)).unwrap();
     declare(client, channel, &name, "stream");
     for number in 0..messages {
         client.send(channel, &name, [number]);
@@ -71,15 +67,6 @@ fn refuse(client: &mut Client, channel: ChannelRef, delivery: &Delivery, how: Re
     assert_eq!(refused, Err(SendError::StreamDelivery));
 }
 
-/// How many messages were in it.
-fn delete(client: &mut Client, channel: ChannelRef, name: &str) -> u32 {
-    let delete = QueueDelete {
-        queue: short(name),
-        ..Default::default()
-    };
-    client.ask_for(channel, &delete, |ok| ok.message_count).unwrap()
-}
-
 pub(crate) fn what_a_stream_does_not_take_back_is_acknowledged(world: World) {
     let refusals: [Refuse; 6] = [
         |core, tag| core.nack(tag, true),
@@ -102,8 +89,8 @@ pub(crate) fn what_a_stream_does_not_take_back_is_acknowledged(world: World) {
     }
     let last = next(&mut client, &consumer.deliveries, 6);
     ack(&mut client, channel, &last);
-    client.cancel(channel, &consumer);
-    delete(&mut client, channel, &name);
+    client.cancel(channel, consumer.id);
+    client.delete(channel, &name);
     client.close();
 }
 
@@ -145,7 +132,7 @@ pub(crate) fn a_streams_consumer_may_end_at_any_time(world: World) {
             0 => {
                 let consumer = consume(&mut client, channel, &name);
                 let first = next(&mut client, &consumer.deliveries, 0);
-                client.cancel(channel, &consumer);
+                client.cancel(channel, consumer.id);
                 ack(&mut client, channel, &first);
                 consumer
             }
@@ -163,10 +150,10 @@ pub(crate) fn a_streams_consumer_may_end_at_any_time(world: World) {
     client.send(channel, &name, [201]);
     let new = next(&mut client, &consumer.deliveries, 201);
     ack(&mut client, channel, &new);
-    client.cancel(channel, &consumer);
+    client.cancel(channel, consumer.id);
     let counted = client.declare(channel, &passive(&name)).unwrap();
     assert_eq!(counted.consumer_count, 0);
-    delete(&mut client, channel, &name);
+    client.delete(channel, &name);
     let report = client.shut_down(PATIENCE);
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(report.reason, CloseReason::Requested { acknowledged: true });
@@ -175,11 +162,7 @@ pub(crate) fn a_streams_consumer_may_end_at_any_time(world: World) {
 pub(crate) fn an_ordinary_queue_beside_a_stream_gets_its_messages_back(world: World) {
     let mut client = world.connect();
     let (channel, name) = stream(&mut client, &world, 1, 1);
-    let declare = QueueDeclare {
-        exclusive: true,
-        ..Default::default()
-    };
-    let queue = client.declare(channel, &declare).unwrap().name;
+    let queue = client.declare(channel, &own_queue()).unwrap().name;
     client.send(channel, &queue, [9]);
     let from_stream = consume(&mut client, channel, &name);
     let from_queue = client.consume(channel, &from(&queue)).unwrap();
@@ -195,11 +178,11 @@ pub(crate) fn an_ordinary_queue_beside_a_stream_gets_its_messages_back(world: Wo
     client.on(channel, |view| view.nack(again.tag, true)).unwrap();
     let again = next(&mut client, &from_queue.deliveries, 9);
     client.on(channel, |view| view.nack(again.tag, false)).unwrap();
-    client.cancel(channel, &from_queue);
+    client.cancel(channel, from_queue.id);
     assert_eq!(client.get(channel, &queue), None);
     ack(&mut client, channel, &held);
-    client.cancel(channel, &from_stream);
-    delete(&mut client, channel, &name);
+    client.cancel(channel, from_stream.id);
+    client.delete(channel, &name);
     client.close();
 }
 
@@ -222,7 +205,7 @@ pub(crate) fn quorum_queues_and_streams_are_deleted_without_conditions(world: Wo
             deleted.unwrap_err();
             let reason = other.closed();
             assert_eq!(reason.peer().unwrap().code, ReplyCode::NOT_IMPLEMENTED);
-            assert_eq!(delete(&mut client, channel, &name), 1);
+            assert_eq!(client.delete(channel, &name), 1);
         } else {
             deleted.unwrap();
             let is_there = client.declare(channel, &passive(&name));
@@ -299,25 +282,11 @@ impl Reader {
             .unwrap();
     }
 
-    /// Asks whether the stream is there, where a refusal harms nobody, and reads on when it is.
+    /// When the stream is there.
     fn go_on(self: Rc<Self>, ctx: &mut Ctx<'_, ()>) {
-        let mut view = ctx.connection(self.channel.connection()).unwrap();
-        let opened = move |ctx: &mut Ctx<'_, ()>, other| {
-            let name = self.name.clone();
-            let mut view = ctx.channel(other).unwrap();
-            view.request(&passive(&name), move |ctx, other, is_there| {
-                if is_there.is_err() {
-                    let soon = Duration::from_millis(500);
-                    ctx.call_later(soon, move |ctx| self.go_on(ctx)).unwrap();
-                    return;
-                }
-                self.consume(ctx);
-                let mut view = ctx.channel(other).unwrap();
-                view.close(ReplyCode::REPLY_SUCCESS, "Normal shutdown").unwrap();
-            })
-            .unwrap();
-        };
-        view.open_channel(opened).unwrap();
+        let (connection, name) = (self.channel.connection(), self.name.clone());
+        let is_there = move |ctx: &mut Ctx<'_, ()>| self.consume(ctx);
+        until_declared(ctx, connection, passive, name, |_, _| {}, is_there);
     }
 
     fn next(&self, client: &mut Client, number: u8) -> Delivery {
@@ -370,13 +339,9 @@ fn go_on_after<T: Send + 'static>(
     }
     client.send(channel, &name, [30]);
     let after = reader.take(client, 30);
-    let consumer = Consumer {
-        id: after,
-        deliveries: reader.deliveries.clone(),
-    };
-    client.cancel(channel, &consumer);
-    assert_eq!(consumer.deliveries.len(), 0);
-    delete(client, channel, &name);
+    client.cancel(channel, after);
+    assert_eq!(reader.deliveries.len(), 0);
+    client.delete(channel, &name);
     client.close();
     (report, before, after)
 }

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use amqp_mio::proto::wire::{BasicPublish, BasicQos, FieldTable, Properties, QueueDeclare, QueueDelete};
+use amqp_mio::proto::wire::{FieldTable, Properties, QueueDeclare, QueueDelete};
 use amqp_mio::proto::{ConfirmOutcome, ConsumerId, Delivery};
 use amqp_mio::{ChannelRef, Ctx};
 
 use super::World;
-use super::client::{Client, from, short, table, to};
+use super::client::{Client, durable, from, mandatory, prefetch, short, table};
 use super::poison::Policy;
 
 /// What becomes of a task.
@@ -46,17 +46,11 @@ impl Worker {
     ) -> Self {
         let channel = client.channel();
         let declare = QueueDeclare {
-            queue: short(queue),
-            durable: true,
             arguments: arguments.as_ref(),
-            ..Default::default()
+            ..durable(queue)
         };
         client.declare(channel, &declare).unwrap();
-        let qos = BasicQos {
-            prefetch_count: concurrency,
-            ..Default::default()
-        };
-        client.ask(channel, &qos).unwrap();
+        client.ask(channel, &prefetch(concurrency)).unwrap();
         let work = Arc::new(Work {
             handler: Box::new(handler),
             policy,
@@ -83,7 +77,7 @@ impl Worker {
 
     /// Takes nothing more, and waits until all that was taken is settled.
     fn stop(self, client: &mut Client) {
-        client.cancel_consumer(self.channel, self.consumer);
+        client.cancel(self.channel, self.consumer);
         client.run_until(|| self.work.unsettled.load(Ordering::Relaxed) == 0);
         client.close_channel(self.channel);
     }
@@ -121,15 +115,11 @@ impl Work {
 }
 
 fn create_task(client: &mut Client, channel: ChannelRef, queue: &str, task: &str) -> ConfirmOutcome {
-    let publish = BasicPublish {
-        mandatory: true,
-        ..to(queue)
-    };
     let persistent = Properties {
         delivery_mode: Some(Properties::PERSISTENT),
         ..Default::default()
     };
-    client.publish(channel, &publish, &persistent, task)
+    client.publish(channel, &mandatory(queue), &persistent, task)
 }
 
 pub(crate) fn tasks_are_done_and_settled_by_their_outcome(world: World) {
@@ -227,11 +217,6 @@ pub(crate) fn a_task_that_always_fails_is_parked(world: World) {
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     client.on(channel, |view| view.ack(delivery.tag)).unwrap();
     worker.stop(&mut client);
-    let delete = QueueDelete {
-        queue: short(&name),
-        ..Default::default()
-    };
-    let left = client.ask_for(channel, &delete, |ok| ok.message_count);
-    assert_eq!(left, Ok(0));
+    assert_eq!(client.delete(channel, &name), 0);
     client.close();
 }
