@@ -40,7 +40,6 @@ macro_rules! scenarios {
 }
 
 /// Makes tests of those that need what the embedded broker does not have.
-#[allow(unused_macros, reason = "not every crate has such scenarios")]
 macro_rules! rabbitmq_scenarios {
     ($($module:ident: $($name:ident)+;)+) => {
         mod not_embedded {
@@ -57,7 +56,6 @@ macro_rules! rabbitmq_scenarios {
 }
 
 /// Makes tests of those for which a broker must fail as RabbitMQ cannot be asked to.
-#[allow(unused_macros, reason = "not every crate has such scenarios")]
 macro_rules! embedded_scenarios {
     ($($module:ident: $($name:ident)+;)+) => {
         mod only_embedded {
@@ -113,7 +111,6 @@ macro_rules! disturbing_scenarios {
 }
 
 /// The same for those that need what the embedded broker does not have.
-#[allow(unused_macros, reason = "not every crate has such scenarios")]
 macro_rules! disturbing_rabbitmq_scenarios {
     ($($need:ident { $($module:ident: $($name:ident)+;)+ })+) => {
         mod with_rabbitmq {

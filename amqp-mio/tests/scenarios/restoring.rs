@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use amqp_mio::proto::topology::{StepError, Unrestored};
 use amqp_mio::proto::wire::{Method, QueueDeclare, ReplyCode};
 use amqp_mio::proto::{
-    Backoff, ChannelCloseReason, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError,
+    Backoff, ChannelCloseReason, CloseReason, Config, GiveUpReason, ReconnectPolicy, RequestError, SendError,
 };
 use amqp_mio::{ChannelRef, Connector, Ctx, Recovery, RecoveryReport};
 use amqp_testbroker::MethodFault;
 
 use super::World;
-use super::client::{Client, Consumer, PATIENCE, Told, exclusive, from, short, until_declared};
+use super::client::{Client, Consumer, PATIENCE, Told, exclusive, from, passive, short, until_declared};
 use super::recovery::Survivor;
 
 /// Tries again soon.
@@ -144,6 +144,41 @@ pub(crate) fn a_program_with_all_channel_numbers_gets_them_again(world: World) {
         assert_works(&mut survivor.client, *channel, name, consumer);
     }
     survivor.client.close();
+}
+
+/// Its cancel is refused meanwhile; the program says it again when everything is there.
+pub(crate) fn a_consumer_that_is_dropped_while_it_is_started_again_is_cancelled_behind_that(world: World) {
+    let mut survivor = connect(&world, |config| config);
+    let client = &mut survivor.client;
+    let (channel, name) = (client.channel(), world.name("tasks"));
+    declare(client, channel, &name);
+    let consumer = client.consume(channel, &from(&name)).unwrap();
+    // The broker stands still when it is asked for the consumer, until nobody wants that any more.
+    let (ask, asked) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let is_armed = fail_later(&world, move |method| {
+        if let Method::BasicConsume(_) = method {
+            ask.send(()).unwrap();
+            goes_on.recv_timeout(PATIENCE).unwrap();
+        }
+        None
+    });
+    is_armed.store(true, Ordering::SeqCst);
+    let operator = world.operator.clone();
+    client.meanwhile(move || {
+        operator.close_all_connections("come again");
+        asked.recv_timeout(PATIENCE).unwrap();
+    });
+    let refused = client.on(channel, |view| view.cancel(consumer.id, |_, _, _| {}));
+    assert_eq!(refused, Err(SendError::NotConnected));
+    go_on.send(()).unwrap();
+    let report = client.wait(&survivor.recovered);
+    assert!(report.is_complete(), "{report:?}");
+    let client = &mut survivor.client;
+    client.cancel(channel, consumer.id);
+    let now = client.declare(channel, &passive(&name)).unwrap();
+    assert_eq!(now.consumer_count, 0);
+    client.close();
 }
 
 pub(crate) fn who_leaves_while_everything_is_made_again_says_goodbye(world: World) {

@@ -23,9 +23,10 @@ const EMBEDDED_ONLY: &str = "embedded";
 const RABBITMQ: &str = "rabbitmq-";
 
 /// Parts of a test's path that say where it runs, not what it is.
-const WHERE: [&str; 7] = [
+const WHERE: [&str; 8] = [
     "scenarios",
     "embedded",
+    "only_embedded",
     "rabbitmq",
     "over_tls",
     "not_embedded",
@@ -63,7 +64,7 @@ pub(super) fn scenario(path: &str) -> Option<(Scenario, Place)> {
     let [module, name] = what[..] else {
         return None;
     };
-    let place = if parts.contains(&"embedded") {
+    let place = if parts.contains(&"embedded") || parts.contains(&"only_embedded") {
         Place::Embedded
     } else {
         let over_tls = parts.contains(&"over_tls");

@@ -53,6 +53,7 @@ fn a_test_s_path_says_which_scenario_it_is_and_where_it_runs() {
         ("rabbitmq::rpc::x", "rpc::x", plain),
         ("rabbitmq::over_tls::rpc::x", "rpc::x", tls),
         ("not_embedded::streams::x", "streams::x", plain),
+        ("only_embedded::restoring::x", "restoring::x", Place::Embedded),
         ("with_ctl::alone::over_tls::alarms::x", "alarms::x", tls),
         (
             "securing::over_tls::x::with_client_certificate::on_rabbitmq",
